@@ -1,0 +1,73 @@
+"""hpscan maps how a network's error depends on learning rate × weight decay, coupled and decoupled side by side.
+
+The words used everywhere:
+
+sweep
+    a named experiment: one spec, one folder in the store
+spec
+    the YAML file that describes a sweep
+variant
+    an optimizer with a decay convention: ``sgd``, ``sgdw``, ``adam``, ``adamw``, ``adamw-torch``
+cell
+    one point (variant, lr, wd) of the grid
+run
+    one training: a cell with one seed; its ``run_id`` is a hash of its complete config
+pack
+    runs that train together in one process, as one Ray trial
+landscape
+    variant × lr × wd × seed → metric, with the state of every run
+state
+    ``completed``, ``diverged``, ``stopped``, ``failed`` (user code raised) or ``missing``
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hpscan.analysis import Analysis, analyze
+    from hpscan.grid import packs, runs
+    from hpscan.landscape import Landscape, landscapes
+    from hpscan.separability import separability
+    from hpscan.spec import Spec, SpecError
+    from hpscan.store import Store, StoreError
+
+__all__ = [
+    "Analysis",
+    "Landscape",
+    "Spec",
+    "SpecError",
+    "Store",
+    "StoreError",
+    "__version__",
+    "analyze",
+    "landscapes",
+    "packs",
+    "runs",
+    "separability",
+]
+
+_HOMES = {
+    "Analysis": "analysis",
+    "Landscape": "landscape",
+    "Spec": "spec",
+    "SpecError": "spec",
+    "Store": "store",
+    "StoreError": "store",
+    "analyze": "analysis",
+    "landscapes": "landscape",
+    "packs": "grid",
+    "runs": "grid",
+    "separability": "separability",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first used: ``import hpscan`` alone stays cheap."""
+    if name == "__version__":
+        return version("hpscan")
+    if name in _HOMES:
+        return getattr(import_module(f"hpscan.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'hpscan' has no attribute {name!r}")

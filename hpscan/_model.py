@@ -1,0 +1,28 @@
+"""The base of everything read from a spec: frozen, and unknown keys are refused by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+
+class Model(BaseModel):
+    """A frozen pydantic model that refuses unknown keys and non-finite numbers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, raw: Any) -> Any:
+        """Refuse unknown keys with the list of known ones, which pydantic's own message lacks."""
+        if isinstance(raw, dict):
+            unknown = [str(key) for key in raw if key not in cls.model_fields]
+            if unknown:
+                raise ValueError(f"unknown key {unknown[0]!r}; known are {', '.join(cls.model_fields)}")
+        return raw
+
+
+def accept_name(value: Any) -> Any:
+    """Read ``digits`` as ``{name: digits}``: the short form of a field that is chosen by name."""
+    return {"name": value} if isinstance(value, str) else value

@@ -1,0 +1,110 @@
+"""Everything a sweep says, gathered once: what ``analyze`` prints, and what figures and reports show."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from hpscan.landscape import Best, Landscape, landscapes
+from hpscan.separability import Interval, Separability, separability
+from hpscan.spec import Spec
+from hpscan.store import Store
+
+__all__ = ["Analysis", "VariantAnalysis", "analyze", "status"]
+
+
+@dataclass(frozen=True, eq=False)
+class VariantAnalysis:
+    """One variant's landscape, its best cell and its separability."""
+
+    landscape: Landscape
+    best: Best | None
+    separability: Separability
+
+    @property
+    def name(self) -> str:
+        """The variant."""
+        return self.landscape.variant
+
+
+@dataclass(frozen=True, eq=False)
+class Analysis:
+    """A sweep's landscapes with their numbers."""
+
+    spec: Spec
+    variants: list[VariantAnalysis]
+    frame: pd.DataFrame
+    """The store's rows of the runs that the spec asks for."""
+
+    @property
+    def states(self) -> dict[str, int]:
+        """Runs in each state, all variants together."""
+        return _added([variant.landscape.counts for variant in self.variants])
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; what is unknown or infinite is null."""
+        return {"sweep": self.spec.name, "metric": self.spec.metric, "variants": [_variant(v) for v in self.variants]}
+
+
+def analyze(store: Store, sweep: str) -> Analysis:
+    """Read a sweep and compute its numbers; raises StoreError if there is no such sweep."""
+    spec = store.spec(sweep)
+    frame = store.runs(sweep)
+    shapes = landscapes(spec, frame)
+    return Analysis(
+        spec=spec,
+        variants=[VariantAnalysis(shape, shape.best(), separability(shape)) for shape in shapes],
+        frame=frame[frame["run_id"].isin({run_id for shape in shapes for run_id in shape.run_ids.ravel()})],
+    )
+
+
+def status(store: Store, sweep: str) -> dict[str, Any]:
+    """How far a sweep is: its runs by state, all together and by variant."""
+    shapes = landscapes(store.spec(sweep), store.runs(sweep))
+    states = _added([shape.counts for shape in shapes])
+    return {
+        "sweep": sweep,
+        "runs": sum(states.values()),
+        "states": states,
+        "variants": [{"variant": shape.variant, "states": shape.counts} for shape in shapes],
+    }
+
+
+def _added(counts: list[dict[str, int]]) -> dict[str, int]:
+    return {state: sum(count[state] for count in counts) for state in counts[0]}
+
+
+def _variant(variant: VariantAnalysis) -> dict[str, Any]:
+    shape, best, numbers = variant.landscape, variant.best, variant.separability
+    return {
+        "variant": shape.variant,
+        "cells": shape.lr.size * shape.wd.size,
+        "seeds": len(shape.seeds),
+        "states": shape.counts,
+        "best": None if best is None else {
+            "lr": best.lr,
+            "wd": best.wd,
+            **{metric: _finite(value) for metric, value in best.means.items()},
+            "standard_error": _finite(best.standard_errors[shape.metric]),
+            "n_seeds": best.n_seeds,
+            "on_edge": best.on_edge,
+        },
+        "contour_slope": _interval(numbers.contour_slope),
+        "interaction_share": _interval(numbers.interaction_share),
+        "independent_tuning_regret": {
+            **_interval(numbers.independent_tuning_regret),
+            "worst": _finite(numbers.worst_regret),
+        },
+        "verdict": numbers.verdict,
+    }  # fmt: skip
+
+
+def _interval(interval: Interval) -> dict[str, float | None]:
+    return {"value": _finite(interval.value), "low": _finite(interval.low), "high": _finite(interval.high)}
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,308 @@
+"""The command line: parse, call one library function, present. Nothing heavy is imported before it is needed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from hpscan.analysis import Analysis
+    from hpscan.spec import Spec
+    from hpscan.store import Store
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Map a network's error over learning rate × weight decay, coupled and decoupled decay side by side.",
+)
+console = Console()
+
+SweepArg = Annotated[str, typer.Argument(help="Name of a sweep in the store.", show_default=False)]
+StoreOpt = Annotated[
+    Path, typer.Option("--store", envvar="HPSCAN_STORE", help="Folder that holds the sweeps.", metavar="DIR")
+]
+JsonOpt = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+DEFAULT_STORE = Path("results")
+
+EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
+
+
+class _SweepIncompleteError(Exception):
+    """The sweep ended with runs that failed or are missing."""
+
+
+def main() -> None:
+    """Run the command line; what a user can cause ends in one line on stderr."""
+    with _one_line_errors():
+        app()
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    from hpscan.spec import SpecError
+    from hpscan.store import StoreError
+
+    try:
+        yield
+    except SpecError as error:
+        _fail(str(error), EXIT_BAD_INPUT)
+    except StoreError as error:
+        _fail(str(error), EXIT_BAD_INPUT if error.bad_input else EXIT_FAILED)
+    except _SweepIncompleteError as error:
+        _fail(str(error), EXIT_FAILED)
+
+
+def _fail(message: str, code: int) -> None:
+    print(f"hpscan: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from hpscan import __version__
+
+        print(f"hpscan {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def launch(
+    source: Annotated[str, typer.Argument(metavar="SPEC", help="A YAML file, or the name of a shipped spec.")],
+    store: StoreOpt = DEFAULT_STORE,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a field: dotted key, YAML value. Repeatable."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would run and what it would cost.")] = False,
+) -> None:
+    """Train the runs of SPEC that the store lacks; the coarse grid first."""
+    from hpscan.spec import Spec
+
+    spec = Spec.load(source, set_ or ())
+    if dry_run:
+        _dry_run(spec, _store(store))
+    else:
+        _launch(spec, _store(store), store)
+
+
+@app.command()
+def specs(as_json: JsonOpt = False) -> None:
+    """List the specs that come with hpscan."""
+    from hpscan.grid import runs
+    from hpscan.spec import Spec, shipped_specs
+
+    rows: list[dict[str, Any]] = []
+    for name in shipped_specs():
+        spec = Spec.load(name)
+        rows.append({
+            "name": name,
+            "workload": spec.workload.name,
+            "variants": list(spec.variants),
+            "runs": len(runs(spec)),
+            "steps": spec.steps,
+            "notes": spec.notes.strip(),
+        })  # fmt: skip
+    if as_json:
+        _print_json(rows)
+        return
+    table = _table("spec", "workload", "runs", "steps a run", "variants", "notes")
+    for row in rows:
+        table.add_row(row["name"], row["workload"], str(row["runs"]), str(row["steps"]),
+                      ", ".join(row["variants"]), row["notes"])  # fmt: skip
+    console.print(table)
+
+
+@app.command()
+def status(
+    sweep: Annotated[str | None, typer.Argument(help="One sweep; all of them by default.")] = None,
+    store: StoreOpt = DEFAULT_STORE,
+    as_json: JsonOpt = False,
+) -> None:
+    """Show how far the sweeps of the store are."""
+    from hpscan.analysis import status as status_of
+
+    opened = _store(store)
+    found = [status_of(opened, name) for name in ([sweep] if sweep else opened.sweeps())]
+    if as_json:
+        _print_json(found[0] if sweep else found)
+        return
+    if not found:
+        console.print(f"No sweeps in {escape(str(opened.root))}. Start one: hpscan launch quickstart", soft_wrap=True)
+        return
+    table = Table(box=None, pad_edge=False)
+    table.add_column("sweep")
+    for title in ("runs", *found[0]["states"]):
+        table.add_column(title, justify="right")
+    for row in found:
+        table.add_row(row["sweep"], str(row["runs"]), *map(str, row["states"].values()))
+        if sweep:
+            for variant in row["variants"]:
+                states = variant["states"].values()
+                table.add_row(f"  {variant['variant']}", str(sum(states)), *map(str, states))
+    console.print(table)
+    if sweep:
+        for text, count in opened.errors(sweep).items():
+            console.print(f"failed, {count} runs: {escape(text)}", soft_wrap=True)
+
+
+@app.command()
+def analyze(sweep: SweepArg, store: StoreOpt = DEFAULT_STORE, as_json: JsonOpt = False) -> None:
+    """Print each variant's best cell and how separable its learning rate and weight decay are."""
+    from hpscan.analysis import analyze as analyze_sweep
+
+    analysis = analyze_sweep(_store(store), sweep)
+    if as_json:
+        _print_json(analysis.to_json())
+        return
+    _print_analysis(analysis)
+
+
+@app.command()
+def figures(sweep: SweepArg, store: StoreOpt = DEFAULT_STORE) -> None:
+    """Draw the heatmaps and the separability chart as PNG and SVG."""
+    from hpscan.analysis import analyze as analyze_sweep
+    from hpscan.figures import save_figures
+
+    opened = _store(store)
+    for path in save_figures(analyze_sweep(opened, sweep), opened.folder(sweep) / "figures"):
+        print(_shown(path))
+
+
+@app.command()
+def report(
+    sweep: SweepArg,
+    store: StoreOpt = DEFAULT_STORE,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder to write to; by default in the store.")] = None,
+) -> None:
+    """Write report.md and a self-contained report.html."""
+    from hpscan.analysis import analyze as analyze_sweep
+    from hpscan.report import save_report
+
+    opened = _store(store)
+    for path in save_report(analyze_sweep(opened, sweep), out or opened.folder(sweep) / "report"):
+        print(_shown(path))
+
+
+def _store(path: Path) -> Store:
+    from hpscan.store import Store
+
+    return Store(path)
+
+
+def _shown(path: Path) -> str:
+    """A path as short as it can be said from here."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False))
+
+
+def _dry_run(spec: Spec, store: Store) -> None:
+    from hpscan.estimate import estimate
+
+    cost = estimate(spec, store)
+    console.print(cost.text(), highlight=False, soft_wrap=True, markup=False)
+
+
+def _launch(spec: Spec, store: Store, given_store: Path) -> None:
+    from hpscan.analysis import analyze as analyze_sweep
+    from hpscan.grid import packs, runs
+    from hpscan.progress import Progress
+
+    revised = store.save_spec(spec)
+    stored = store.runs(spec.name)
+    every = {run.run_id for run in runs(spec)}
+    plan = packs(spec, stored["run_id"])
+    waiting = sum(len(pack.runs) for pack in plan)
+    where = _shown(store.folder(spec.name))
+    console.print(
+        f"{spec.name}: {len(every)} runs, {len(every) - waiting} in {where}, {waiting} to train in {len(plan)} packs",
+        highlight=False, markup=False, soft_wrap=True,
+    )  # fmt: skip
+    left_out = len(set(stored["run_id"]) - every)
+    if revised and left_out:
+        console.print(
+            f"The spec differs from the one launched before: {left_out} stored runs are not part of it and stay as they are.",
+            soft_wrap=True,
+        )
+    option = "" if given_store == DEFAULT_STORE else f" --store {given_store}"
+    if plan:
+        from hpscan.launch import launch as launch_packs
+
+        progress = Progress(console, spec.name, spec.metric, spec.variants, len(every), len(every) - waiting)
+        try:
+            with progress:
+                launch_packs(spec, store, progress.add, plan)
+        except KeyboardInterrupt:
+            _fail(
+                "stopped; what is trained is stored. The same command goes on from here. "
+                f"Look at it now: hpscan report {spec.name}{option}",
+                EXIT_INTERRUPTED,
+            )
+    analysis = analyze_sweep(store, spec.name)
+    _print_analysis(analysis)
+    print(f"Next: hpscan report {spec.name}{option}")
+    states = analysis.states
+    if states["failed"] or states["missing"]:
+        raise _SweepIncompleteError(
+            f"{states['failed']} runs failed and {states['missing']} are missing; see hpscan status {spec.name}{option}"
+        )
+
+
+def _print_analysis(analysis: Analysis) -> None:
+    from hpscan import numerals
+
+    metric = analysis.spec.metric
+    best_cells = _table("variant", "best lr", "best wd", metric, "test error", "seeds")
+    separable = _table("variant", "contour slope", "interaction", "regret one at a time", "verdict")
+    for variant in analysis.variants:
+        best, numbers = variant.best, variant.separability
+        if best is None:
+            best_cells.add_row(variant.name, *["—"] * 5)
+        else:
+            best_cells.add_row(
+                variant.name,
+                numerals.power(best.lr),
+                numerals.power(best.wd) + (" (on the edge)" if best.on_edge else ""),
+                numerals.metric_value(metric, best.means[metric], best.standard_errors[metric]),
+                numerals.metric_value("test_error", best.means["test_error"], best.standard_errors["test_error"]),
+                str(best.n_seeds),
+            )
+        separable.add_row(
+            variant.name,
+            numerals.interval(numbers.contour_slope, sign=True),
+            numerals.interval(numbers.interaction_share),
+            numerals.interval(numbers.independent_tuning_regret, 3),
+            numbers.verdict,
+        )
+    console.print(best_cells, "", separable, highlight=False)
+
+
+def _table(*titles: str) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for title in titles:
+        table.add_column(title, overflow="fold")
+    return table

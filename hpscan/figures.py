@@ -1,0 +1,213 @@
+"""Figures of a sweep: the landscapes side by side, and their separability in numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter
+
+from hpscan import numerals
+from hpscan.analysis import Analysis, VariantAnalysis
+from hpscan.separability import Interval
+from hpscan.variants import VARIANTS, Decay
+
+__all__ = ["FIGURES", "heatmaps", "save_figures", "separability_chart"]
+
+STYLE: dict[Any, Any] = {
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "svg.hashsalt": "hpscan",  # the same data give the same file
+    "hatch.linewidth": 0.6,
+}
+COLORS = "viridis_r"  # bright basin, dark slopes; readable in grey and by the colour-blind
+CLIP = 0.8
+"""The quantile of all finite cells at which the colour scale ends, so that no outlier decides it."""
+N_CIRCLED = 10
+BLANKS = {  # how a cell without a finite mean is painted: (face, hatch)
+    "diverged": ("#d9d9d9", "xxxx"),
+    "failed": ("#f4c7c3", "////"),
+    "missing": ("#ffffff", "...."),
+}
+CONVENTIONS = {
+    Decay.L2: "L2 in the gradient",
+    Decay.PAPER: "decay η·λ (paper)",
+    Decay.TORCH: "decay η·lr·λ (torch)",
+}
+METRIC_NAMES = {"val_loss": "validation loss", "val_error": "validation error"}
+
+
+def heatmaps(analysis: Analysis) -> Figure:
+    """All landscapes side by side, one row an optimizer, on one robust colour scale.
+
+    Means over seeds; the best cell has a star and the ten best have circles, as in the paper's Figure 2. Cells
+    without a finite mean are painted by their state and never interpolated; a dot marks cells with fewer seeds than
+    planned.
+    """
+    rows = _rows_by_optimizer(analysis.variants)
+    n_columns = max(map(len, rows))
+    norm = _shared_norm(analysis)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(3.5 * n_columns + 1.0, 3.75 * len(rows) + 0.7), layout="constrained")
+        grid = figure.subplots(len(rows), n_columns, squeeze=False)
+        for axes_row, row in zip(grid, rows, strict=True):
+            for axes, variant in zip(axes_row, row, strict=False):
+                _heatmap(axes, variant, norm)
+            for axes in axes_row[len(row) :]:
+                axes.set_axis_off()
+        metric = analysis.spec.metric
+        bar = figure.colorbar(ScalarMappable(norm, COLORS), ax=grid, extend="max", shrink=0.8, aspect=30, pad=0.02)
+        bar.set_label(f"{METRIC_NAMES[metric]}, mean over seeds (log scale, cut at the {CLIP:.0%} quantile)")
+        bar.outline.set_visible(False)
+        values = np.exp(np.linspace(float(norm.vmin or 0), float(norm.vmax or 1), 6))
+        bar.set_ticks(np.log(values).tolist(), labels=[numerals.metric_value(metric, value) for value in values])
+        figure.legend(handles=_key(analysis), loc="outside lower center", ncols=6, frameon=False, handlelength=1.4)
+    return figure
+
+
+def separability_chart(analysis: Analysis) -> Figure:
+    """Contour slope, interaction share and independent-tuning regret of every variant, with intervals."""
+    names = [variant.name for variant in analysis.variants]
+    metric = METRIC_NAMES[analysis.spec.metric]
+    panels = (
+        ("contour_slope", "contour slope  dlog wd / dlog lr", {0.0: "separable", -1.0: "only lr·wd matters"}),
+        ("interaction_share", "interaction share of variance", {0.0: ""}),
+        ("independent_tuning_regret", f"regret of tuning one axis at a time\n({metric}, mean over starts)", {0.0: ""}),
+    )
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(10.5, 0.42 * len(names) + 1.5), layout="constrained")
+        for axes, (attribute, title, marks) in zip(figure.subplots(1, 3, sharey=True), panels, strict=True):
+            for at, note in marks.items():
+                axes.axvline(at, color="#9a9a9a", linewidth=0.8, linestyle=":")
+                axes.annotate(note, (at, 1.0), (0, 3), xycoords=("data", "axes fraction"),
+                              textcoords="offset points", ha="center", fontsize=7.5, color="#606060")  # fmt: skip
+            for y, variant in enumerate(analysis.variants):
+                _dot(axes, y, getattr(variant.separability, attribute), coupled=VARIANTS[variant.name].coupled)
+            axes.set_yticks(range(len(names)), names)
+            axes.set_ylim(len(names) - 0.5, -0.5)
+            axes.set_xlabel(title)
+            axes.margins(x=0.12)
+    return figure
+
+
+FIGURES = {"heatmaps": heatmaps, "separability": separability_chart}
+
+
+def save_figures(analysis: Analysis, folder: Path) -> list[Path]:
+    """Draw every figure as PNG and SVG into ``folder`` and return the paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name, draw in FIGURES.items():
+        figure = draw(analysis)
+        for suffix, metadata in (("png", {"Software": "hpscan"}), ("svg", {"Date": None})):
+            path = folder / f"{name}.{suffix}"
+            with mpl.rc_context(STYLE):
+                figure.savefig(path, dpi=160, metadata=metadata)
+            paths.append(path)
+    return paths
+
+
+def _rows_by_optimizer(variants: Sequence[VariantAnalysis]) -> list[list[VariantAnalysis]]:
+    rows: dict[str, list[VariantAnalysis]] = {}
+    for variant in variants:
+        rows.setdefault(VARIANTS[variant.name].optimizer, []).append(variant)
+    if all(len(row) == 1 for row in rows.values()):
+        return [[variant for row in rows.values() for variant in row]]
+    return list(rows.values())
+
+
+def _shared_norm(analysis: Analysis) -> Normalize:
+    """Colours are linear in the logarithm of the metric, from the best cell to the :data:`CLIP` quantile."""
+    pooled = np.concatenate([_log(variant.landscape.mean()).ravel() for variant in analysis.variants])
+    finite = pooled[np.isfinite(pooled)]
+    if not len(finite):
+        return Normalize(0.0, 1.0)
+    low, high = float(finite.min()), float(np.quantile(finite, CLIP))
+    return Normalize(low, high if high > low else low + 1.0)
+
+
+def _log(z: np.ndarray) -> np.ndarray:
+    """The logarithm of a metric; an error of exactly 0 counts as 1 in 10⁴."""
+    return np.log(np.maximum(z, 1e-4))
+
+
+def _heatmap(axes: Axes, variant: VariantAnalysis, norm: Normalize) -> None:
+    shape, numbers = variant.landscape, variant.separability
+    z = shape.mean()
+    finite = np.isfinite(z)
+    axes.imshow(np.ma.masked_where(~finite, _log(z)), norm=norm, cmap=COLORS, origin="lower", aspect="auto")
+    for i, j in np.argwhere(~finite):
+        face, hatch = BLANKS[_blank_state(shape.states[:, i, j])]
+        axes.add_patch(
+            mpl.patches.Rectangle(
+                (j - 0.5, i - 0.5), 1, 1, facecolor=face, edgecolor="#8a8a8a", hatch=hatch, linewidth=0
+            )
+        )
+    incomplete = np.argwhere(finite & (shape.known < len(shape.seeds)))
+    axes.plot(incomplete[:, 1], incomplete[:, 0], ".", color="black", markersize=2.5)
+    circled = np.array(shape.ranked()[:N_CIRCLED]).reshape(-1, 2)
+    axes.plot(circled[:, 1], circled[:, 0], "o", mfc="none", mec="black", markersize=9, mew=0.9)
+    axes.plot(circled[:1, 1], circled[:1, 0], "*", color="#e3342f", mec="white", markersize=13, mew=0.7)
+    _ticks(axes, shape.wd, shape.lr)
+    axes.set_xlabel("weight decay λ")
+    axes.set_ylabel("learning rate α")
+    convention = CONVENTIONS[VARIANTS[shape.variant].decay]
+    axes.set_title(
+        f"{shape.variant} · {convention}\n"
+        f"slope {numerals.interval(numbers.contour_slope, sign=True)}\n"
+        f"interaction {numerals.interval(numbers.interaction_share)}",
+        loc="left",
+    )
+    axes.tick_params(length=2)
+
+
+def _blank_state(states: np.ndarray) -> str:
+    """What a cell without a finite mean shows: any diverged seed makes its mean infinite; then failed, then missing."""
+    return next(state for state in BLANKS if state in set(states) or state == "missing")
+
+
+def _ticks(axes: Axes, wd: np.ndarray, lr: np.ndarray) -> None:
+    """At most six ticks an axis, on cells, as powers where they are powers."""
+    for values, set_ticks in ((wd, axes.set_xticks), (lr, axes.set_yticks)):
+        step = math.ceil(len(values) / 6)
+        positions = list(range((len(values) - 1) % step // 2, len(values), step))
+        set_ticks(positions, [numerals.power(float(values[index]), style="mathtext") for index in positions])
+
+
+def _key(analysis: Analysis) -> list[Line2D | Patch]:
+    """Legend entries of what the heatmaps show, and of nothing else."""
+    star = Line2D([], [], marker="*", linestyle="", color="#e3342f", mec="white", markersize=12, label="best cell")
+    circle = Line2D([], [], marker="o", linestyle="", mfc="none", mec="black", markersize=8, label="ten best cells")
+    handles: list[Line2D | Patch] = [star, circle]
+    shapes = [variant.landscape for variant in analysis.variants]
+    if any((np.isfinite(shape.mean()) & (shape.known < len(shape.seeds))).any() for shape in shapes):
+        handles.append(Line2D([], [], marker=".", linestyle="", color="black", label="fewer seeds than planned"))
+    shown = {
+        _blank_state(shape.states[:, i, j]) for shape in shapes for i, j in np.argwhere(~np.isfinite(shape.mean()))
+    }
+    for state, (face, hatch) in BLANKS.items():
+        if state in shown:
+            label = "a seed diverged" if state == "diverged" else state
+            handles.append(Patch(facecolor=face, edgecolor="#8a8a8a", hatch=hatch, linewidth=0.5, label=label))
+    return handles
+
+
+def _dot(axes: Axes, y: int, number: Interval, *, coupled: bool) -> None:
+    color = "#c2410c" if coupled else "#0f766e"
+    if not math.isnan(number.low):
+        axes.plot([number.low, number.high], [y, y], color=color, linewidth=2.2, alpha=0.5, solid_capstyle="round")
+    axes.plot([number.value], [y], "s" if coupled else "o", color=color, markersize=6)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("-", "−")))

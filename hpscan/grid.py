@@ -1,0 +1,199 @@
+"""From a spec to cells, runs and packs, in an order that shows the whole map early."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from hpscan.schedules import Schedule
+from hpscan.spec import Spec
+from hpscan.variants import VARIANTS, Variant
+from hpscan.workloads import Digits
+
+__all__ = ["Cell", "Pack", "Recipe", "Run", "packs", "runs"]
+
+IDENTITY = "hpscan-run/1"
+"""Version of what a run is; changed whenever the same config would train differently."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that the runs of one spec share and that determines their results."""
+
+    workload: Digits
+    batch_size: int
+    steps: int
+    schedule: Schedule
+    decay_on: str
+    evaluations: int
+    momentum: float
+    betas: tuple[float, float]
+    eps: float
+
+    @classmethod
+    def of(cls, spec: Spec) -> Recipe:
+        """The recipe of a spec."""
+        return cls(
+            workload=spec.workload,
+            batch_size=spec.batch_size,
+            steps=spec.steps,
+            schedule=spec.schedule,
+            decay_on=spec.decay_on,
+            evaluations=spec.evaluations,
+            momentum=spec.optimizer.momentum,
+            betas=spec.optimizer.betas,
+            eps=spec.optimizer.eps,
+        )
+
+    def config(self) -> dict[str, Any]:
+        """The recipe as plain JSON values, complete with defaults."""
+        return {
+            "workload": self.workload.model_dump(mode="json"),
+            "batch_size": self.batch_size,
+            "steps": self.steps,
+            "schedule": self.schedule.model_dump(mode="json"),
+            "decay_on": self.decay_on,
+            "evaluations": self.evaluations,
+        }
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One point of the grid."""
+
+    variant: str
+    lr: float
+    wd: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: a cell with one seed, under a recipe."""
+
+    cell: Cell
+    seed: int
+    recipe: Recipe
+
+    @property
+    def variant(self) -> Variant:
+        """The cell's variant."""
+        return VARIANTS[self.cell.variant]
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The complete canonical config: all that determines the result, and nothing of where it ran.
+
+        A variant is spelt out as optimizer, decay convention and the constants that this optimizer reads, so that a
+        change of Adam's betas leaves the runs of SGD what they were.
+        """
+        optimizer: dict[str, Any] = {"name": self.variant.optimizer}
+        if self.variant.optimizer == "sgd":
+            optimizer["momentum"] = self.recipe.momentum
+        else:
+            optimizer["betas"] = list(self.recipe.betas)
+            optimizer["eps"] = self.recipe.eps
+        return {
+            **self.recipe.config(),
+            "optimizer": optimizer,
+            "decay": str(self.variant.decay),
+            "lr": self.cell.lr,
+            "wd": self.cell.wd,
+            "seed": self.seed,
+        }
+
+    @cached_property
+    def run_id(self) -> str:
+        """64 bits of SHA-256 over the canonical config, as 16 hexadecimal digits."""
+        canonical = json.dumps([IDENTITY, self.config], sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Pack:
+    """Runs that train together in one process: same optimizer, same recipe."""
+
+    runs: tuple[Run, ...]
+    capacity: int
+    """Rows that the pack's tensors have: one number for a whole sweep, so that its packs share compiled code."""
+
+    @cached_property
+    def pack_id(self) -> str:
+        """A hash of the pack's run_ids: the name of its files."""
+        return hashlib.sha256("".join(sorted(run.run_id for run in self.runs)).encode()).hexdigest()[:16]
+
+
+def _levels(points: int) -> list[int]:
+    """The level of each index of an axis when it is halved again and again: the ends are 0, the middle is 1."""
+    levels = [0] * points
+    intervals = [(0, points - 1)]
+    level = 0
+    while intervals:
+        level += 1
+        below: list[tuple[int, int]] = []
+        for low, high in intervals:
+            if high - low > 1:
+                middle = (low + high) // 2
+                levels[middle] = level
+                below += [(low, middle), (middle, high)]
+        intervals = below
+    return levels
+
+
+def runs(spec: Spec) -> list[Run]:
+    """Every run of a spec, coarse to fine: first each variant's corners for all seeds, then the middles, and so on.
+
+    Within a level all cells get their first seed before any gets its second, so that an interrupted sweep shows a
+    whole map. The order is a function of the spec alone.
+    """
+    recipe = Recipe.of(spec)
+    ranked: list[tuple[tuple[int, int, int, int, int], Run]] = []
+    for variant_rank, variant in enumerate(spec.variants):
+        lrs, wds = spec.grid.axes(variant)
+        lr_levels, wd_levels = _levels(len(lrs)), _levels(len(wds))
+        for i, lr in enumerate(lrs):
+            for j, wd in enumerate(wds):
+                cell = Cell(variant, lr, wd)
+                for seed_rank, seed in enumerate(spec.seeds):
+                    rank = (max(lr_levels[i], wd_levels[j]), seed_rank, variant_rank, i, j)
+                    ranked.append((rank, Run(cell, seed, recipe)))
+    return [run for _, run in sorted(ranked, key=lambda pair: pair[0])]
+
+
+def packs(spec: Spec, done: Iterable[str] = ()) -> list[Pack]:
+    """Pack the runs of a spec whose run_id is not in ``done``, coarse cells first.
+
+    A pack holds runs of one variant. Its capacity follows from the whole spec and not from what is left, so that a
+    relaunch finds the code compiled.
+    """
+    done = frozenset(done)
+    every = runs(spec)
+    capacity = _even_size(max(_count_by_variant(every).values()), spec.resources.pack_size)
+    by_variant: dict[str, list[tuple[int, Run]]] = defaultdict(list)
+    for rank, run in enumerate(every):
+        if run.run_id not in done:
+            by_variant[run.cell.variant].append((rank, run))
+    ranked_packs: list[tuple[int, Pack]] = []
+    for ranked in by_variant.values():
+        size = _even_size(len(ranked), capacity)
+        for start in range(0, len(ranked), size):
+            members = ranked[start : start + size]
+            ranked_packs.append((members[0][0], Pack(tuple(run for _, run in members), capacity)))
+    return [pack for _, pack in sorted(ranked_packs, key=lambda pair: pair[0])]
+
+
+def _even_size(n: int, most: int) -> int:
+    """The size of equal packs of at most ``most`` that together hold ``n``."""
+    return math.ceil(n / math.ceil(n / most))
+
+
+def _count_by_variant(every: Sequence[Run]) -> dict[str, int]:
+    counts: dict[str, int] = defaultdict(int)
+    for run in every:
+        counts[run.cell.variant] += 1
+    return counts

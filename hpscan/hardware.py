@@ -1,0 +1,84 @@
+"""Prepare a worker process: threads, allocator and matmul mode, each recorded with the runs it trains."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import shutil
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import torch
+
+__all__ = ["Hardware", "can_compile", "prepare_worker"]
+
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3  # from glibc's malloc.h
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What a worker trains on, for provenance."""
+
+    device: str
+    device_name: str
+    host: str
+    threads: int
+    matmul_mode: str
+    """``torch.get_float32_matmul_precision()`` in force; ``medium`` only where it passed the accuracy test."""
+    malloc_tuned: bool
+
+
+@cache
+def prepare_worker() -> Hardware:
+    """Set this process up for training packs; the second call changes nothing."""
+    torch.set_num_threads(1)  # one worker a core: two threads in one process on a busy machine collapse
+    return Hardware(
+        device="cpu",
+        device_name=_cpu_name(),
+        host=platform.node(),
+        threads=torch.get_num_threads(),
+        matmul_mode=_choose_matmul_mode(),
+        malloc_tuned=_keep_freed_memory(),
+    )
+
+
+def can_compile() -> bool:
+    """Whether torch.compile has the C++ compiler that it needs on a CPU."""
+    return shutil.which(os.environ.get("CXX", "g++")) is not None or shutil.which("clang++") is not None
+
+
+def _keep_freed_memory() -> bool:
+    """Stop glibc from giving every large block back to the kernel, which costs ten times the operation itself."""
+    if platform.system() != "Linux" or platform.libc_ver()[0] != "glibc":
+        return False
+    libc = ctypes.CDLL("libc.so.6")
+    settings = ((_M_MMAP_THRESHOLD, 32 << 20), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 256 << 20))
+    return all(libc.mallopt(option, value) for option, value in settings)
+
+
+def _choose_matmul_mode() -> str:
+    """Route float32 products to oneDNN where it keeps float32 accuracy.
+
+    "medium" is faster on CPUs for which MKL takes its slow path, and allowed to round to bfloat16 where the CPU has
+    such units: it is kept only if products agree with float64 to 1e-5.
+    """
+    torch.set_float32_matmul_precision("medium")
+    generator = torch.Generator().manual_seed(0)
+    for shape in ((128, 64, 64), (64, 784, 256), (32, 64, 10)):
+        rows, inner, columns = shape
+        a = torch.randn(4, rows, inner, generator=generator)
+        b = torch.randn(4, inner, columns, generator=generator)
+        exact = a.double() @ b.double()
+        if float((a @ b - exact).abs().max() / exact.abs().max()) >= 1e-5:
+            torch.set_float32_matmul_precision("highest")
+    return torch.get_float32_matmul_precision()
+
+
+def _cpu_name() -> str:
+    try:
+        with Path("/proc/cpuinfo").open(encoding="utf-8") as lines:
+            return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

@@ -1,0 +1,143 @@
+"""The landscape: variant × lr × wd × seed → metric, with the state of every run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int
+
+from hpscan.grid import runs as planned_runs
+from hpscan.spec import Spec
+from hpscan.store import METRICS
+
+__all__ = ["STATES", "Best", "Landscape", "landscapes"]
+
+STATES = ("completed", "diverged", "stopped", "failed", "missing")
+
+PerCell = Float[np.ndarray, "lrs wds"]
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best cell of a landscape, chosen on validation; the test metrics are reported, never chosen by."""
+
+    lr: float
+    wd: float
+    index: tuple[int, int]
+    n_seeds: int
+    means: dict[str, float]
+    """Mean over the cell's seeds of every metric."""
+    standard_errors: dict[str, float]
+    """Of those means; nan for a single seed."""
+    on_edge: bool
+    """Whether the cell lies on a side of the grid beyond which a better one may hide."""
+
+
+@dataclass(frozen=True, eq=False)
+class Landscape:
+    """One variant's part of a sweep."""
+
+    variant: str
+    metric: str
+    """What cells are compared by, ``val_loss`` or ``val_error``."""
+    lr: Float[np.ndarray, " lrs"]
+    wd: Float[np.ndarray, " wds"]
+    seeds: tuple[int, ...]
+    run_ids: np.ndarray
+    """Shape (seeds, lrs, wds)."""
+    states: np.ndarray
+    """Shape (seeds, lrs, wds), each of :data:`STATES`."""
+    values: dict[str, Float[np.ndarray, "seeds lrs wds"]]
+    """Every metric: inf where the run diverged, nan where nothing is known."""
+
+    @property
+    def z(self) -> Float[np.ndarray, "seeds lrs wds"]:
+        """The metric of every run."""
+        return self.values[self.metric]
+
+    @property
+    def known(self) -> Int[np.ndarray, "lrs wds"]:
+        """How many seeds of each cell ended, completed or diverged."""
+        return np.sum(~np.isnan(self.z), axis=0)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Runs in each state."""
+        return {state: Counter(self.states.ravel().tolist())[state] for state in STATES}
+
+    def mean(self, metric: str | None = None) -> PerCell:
+        """Mean over the seeds that ended: inf if any of them diverged, nan if none ended."""
+        values = self.values[metric or self.metric]
+        total = np.where(np.isnan(values), 0.0, values).sum(axis=0)
+        return np.divide(total, self.known, out=np.full(total.shape, np.nan), where=self.known > 0)
+
+    def ranked(self) -> list[tuple[int, int]]:
+        """Indices of the comparable cells, best first: finite, and with as many seeds as any cell has."""
+        z = self.mean()
+        comparable = np.isfinite(z) & (self.known == self.known.max(initial=0))
+        order = np.argsort(np.where(comparable, z, np.inf), axis=None, kind="stable")[: int(comparable.sum())]
+        return [(int(i), int(j)) for i, j in zip(*np.unravel_index(order, z.shape), strict=True)]
+
+    def best(self) -> Best | None:
+        """The best cell; None if no cell has a finite metric."""
+        ranked = self.ranked()
+        if not ranked:
+            return None
+        i, j = ranked[0]
+        seeds = {metric: values[:, i, j][~np.isnan(values[:, i, j])] for metric, values in self.values.items()}
+        n_seeds = int(self.known[i, j])
+        return Best(
+            lr=float(self.lr[i]),
+            wd=float(self.wd[j]),
+            index=(i, j),
+            n_seeds=n_seeds,
+            means={metric: float(values.mean()) for metric, values in seeds.items()},
+            standard_errors={
+                metric: float(values.std(ddof=1) / np.sqrt(n_seeds)) if n_seeds > 1 else float("nan")
+                for metric, values in seeds.items()
+            },
+            on_edge=_on_edge(self.lr, i) or _on_edge(self.wd, j),
+        )
+
+
+def landscapes(spec: Spec, frame: pd.DataFrame) -> list[Landscape]:
+    """Arrange the rows of a store (:meth:`hpscan.store.Store.runs`) as the spec's landscapes, one a variant.
+
+    Rows are found by run_id, so what the spec does not ask for is left out, and what it asks for and the store lacks
+    is ``missing``.
+    """
+    rows = frame.set_index("run_id")[["state", *METRICS]]
+    planned: dict[str, dict[tuple[int, float, float], str]] = {name: {} for name in spec.variants}
+    for run in planned_runs(spec):
+        planned[run.cell.variant][run.seed, run.cell.lr, run.cell.wd] = run.run_id
+    return [_arrange(spec, variant, run_ids, rows) for variant, run_ids in planned.items()]
+
+
+def _arrange(spec: Spec, variant: str, run_ids: dict[tuple[int, float, float], str], rows: pd.DataFrame) -> Landscape:
+    lr, wd = spec.grid.axes(variant)
+    ordered = np.array([run_ids[seed, a, b] for seed in spec.seeds for a in lr for b in wd], dtype=object)
+    found = rows.reindex(ordered)
+    states = found["state"].fillna("missing").to_numpy(dtype=object)
+    shape = (len(spec.seeds), len(lr), len(wd))
+    values = {}
+    for metric in METRICS:
+        column = np.where(states == "completed", found[metric].to_numpy(dtype=np.float64), np.nan)
+        values[metric] = np.where(states == "diverged", np.inf, column).reshape(shape)
+    return Landscape(
+        variant=variant,
+        metric=spec.metric,
+        lr=np.array(lr),
+        wd=np.array(wd),
+        seeds=spec.seeds,
+        run_ids=ordered.reshape(shape),
+        states=states.reshape(shape),
+        values=values,
+    )
+
+
+def _on_edge(axis: Float[np.ndarray, " points"], index: int) -> bool:
+    """Whether an axis could be extended beyond ``index``; below wd = 0 there is nothing, and one point is no axis."""
+    return len(axis) > 1 and (index == len(axis) - 1 or (index == 0 and axis[0] > 0))

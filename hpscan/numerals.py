@@ -1,0 +1,55 @@
+"""Numbers as people read them: powers of two as powers, errors in percent, intervals with their ends."""
+
+from __future__ import annotations
+
+import math
+
+from hpscan.separability import Interval
+
+__all__ = ["interval", "metric_value", "power", "quantity"]
+
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def power(value: float, *, style: str = "unicode") -> str:
+    """A grid value: 2⁻⁷ or 10⁻³ where it is a whole power, three digits elsewhere.
+
+    ``style`` is ``unicode`` (2⁻⁷) or ``mathtext`` ($2^{-7}$, for matplotlib).
+    """
+    for base in (2, 10):
+        exponent = round(math.log(value, base)) if value > 0 else 0
+        if value > 0 and math.isclose(value, float(base) ** exponent, rel_tol=1e-9) and exponent not in (0, 1):
+            return (
+                f"${base}^{{{exponent}}}$" if style == "mathtext" else f"{base}{str(exponent).translate(_SUPERSCRIPTS)}"
+            )
+    return f"{value:.3g}"
+
+
+def quantity(value: float) -> str:
+    """A grid value in both ways: ``2⁻⁷ ≈ 0.00781``."""
+    short, decimal = power(value), f"{value:.3g}"
+    return short if short == decimal else f"{short} ≈ {decimal}"
+
+
+def metric_value(metric: str, value: float, standard_error: float = math.nan) -> str:
+    """A metric with its standard error: ``0.281 ± 0.004`` for a loss, ``2.8 ± 0.3 %`` for an error rate."""
+    percent = metric.endswith("_error")
+    scale, digits, unit = (100.0, 1, " %") if percent else (1.0, 3, "")
+    spread = "" if math.isnan(standard_error) else f" ± {standard_error * scale:.{digits}f}"
+    return f"{value * scale:.{digits}f}{spread}{unit}"
+
+
+def interval(number: Interval, digits: int = 2, *, sign: bool = False) -> str:
+    """``−1.13 [−1.20, −1.05]``; the value alone where there is no interval, ``—`` where there is no value."""
+    if math.isnan(number.value):
+        return "—"
+    plus = "+" if sign else ""
+
+    def text(value: float) -> str:
+        return f"{value:{plus}.{digits}f}".replace("-", "−")
+
+    return (
+        text(number.value)
+        if math.isnan(number.low)
+        else f"{text(number.value)} [{text(number.low)}, {text(number.high)}]"
+    )

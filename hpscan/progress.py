@@ -1,0 +1,121 @@
+"""What a launch shows while it runs: a live table on a terminal, plain lines anywhere else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+__all__ = ["PackSummary", "Progress"]
+
+LINE_EVERY_S = 5.0
+
+
+@dataclass(frozen=True)
+class PackSummary:
+    """What the driver learns of a finished pack."""
+
+    pack_id: str
+    variant: str
+    states: dict[str, int]
+    best: tuple[float, float, float] | None
+    """(metric, lr, wd) of the pack's best run; None if none completed."""
+
+
+@dataclass
+class Progress:
+    """Counts runs as packs finish. A context manager: the display lives inside the ``with``."""
+
+    console: Console
+    sweep: str
+    metric: str
+    variants: Sequence[str]
+    total: int
+    done_before: int
+    """Runs that the store held when the launch began."""
+    started: float = field(default_factory=time.monotonic)
+    packs: dict[str, PackSummary] = field(default_factory=dict)
+    """By pack_id: a pack that is retried counts once."""
+    best: dict[str, tuple[float, float, float]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._live = Live(get_renderable=self._table, console=self.console, refresh_per_second=2, transient=True)
+        self._last_line = self.started
+        self._first: tuple[float, int] | None = None
+
+    def __enter__(self) -> Self:
+        if self.console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.console.is_terminal:
+            self._live.stop()
+        self.console.print(self.line(), highlight=False, soft_wrap=True)
+
+    @property
+    def ended(self) -> int:
+        """Runs that ended in this launch, in whatever state."""
+        return sum(sum(pack.states.values()) for pack in self.packs.values())
+
+    def count(self, state: str) -> int:
+        """Runs that ended in one state in this launch."""
+        return sum(pack.states.get(state, 0) for pack in self.packs.values())
+
+    @property
+    def missing(self) -> int:
+        """Runs still to train."""
+        return self.total - self.done_before - self.ended
+
+    @property
+    def eta_s(self) -> float | None:
+        """Seconds to go at the rate since the first pack, which alone pays for starting and compiling."""
+        if self._first is None:
+            return None
+        at, ended = self._first
+        seconds = time.monotonic() - at
+        return seconds / (self.ended - ended) * self.missing if seconds > 1.0 and self.ended > ended else None
+
+    def add(self, pack: PackSummary) -> None:
+        """Count a finished pack and show it."""
+        self.packs[pack.pack_id] = pack
+        self._first = self._first or (time.monotonic(), self.ended)
+        if pack.best is not None:
+            self.best[pack.variant] = min(pack.best, self.best.get(pack.variant, pack.best))
+        now = time.monotonic()
+        if not self.console.is_terminal and now - self._last_line >= LINE_EVERY_S:
+            self._last_line = now
+            self.console.print(self.line(), highlight=False, soft_wrap=True)
+
+    def line(self) -> str:
+        """The state of the sweep in one line."""
+        eta = "" if self.eta_s is None or not self.missing else f", about {self.eta_s:.0f} s to go"
+        best = ", ".join(f"{variant} {metric:.4g}" for variant, (metric, _, _) in self.best.items())
+        return f"{self._counts()} of {self.total} runs{eta}{f'; best {self.metric}: {best}' if best else ''}"
+
+    def _counts(self) -> str:
+        ended = self.done_before + self.ended
+        return (
+            f"{self.sweep}: {ended} done, {self.count('diverged')} diverged, "
+            f"{self.count('failed')} failed, {self.missing} missing"
+        )
+
+    def _table(self) -> Group:
+        table = Table(box=None, padding=(0, 2), show_edge=False)
+        for title, justify in (("variant", "left"), (f"best {self.metric}", "right"), ("lr", "right"), ("wd", "right")):
+            table.add_column(title, justify=justify)  # type: ignore[arg-type]
+        for variant in self.variants:
+            metric, lr, wd = self.best.get(variant, (None, None, None))
+            table.add_row(variant, *("…" if value is None else f"{value:.4g}" for value in (metric, lr, wd)))
+        eta = "starting workers and compiling" if self.eta_s is None else f"about {self.eta_s:.0f} s to go"
+        bar = ProgressBar(total=self.total, completed=self.done_before + self.ended, width=40)
+        return Group(f"{self._counts()} of {self.total} runs · {eta}", bar, table)

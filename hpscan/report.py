@@ -1,0 +1,181 @@
+"""The best-config report: one Markdown text, and the same as a self-contained HTML page."""
+
+from __future__ import annotations
+
+import base64
+import math
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
+
+from hpscan import numerals
+from hpscan.analysis import Analysis, VariantAnalysis
+from hpscan.figures import FIGURES, save_figures
+from hpscan.variants import VARIANTS
+
+__all__ = ["save_report"]
+
+CAPTIONS = {
+    "heatmaps": (
+        "The landscapes: one panel a variant, all on one colour scale. Where learning rate and weight decay separate, "
+        "the bright basin stands upright: the best weight decay is the same at every learning rate. Where they are "
+        "tied, it leans."
+    ),
+    "separability": (
+        "Separability in numbers, with 95 % bootstrap intervals over seeds. Squares: variants whose shrink depends on "
+        "the learning rate; circles: the paper's decoupled decay."
+    ),
+}
+
+
+def save_report(analysis: Analysis, folder: Path) -> list[Path]:
+    """Write ``report.html``, ``report.md`` and the figures into ``folder``; return the paths, the page first."""
+    drawn = save_figures(analysis, folder)
+    environment = Environment(
+        loader=PackageLoader("hpscan"),
+        undefined=StrictUndefined,
+        autoescape=select_autoescape(enabled_extensions=("html.j2",)),
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["md"] = _markdown_safe
+    content = _content(analysis)
+    images = {name: _data_uri(folder / f"{name}.svg") for name in FIGURES}
+    paths = [folder / "report.html", folder / "report.md"]
+    for path in paths:
+        text = environment.get_template(f"{path.name}.j2").render(**content, images=images, captions=CAPTIONS)
+        path.write_text(text, encoding="utf-8")
+    return [*paths, *drawn]
+
+
+def _content(analysis: Analysis) -> dict[str, Any]:
+    spec, states = analysis.spec, analysis.states
+    return {
+        "name": spec.name,
+        "notes": spec.notes.strip(),
+        "answer": [_sentence(variant, spec.metric) for variant in analysis.variants],
+        "pairs": _pairs(analysis),
+        "metric": spec.metric,
+        "rows": [_row(variant, spec.metric) for variant in analysis.variants],
+        "warnings": _warnings(analysis),
+        "states": {state: count for state, count in states.items() if count},
+        "n_runs": sum(states.values()),
+        "setting": _setting(analysis),
+        "provenance": _provenance(analysis),
+        "spec_yaml": spec.to_yaml(),
+    }
+
+
+def _sentence(variant: VariantAnalysis, metric: str) -> str:
+    """What a variant's landscape says, in words."""
+    best, numbers = variant.best, variant.separability
+    if best is None:
+        return f"{variant.name}: no cell has a result to compare."
+    slope = numerals.interval(numbers.contour_slope, sign=True)
+    cost = numerals.metric_value(metric, numbers.independent_tuning_regret.value)
+    what = {
+        "separable": "learning rate and weight decay can be tuned one after the other",
+        "tied": "learning rate and weight decay must be tuned together",
+        "unclear": "the data do not settle whether the two can be tuned apart",
+    }[numbers.verdict]
+    return f"{variant.name}: {what} (contour slope {slope}; tuning one at a time costs {cost} on average)."
+
+
+def _pairs(analysis: Analysis) -> list[str]:
+    """How many times more of a coupled variant's variance is interaction than of its decoupled partner's."""
+    by_name = {variant.name: variant for variant in analysis.variants}
+    sentences = []
+    for coupled, decoupled in (("sgd", "sgdw"), ("adam", "adamw"), ("adamw-torch", "adamw")):
+        if coupled in by_name and decoupled in by_name:
+            more, less = (by_name[name].separability.interaction_share.value for name in (coupled, decoupled))
+            if math.isfinite(more) and math.isfinite(less) and less > 0:
+                sentences.append(
+                    f"{coupled} against {decoupled}: interaction is {more:.0%} of the variance against {less:.0%}, "
+                    f"{more / less:.1f} times as much."
+                )
+    return sentences
+
+
+def _row(variant: VariantAnalysis, metric: str) -> dict[str, Any]:
+    best, numbers = variant.best, variant.separability
+    row = {
+        "variant": variant.name,
+        "rule": VARIANTS[variant.name].rule,
+        "slope": numerals.interval(numbers.contour_slope, sign=True),
+        "interaction": numerals.interval(numbers.interaction_share),
+        "regret": numerals.interval(numbers.independent_tuning_regret, 3),
+        "worst": numerals.metric_value(metric, numbers.worst_regret) if math.isfinite(numbers.worst_regret) else "—",
+        "verdict": numbers.verdict,
+    }
+    blank = dict.fromkeys(("lr", "wd", "validation", "test_loss", "test_error", "n"), "—")
+    if best is None:
+        return {**row, **blank}
+    return {
+        **row,
+        "lr": numerals.quantity(best.lr),
+        "wd": numerals.quantity(best.wd),
+        "validation": numerals.metric_value(metric, best.means[metric], best.standard_errors[metric]),
+        "test_loss": numerals.metric_value("test_loss", best.means["test_loss"], best.standard_errors["test_loss"]),
+        "test_error": numerals.metric_value("test_error", best.means["test_error"], best.standard_errors["test_error"]),
+        "n": str(best.n_seeds),
+    }
+
+
+def _warnings(analysis: Analysis) -> list[str]:
+    """What a reader must know before believing the table."""
+    spec, warnings = analysis.spec, []
+    for variant in analysis.variants:
+        best, counts = variant.best, variant.landscape.counts
+        if best is not None and best.on_edge:
+            warnings.append(f"{variant.name}: the best cell lies on the edge of the grid; a better one may lie beyond.")
+        if best is not None and best.n_seeds < len(spec.seeds):
+            warnings.append(f"{variant.name}: the best cell has {best.n_seeds} of {len(spec.seeds)} seeds so far.")
+        warnings += [
+            f"{variant.name}: {counts[state]} of {sum(counts.values())} runs {verb}."
+            for state, verb in (("missing", "are missing"), ("failed", "failed"), ("diverged", "diverged"))
+            if counts[state]
+        ]
+    if len(spec.seeds) == 1:
+        warnings.append("One seed a cell: no number here has an interval, and differences may be noise.")
+    if spec.workload.label_noise:
+        warnings.append(
+            f"{spec.workload.label_noise:.0%} of the training labels are random, on purpose; validation and test "
+            "labels are clean."
+        )
+    return warnings
+
+
+def _setting(analysis: Analysis) -> list[tuple[str, str]]:
+    spec = analysis.spec
+    workload = spec.workload.model_dump(mode="json")
+    return [
+        ("Workload", ", ".join(f"{key} {value}" for key, value in workload.items())),
+        ("Budget", f"{spec.steps} steps of batch {spec.batch_size}, {spec.schedule.name} schedule"),
+        ("Seeds", ", ".join(map(str, spec.seeds))),
+        ("Decay on", "weight matrices only" if spec.decay_on == "weights" else "every parameter"),
+        ("Chosen by", f"{spec.metric}, mean over seeds; the test set is used for nothing but reporting"),
+    ]
+
+
+def _provenance(analysis: Analysis) -> list[tuple[str, str]]:
+    """What trained the runs; several values where they differ."""
+    frame = analysis.frame
+    columns = {
+        "Host": "host", "Processor": "device_name", "Device": "device", "Matmul mode": "matmul_mode",
+        "Compiled": "compiled", "hpscan": "hpscan_version", "torch": "torch_version", "Ray": "ray_version",
+        "Python": "python_version", "Commit": "git_commit",
+    }  # fmt: skip
+    rows = [(title, ", ".join(sorted(map(str, frame[name].dropna().unique())))) for title, name in columns.items()]
+    seconds = float(frame["device_s"].sum())
+    return [(title, value) for title, value in rows if value] + [("Training time", f"{seconds:.0f} core-seconds")]
+
+
+def _data_uri(path: Path) -> Markup:
+    return Markup("data:image/svg+xml;base64,") + base64.b64encode(path.read_bytes()).decode()
+
+
+def _markdown_safe(text: str) -> str:
+    """Escape what Markdown would read as markup, so that a spec's text stays text."""
+    return "".join(f"\\{character}" if character in "\\`*_[]<>|#" else character for character in text)

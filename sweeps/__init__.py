@@ -1,0 +1,1 @@
+"""The specs that come with hpscan, installed as ``hpscan.sweeps``."""
