@@ -39,7 +39,7 @@ def _expand_axis(value: Any) -> Any:
             raise ValueError(f"{named[0]} must be two exponents, [low, high]; got {ends}")
         if not isinstance(points, int) or isinstance(points, bool) or points < 2:
             raise ValueError(f"points must be a whole number of at least 2; got {points}")
-        low, high = ends
+        low, high = map(float, ends)
         if not (math.isfinite(low) and math.isfinite(high) and low < high and max(-low, high) <= 300):
             raise ValueError(f"{named[0]} must rise, within [-300, 300]; got {ends}")
         return _ladder(bases[named[0]], low, high, points)

@@ -36,6 +36,10 @@ CHECK_EVERY = 25
 COMPILE_S = 8.0
 """Seconds that compiling the gradients for another number of rows costs, about: what shrinking a pack must save."""
 
+MIN_ROWS = 8
+"""Rows of a compiled pack at the least. From four rows on, the compiler's kernels round alike whatever the number of
+rows; below, it vectorises some sums along another axis, and a run's last bits would depend on its pack."""
+
 Named = dict[str, Tensor]
 
 
@@ -120,6 +124,8 @@ class Step:
     rows_compiled: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
+        if self.compiled:  # every number of rows is a graph of its own; dynamo's default gives up after eight
+            torch._dynamo.config.recompile_limit = 256  # noqa: SLF001
         self.template = self.task.model()
         self.frozen = copy.deepcopy(self.template).eval()
         gradients = vmap(
@@ -131,12 +137,15 @@ class Step:
     def judge(self, params: Named, buffers: Named, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Loss and error of each run on a whole split, in evaluation mode; each of shape (K,)."""
 
-        def one(params: Named, buffers: Named) -> tuple[Tensor, Tensor]:
+        def one(params: Named, buffers: Named, inputs: Tensor) -> tuple[Tensor, Tensor]:
             outputs = functional_call(self.frozen, (params, buffers), (inputs,))
             return self.task.loss(outputs, targets), self.task.error(outputs, targets)
 
+        # One copy of the inputs a run: shared inputs would make vmap fold the runs into one product, whose rounding
+        # depends on their number.
+        rows = len(next(iter(params.values())))
         with torch.no_grad():
-            return vmap(one)(params, buffers)
+            return vmap(one)(params, buffers, inputs.expand(rows, *inputs.shape))
 
 
 @lru_cache(maxsize=4)
@@ -192,10 +201,20 @@ def _numbers(runs: Sequence[Run], recipe: Recipe, start: int, stop: int, device:
     l2, shrink = decay_coefficients(runs[0].variant.decay, lr, wd, eta)
     beta1, beta2 = (recipe.momentum, 0.0) if runs[0].variant.optimizer == "sgd" else recipe.betas
     count = np.arange(start + 1, stop + 1)[:, None]
-    table = np.broadcast_arrays(
-        eta * lr, l2, shrink, beta1, beta2, recipe.eps, 1.0 - beta1**count, 1.0 - beta2**count, np.empty((1, len(runs)))
-    )[:-1]
-    stacked = torch.from_numpy(np.stack(table, axis=1).astype(np.float32)).to(device)
+    numbers = StepNumbers(
+        lr=eta * lr,
+        l2=l2,
+        shrink=shrink,
+        beta1=beta1,
+        beta2=beta2,
+        complement1=1.0 - beta1,
+        complement2=1.0 - beta2,
+        correction1=1.0 - beta1**count,
+        correction2=1.0 - beta2**count,
+        eps=recipe.eps,
+    )
+    table = np.stack([np.broadcast_to(number, (stop - start, len(runs))) for number in numbers], axis=1)
+    stacked = torch.from_numpy(table.astype(np.float32)).to(device)
     return [StepNumbers(*row.unbind(0)) for row in stacked.unbind(0)]
 
 
@@ -225,7 +244,7 @@ def train_pack(
     target = torch.device(device)
     step = _step(recipe.workload, compiled)
     training, validation, test = (_on(device, split) for split in (data.train, data.validation, data.test))
-    rows = _initial_rows(step, pack, target, pack.capacity if compiled else len(pack.runs))
+    rows = _initial_rows(step, pack, target, max(pack.capacity, MIN_ROWS) if compiled else len(pack.runs))
     results = rows.results
     direction = OPTIMIZERS[pack.runs[0].variant.optimizer].direction
     decays = [recipe.decay_on == "all" or value.dim() > 2 for value in rows.params.values()]  # axis 0 is the run
@@ -252,7 +271,9 @@ def train_pack(
             result.steps_done = stop if finite[:, row].all() else start + int(np.argmin(finite[:, row]))
             result.state = "completed" if finite[:, row].all() else "diverged"
         if stop in evaluate_at:
-            _evaluate(step, rows, validation, stop, torch.cat(since_evaluation).mean(0))
+            # contiguous rows: the rounding of a column's mean would depend on the number of columns
+            batch_loss = torch.cat(since_evaluation).T.contiguous().mean(1)
+            _evaluate(step, rows, validation, stop, batch_loss)
             since_evaluation = []
         if stop == recipe.steps:
             _finish(step, rows, training, validation, test)
@@ -284,7 +305,7 @@ def _capacity(live: int, now: int, seconds_left: float, step: Step) -> int:
     if not step.compiled:
         return live
     ready = min(rows for rows in step.rows_compiled if rows >= live)
-    smaller = 2 ** math.ceil(math.log2(live))
+    smaller = max(MIN_ROWS, 2 ** math.ceil(math.log2(live)))
     saved = seconds_left * (ready - smaller) / now
     return smaller if saved > COMPILE_S else ready
 

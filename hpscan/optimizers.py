@@ -16,7 +16,7 @@ from torch import Tensor
 
 __all__ = ["OPTIMIZERS", "Optimizer", "StepNumbers", "apply_step"]
 
-Stacked = Float[Tensor, "runs *shape"]
+Stacked = Float[Tensor, "runs ..."]
 PerRun = Float[Tensor, " runs"]
 
 
@@ -32,10 +32,13 @@ class StepNumbers(NamedTuple):
     beta1: PerRun
     """Decay rate of the first moment; the momentum β of SGD."""
     beta2: PerRun
-    eps: PerRun
+    complement1: PerRun
+    """1 − β₁. Complements and corrections are computed in float64: float32's 1 − 0.999 is off by 5e-5."""
+    complement2: PerRun
     correction1: PerRun
-    """1 − β₁^(t+1), computed in float64: in float32 it would be off by 1e-4 at the first steps."""
+    """1 − β₁^(t+1)."""
     correction2: PerRun
+    eps: PerRun
 
     def like(self, stacked: Stacked) -> StepNumbers:
         """The same numbers with trailing axes of length 1, to broadcast against ``stacked``."""
@@ -83,8 +86,8 @@ def sgd(grad: Stacked, moments: Sequence[Stacked], at: StepNumbers) -> Stacked:
 def adam(grad: Stacked, moments: Sequence[Stacked], at: StepNumbers) -> Stacked:
     """Adam, Kingma & Ba 2015, Algorithm 1: direction m̂ / (√v̂ + ε)."""
     mu, nu = moments
-    mu.lerp_(grad, 1.0 - at.beta1)
-    nu.mul_(at.beta2).add_((1.0 - at.beta2) * grad * grad)
+    mu.mul_(at.beta1).add_(at.complement1 * grad)
+    nu.mul_(at.beta2).add_(at.complement2 * grad * grad)
     return (mu / at.correction1) / ((nu / at.correction2).sqrt() + at.eps)
 
 

@@ -1,0 +1,60 @@
+"""Specs and landscapes that every test file can ask for."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+
+from hpscan.landscape import Landscape
+from hpscan.spec import Spec
+
+TINY = {
+    "name": "tiny",
+    "workload": {"name": "digits", "hidden": [8], "train": 200},
+    "variants": ["sgd", "sgdw", "adamw"],
+    "grid": {"lr": {"log2": [-6, -2], "points": 3}, "wd": {"log2": [-8, -2], "points": 4}},
+    "seeds": [0, 1],
+    "budget": {"steps": 12},
+    "batch_size": 16,
+    "evaluations": 2,
+}
+
+
+@pytest.fixture
+def tiny_raw():
+    return copy.deepcopy(TINY)
+
+
+@pytest.fixture
+def make_spec(tiny_raw):
+    """Build a small spec with some fields replaced."""
+
+    def make(**changes):
+        return Spec.validated({**tiny_raw, **changes})
+
+    return make
+
+
+@pytest.fixture
+def make_landscape():
+    """Wrap an array of shape (seeds, lrs, wds) as a landscape on an octave grid: inf is diverged, nan is missing."""
+
+    def make(z, *, variant="sgdw", wd_first_exponent=-8):
+        z = np.asarray(z, dtype=np.float64)
+        n_seeds, n_lr, n_wd = z.shape
+        states = np.where(np.isnan(z), "missing", np.where(np.isinf(z), "diverged", "completed")).astype(object)
+        metrics = ("train_loss", "train_error", "val_loss", "val_error", "test_loss", "test_error")
+        return Landscape(
+            variant=variant,
+            metric="val_loss",
+            lr=2.0 ** np.arange(-6, -6 + n_lr),
+            wd=2.0 ** np.arange(wd_first_exponent, wd_first_exponent + n_wd),
+            seeds=tuple(range(n_seeds)),
+            run_ids=np.full(z.shape, "", dtype=object),
+            states=states,
+            values=dict.fromkeys(metrics, z),
+        )
+
+    return make

@@ -1,0 +1,224 @@
+"""The packed engine against separate torch.optim trainings, and against itself in other packs."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from hpscan import engine
+from hpscan.engine import batches, initial_model, train_pack
+from hpscan.grid import Pack, runs
+from hpscan.hardware import prepare_worker
+
+prepare_worker()
+
+
+def pack_of(spec, *, capacity=None):
+    members = tuple(runs(spec))
+    return Pack(members, capacity or len(members))
+
+
+def metrics(results):
+    return {result.run.run_id: (result.state, result.steps_done, result.metrics, result.curve) for result in results}
+
+
+def train_alone(run, data, make_optimizer):
+    """One run as anybody would write it: a stock module, a stock optimizer, a scheduler by hand."""
+    recipe = run.recipe
+    model = initial_model(recipe.workload.task(), run.seed)
+    decayed = [parameter for parameter in model.parameters() if parameter.dim() >= 2]
+    spared = [parameter for parameter in model.parameters() if parameter.dim() < 2]
+    optimizer = make_optimizer(
+        [{"params": decayed, "weight_decay": run.cell.wd}, {"params": spared, "weight_decay": 0.0}], run.cell.lr
+    )
+    order = batches(run.seed, len(data.train.targets), recipe.batch_size)
+    inputs, targets = torch.tensor(data.train.inputs), torch.tensor(data.train.targets)
+    losses = []
+    for step in range(recipe.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = run.cell.lr * recipe.schedule.multiplier(step, recipe.steps)
+        batch = torch.from_numpy(next(order))
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(inputs[batch]), targets[batch])
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    model.eval()
+    with torch.no_grad():
+        validation = F.cross_entropy(model(torch.tensor(data.validation.inputs)), torch.tensor(data.validation.targets))
+    return losses, validation.item()
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+@pytest.mark.parametrize(
+    ("variant", "make_optimizer"),
+    [
+        ("sgd", lambda groups, lr: torch.optim.SGD(groups, lr=lr, momentum=0.9)),
+        ("adam", lambda groups, lr: torch.optim.Adam(groups, lr=lr)),
+        ("adamw-torch", lambda groups, lr: torch.optim.AdamW(groups, lr=lr)),
+    ],
+    ids=["sgd", "adam", "adamw"],
+)
+def test_a_pack_gives_the_loss_curves_of_separate_torch_optim_trainings(make_spec, variant, make_optimizer, compiled):
+    # Every step is an evaluation, so the curve holds the loss of every batch. The learning rates are moderate: where
+    # training is chaotic, rounding alone makes two runs part company.
+    spec = make_spec(
+        variants=[variant], seeds=[0, 1], budget={"steps": 100}, evaluations=100, batch_size=32,
+        workload={"name": "digits", "hidden": [16], "train": 400, "label_noise": 0.1},
+        grid={"lr": [2**-9, 2**-7], "wd": [0, 2**-6]},
+    )  # fmt: skip
+    data = spec.workload.load()
+    pack = pack_of(spec)
+    for result in train_pack(pack, data, compile=compiled):
+        losses, validation = train_alone(result.run, data, make_optimizer)
+        np.testing.assert_allclose([point.batch_loss for point in result.curve], losses, rtol=1e-4)
+        assert result.metrics["val_loss"] == pytest.approx(validation, rel=1e-4)
+
+
+def together_and_apart(spec, compiled):
+    """The results of all runs in one pack, and in packs of five in another order."""
+    data, members = spec.workload.load(), runs(spec)
+    together = train_pack(Pack(tuple(members), len(members)), data, compile=compiled)
+    shuffled = [members[index] for index in np.random.default_rng(0).permutation(len(members))]
+    apart = [
+        result
+        for start in range(0, len(members), 5)
+        for result in train_pack(Pack(tuple(shuffled[start : start + 5]), 5), data, compile=compiled)
+    ]
+    return metrics(together), metrics(apart)
+
+
+@pytest.mark.parametrize("model", ["normalised_mlp", "plain_mlp"])
+def test_a_compiled_run_gives_the_same_bits_whichever_pack_it_is_in(make_spec, model):
+    workload = {"name": "digits", "model": model, "hidden": [8], "train": 200}
+    together, apart = together_and_apart(make_spec(variants=["adamw"], seeds=[0, 1, 2], workload=workload), compiled=True)
+    assert apart == together
+
+
+def test_an_eager_run_gives_the_same_result_whichever_pack_it_is_in(make_spec):
+    # To rounding: torch's own sums over a batch depend on the number of columns beside.
+    together, apart = together_and_apart(make_spec(variants=["sgdw"], seeds=[0, 1, 2]), compiled=False)
+    assert apart.keys() == together.keys()
+    for run_id, (state, steps_done, finals, _) in apart.items():
+        assert (state, steps_done) == together[run_id][:2]
+        assert finals == pytest.approx(together[run_id][2], rel=1e-4)
+
+
+def test_compiled_and_eager_agree(make_spec):
+    spec = make_spec(variants=["adamw"], budget={"steps": 60}, grid={"lr": [2**-8], "wd": [0, 2**-4]})
+    data = spec.workload.load()
+    eager, compiled = (train_pack(pack_of(spec), data, compile=flag) for flag in (False, True))
+    for one, other in zip(eager, compiled, strict=True):
+        assert one.metrics["val_loss"] == pytest.approx(other.metrics["val_loss"], rel=1e-4)
+
+
+DIVERGING = {"lr": [0.01, 1e30], "wd": [0.0]}
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+def test_diverged_runs_are_marked_and_the_others_go_on_undisturbed(make_spec, compiled):
+    plain = {"name": "digits", "model": "plain_mlp", "hidden": [8], "train": 200}
+    spec = make_spec(variants=["sgd"], workload=plain, grid=DIVERGING, budget={"steps": 80})
+    data = spec.workload.load()
+    results = train_pack(pack_of(spec), data, compile=compiled)
+    by_lr = {lr: [result for result in results if result.run.cell.lr == lr] for lr in DIVERGING["lr"]}
+    for result in by_lr[1e30]:
+        assert result.state == "diverged"
+        assert result.steps_done < 10
+        assert result.metrics == {}
+    alone = make_spec(variants=["sgd"], workload=plain, grid={"lr": [0.01], "wd": [0.0]}, budget={"steps": 80})
+    undisturbed = train_pack(pack_of(alone), data, compile=compiled)
+    for result, twin in zip(by_lr[0.01], undisturbed, strict=True):
+        assert result.metrics == (twin.metrics if compiled else pytest.approx(twin.metrics, rel=1e-4))
+
+
+def test_diverged_runs_leave_the_pack(make_spec, monkeypatch):
+    plain = {"name": "digits", "model": "plain_mlp", "hidden": [8], "train": 200}
+    spec = make_spec(variants=["sgd"], workload=plain, grid=DIVERGING, budget={"steps": 80})
+    counts = []
+    original = engine._Rows.keep
+    monkeypatch.setattr(
+        engine._Rows, "keep", lambda rows, live, capacity: counts.append((len(live), capacity)) or original(rows, live, capacity)
+    )
+    train_pack(pack_of(spec), spec.workload.load(), compile=False)
+    assert counts == [(4, 4), (2, 2)]
+
+
+def test_a_pack_in_which_all_runs_diverge_ends_early(make_spec):
+    plain = {"name": "digits", "model": "plain_mlp", "hidden": [8], "train": 200}
+    spec = make_spec(variants=["sgd"], workload=plain, grid={"lr": [1e30], "wd": [0.0]}, budget={"steps": 100_000})
+    results = train_pack(pack_of(spec), spec.workload.load(), compile=False)
+    assert {result.state for result in results} == {"diverged"}
+
+
+def test_shrinking_waits_until_it_pays(make_spec):
+    step = engine.Step(make_spec().workload.task(), compiled=True, rows_compiled={32})
+    assert engine._capacity(3, 32, seconds_left=1.0, step=step) == 32
+    assert engine._capacity(3, 32, seconds_left=100.0, step=step) == engine.MIN_ROWS
+    assert engine._capacity(9, 32, seconds_left=100.0, step=step) == 16
+    step.rows_compiled.add(16)
+    assert engine._capacity(3, 32, seconds_left=1.0, step=step) == 16
+
+
+def test_evaluations_are_equally_spaced_and_end_with_the_budget(make_spec):
+    spec = make_spec(variants=["sgd"], budget={"steps": 100}, evaluations=4)
+    results = train_pack(pack_of(spec), spec.workload.load(), compile=False)
+    for result in results:
+        assert [point.step for point in result.curve] == [25, 50, 75, 100]
+        assert result.curve[-1].val_loss == result.metrics["val_loss"]
+        assert result.steps_done == 100
+
+
+def test_more_evaluations_than_steps_evaluate_every_step(make_spec):
+    spec = make_spec(variants=["sgd"], budget={"steps": 3}, evaluations=8)
+    (first, *_) = train_pack(pack_of(spec), spec.workload.load(), compile=False)
+    assert [point.step for point in first.curve] == [1, 2, 3]
+
+
+def test_seconds_add_up_to_the_packs(make_spec):
+    spec = make_spec(variants=["sgd"])
+    ticks = iter(range(100))
+    results = train_pack(pack_of(spec), spec.workload.load(), compile=False, clock=lambda: float(next(ticks)))
+    assert sum(result.device_s for result in results) == pytest.approx(results[0].wall_s)
+
+
+def test_batches_are_permutations_laid_end_to_end():
+    stream = batches(seed=3, n_train=10, batch_size=4)
+    drawn = np.concatenate([next(stream) for _ in range(5)])
+    assert sorted(drawn[:10]) == sorted(drawn[10:]) == list(range(10))
+    again = batches(seed=3, n_train=10, batch_size=4)
+    assert np.array_equal(drawn, np.concatenate([next(again) for _ in range(5)]))
+    assert not np.array_equal(drawn[:10], drawn[10:])
+
+
+def test_initialisation_depends_on_the_seed_and_leaves_the_global_generator_alone(make_spec):
+    task = make_spec().workload.task()
+    torch.manual_seed(0)
+    before = torch.random.get_rng_state()
+    one, again, other = (initial_model(task, seed) for seed in (1, 1, 2))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    weights = [next(model.parameters()) for model in (one, again, other)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+@pytest.mark.parametrize("decay_on", ["weights", "all"])
+def test_decay_on_decides_whether_biases_and_gains_are_decayed(make_spec, decay_on):
+    spec = make_spec(variants=["sgdw"], decay_on=decay_on, grid={"lr": [1e-12], "wd": [0.5]}, seeds=[0], schedule="constant",
+                     budget={"steps": 40})  # fmt: skip
+    (result,) = train_pack(pack_of(spec), spec.workload.load(), compile=False)
+    gain_gone = result.metrics["train_loss"] == pytest.approx(np.log(10), abs=1e-6)  # all logits 0: the gain decayed
+    assert gain_gone == (decay_on == "all")
+
+
+def test_metrics_are_of_the_split_they_are_named_after(make_spec):
+    spec = make_spec(variants=["sgd"], seeds=[0])
+    data = spec.workload.load()
+    swapped = replace(data, validation=data.test, test=data.validation)
+    one, other = (train_pack(pack_of(spec), given, compile=False) for given in (data, swapped))
+    for result, twin in zip(one, other, strict=True):
+        assert result.metrics["val_loss"] == twin.metrics["test_loss"]
+        assert result.metrics["test_error"] == twin.metrics["val_error"]
+        assert result.metrics["train_loss"] == twin.metrics["train_loss"]

@@ -1,0 +1,125 @@
+import hashlib
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hpscan.grid import Recipe, packs, runs
+from hpscan.spec import Spec
+from tests.conftest import TINY
+
+small_axes = st.integers(1, 6).map(lambda points: [2.0**-exponent for exponent in range(1, points + 1)])
+
+
+@st.composite
+def raw_specs(draw):
+    return {
+        **TINY,
+        "variants": draw(st.lists(st.sampled_from(["sgd", "sgdw", "adam", "adamw"]), min_size=1, unique=True)),
+        "grid": {"lr": draw(small_axes), "wd": draw(small_axes)},
+        "seeds": draw(st.lists(st.integers(0, 99), min_size=1, max_size=4, unique=True)),
+        "resources": {"pack_size": draw(st.integers(1, 40))},
+    }
+
+
+def ids(spec):
+    return [run.run_id for run in runs(spec)]
+
+
+@given(raw_specs())
+@settings(max_examples=60, deadline=None)
+def test_packs_hold_every_run_once_and_respect_their_size(raw):
+    spec = Spec.validated(raw)
+    planned = packs(spec)
+    assert sorted(run.run_id for pack in planned for run in pack.runs) == sorted(set(ids(spec)))
+    assert all(len(pack.runs) <= pack.capacity <= spec.resources.pack_size for pack in planned)
+    assert len({pack.capacity for pack in planned}) == 1
+    assert all(len({run.cell.variant for run in pack.runs}) == 1 for pack in planned)
+
+
+@given(raw_specs())
+@settings(max_examples=30, deadline=None)
+def test_planning_is_deterministic(raw):
+    spec = Spec.validated(raw)
+    assert packs(spec) == packs(Spec.validated(spec.model_dump(mode="json")))
+
+
+@given(raw_specs(), st.data())
+@settings(max_examples=60, deadline=None)
+def test_a_relaunch_plans_exactly_what_is_missing_at_the_same_capacity(raw, data):
+    spec = Spec.validated(raw)
+    done = data.draw(st.sets(st.sampled_from(ids(spec))))
+    rest = packs(spec, done)
+    assert {run.run_id for pack in rest for run in pack.runs} == set(ids(spec)) - done
+    assert {pack.capacity for pack in rest} <= {packs(spec)[0].capacity}
+
+
+def test_extending_a_grid_changes_no_run_id(make_spec):
+    narrow = make_spec(grid={"lr": {"log2": [-6, -2], "points": 5}, "wd": {"log10": [-4, -1], "points": 4}})
+    wide = make_spec(
+        grid={"lr": {"log2": [-8, 0], "points": 9}, "wd": {"log10": [-5, 0], "points": 6}},
+        seeds=[0, 1, 7],
+        variants=["adam", "sgd", "sgdw", "adamw"],
+    )
+    assert set(ids(narrow)) < set(ids(wide))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"budget": {"steps": 13}},
+        {"batch_size": 17},
+        {"schedule": "constant"},
+        {"decay_on": "all"},
+        {"workload": {"name": "digits", "hidden": [8], "train": 200, "label_noise": 0.1}},
+        {"evaluations": 3},
+    ],
+    ids=str,
+)
+def test_whatever_changes_a_result_changes_every_run_id(make_spec, change):
+    assert not set(ids(make_spec())) & set(ids(make_spec(**change)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"notes": "x"}, {"name": "other"}, {"metric": "val_error"}, {"resources": {"workers": 1, "pack_size": 3}},
+        {"budget": {"epochs": 0.96}}, {"grid": {"lr": [0.015625, "6.25e-2", 0.25], "wd": {"log2": [-8, -2], "points": 4}}},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_changes_no_result_changes_no_run_id(make_spec, change):
+    assert set(ids(make_spec())) == set(ids(make_spec(**change)))
+
+
+def test_an_optimizers_constants_concern_its_own_runs_only(make_spec):
+    plain, other_betas = make_spec(), make_spec(optimizer={"betas": [0.8, 0.99]})
+    same = {run.cell.variant for run in runs(plain) if run.run_id in set(ids(other_betas))}
+    assert same == {"sgd", "sgdw"}
+
+
+def test_run_ids_are_what_they_have_always_been():
+    """A change of these ids makes every stored result missing: it needs a new IDENTITY and a word in the changelog."""
+    digest = hashlib.sha256(" ".join(ids(Spec.validated(TINY))).encode()).hexdigest()[:16]
+    assert digest == "f18b1cb601e10716"
+
+
+def test_the_config_holds_every_field_of_the_recipe(make_spec):
+    run = runs(make_spec())[0]
+    config = json.loads(json.dumps(run.config))
+    spelt_out_as_optimizer = {"momentum", "betas", "eps"}
+    assert set(Recipe.__dataclass_fields__) - spelt_out_as_optimizer <= set(config)
+    assert set(config["workload"]) == set(type(run.recipe.workload).model_fields)
+
+
+def test_the_corners_come_first_then_the_middles(make_spec):
+    spec = make_spec(variants=["sgd"], seeds=[5, 6], grid={"lr": {"log2": [-8, 0], "points": 9}, "wd": {"log2": [-8, 0], "points": 9}})
+    first = runs(spec)
+    assert {(run.cell.lr, run.cell.wd) for run in first[:8]} == {(a, b) for a in (2**-8, 1) for b in (2**-8, 1)}
+    assert {(run.cell.lr, run.cell.wd) for run in first[:18]} == {(a, b) for a in (2**-8, 2**-4, 1) for b in (2**-8, 2**-4, 1)}
+
+
+def test_variants_take_turns(make_spec):
+    spec = make_spec(resources={"pack_size": 4})
+    assert {pack.runs[0].cell.variant for pack in packs(spec)[:3]} == set(spec.variants)

@@ -1,0 +1,26 @@
+import torch
+
+from hpscan.hardware import can_compile, prepare_worker
+
+
+def test_products_keep_float32_accuracy_in_the_mode_chosen():
+    hardware = prepare_worker()
+    assert hardware.matmul_mode == torch.get_float32_matmul_precision()
+    generator = torch.Generator().manual_seed(7)
+    for rows, inner, columns in ((128, 64, 64), (64, 256, 100), (1000, 784, 10)):
+        a, b = torch.randn(rows, inner, generator=generator), torch.randn(inner, columns, generator=generator)
+        exact = a.double() @ b.double()
+        assert float((a @ b - exact).abs().max() / exact.abs().max()) < 1e-5
+
+
+def test_one_thread_a_worker_and_a_device_with_a_name():
+    hardware = prepare_worker()
+    assert hardware.threads == torch.get_num_threads() == 1
+    assert hardware.device_name
+    assert prepare_worker() is hardware
+
+
+def test_without_a_compiler_on_the_path_nothing_is_compiled(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    assert not can_compile()

@@ -1,0 +1,133 @@
+import pytest
+import yaml
+
+from hpscan.schedules import Cosine, Step
+from hpscan.spec import Budget, Spec, SpecError, shipped_specs
+
+
+def load(tmp_path, raw, *overrides):
+    path = tmp_path / "spec.yaml"
+    path.write_text(raw if isinstance(raw, str) else yaml.safe_dump(raw))
+    return Spec.load(str(path), overrides)
+
+
+@pytest.mark.parametrize("name", shipped_specs())
+def test_every_shipped_spec_is_valid_and_bears_its_file_name(name):
+    assert Spec.load(name).name == name
+
+
+def test_quickstart_compares_five_variants_on_at_least_nine_by_nine_cells_and_two_seeds():
+    spec = Spec.load("quickstart")
+    assert set(spec.variants) == {"sgd", "sgdw", "adam", "adamw", "adamw-torch"}
+    assert len(spec.seeds) >= 2
+    for variant in spec.variants:
+        lr, wd = spec.grid.axes(variant)
+        assert len(lr) >= 9
+        assert len(wd) >= 9
+
+
+def test_yaml_round_trip(make_spec):
+    spec = make_spec(schedule={"name": "step", "at": [0.5]}, notes="a: 'b' # ü")
+    assert Spec.validated(yaml.safe_load(spec.to_yaml())) == spec
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epochs": 3}, "unknown key 'epochs'; known are name, notes, workload"),
+        ({"grid": {"lr": [-0.1], "wd": [0]}}, "`grid.lr`: must be positive; got -0.1"),
+        ({"grid": {"lr": [], "wd": [0]}}, "`grid.lr`: must hold at least one value; got an empty list"),
+        ({"grid": {}}, "`grid.lr`: missing, and `grid.variants.sgd.lr` is not given either"),
+        ({"grid": {"lr": [1], "wd": [0], "mom": [1]}}, "`grid`: unknown key 'mom'; known are lr, wd, variants"),
+        ({"grid": {"lr": [1], "wd": [1], "variants": {"x": {}}}}, "`grid.variants`: unknown variant 'x'"),
+        ({"variants": ["adamax"]}, "`variants`: unknown variant 'adamax'; known are sgd"),
+        ({"variants": []}, "`variants`: must name at least one variant"),
+        ({"variants": ["sgd", "sgd"]}, "`variants`: must not repeat a value; sgd is given more than once"),
+        ({"workload": "imagenet"}, "`workload.name`: input must be 'digits'; got 'imagenet'"),
+        ({"workload": {"name": "digits", "noise": 1}}, "`workload`: unknown key 'noise'"),
+        ({"workload": {"name": "digits", "label_noise": 1.5}}, "`workload.label_noise`: input must be less than 1; got 1.5"),
+        ({"workload": {"name": "digits", "train": 1790}}, "`workload`: train: must leave at least 200"),
+        ({"seeds": [1, 2, 1]}, "`seeds`: must not repeat a value; 1 is given more than once"),
+        ({"seeds": []}, "`seeds`: must hold at least one seed"),
+        ({"seeds": 0}, "`seeds`: must hold at least one seed"),
+        ({"seeds": [-1]}, "`seeds.0`: input must be greater than or equal to 0; got -1"),
+        ({"budget": {"steps": 0}}, "`budget.steps`: input must be greater than or equal to 1; got 0"),
+        ({"budget": {}}, "`budget`: give either steps or epochs"),
+        ({"budget": {"steps": 1, "epochs": 1}}, "`budget`: give either steps or epochs"),
+        ({"batch_size": 500}, "batch_size: must be at most workload.train (200); got 500"),
+        ({"schedule": "triangle"}, "`schedule`: "),
+        ({"schedule": {"name": "step", "factor": 2}}, "`schedule.factor`: input must be less than 1; got 2"),
+        ({"name": "../up"}, "`name`: must be a folder name"),
+        ({"name": "<script>"}, "`name`: must be a folder name"),
+        ({"metric": "test_loss"}, "`metric`: input must be 'val_loss' or 'val_error'; got 'test_loss'"),
+    ],
+    ids=str,
+)
+def test_a_bad_spec_is_refused_in_one_line_that_names_field_and_value(tmp_path, tiny_raw, change, message):
+    with pytest.raises(SpecError) as error:
+        load(tmp_path, {**tiny_raw, **change})
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_field_is_named(tmp_path, tiny_raw):
+    del tiny_raw["budget"]
+    with pytest.raises(SpecError, match="`budget`: missing"):
+        load(tmp_path, tiny_raw)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("a: [1, 2", "not YAML at line"), ("- 1", "must be a mapping of fields"), ("", "must be a mapping of fields")],
+    ids=["broken", "list", "empty"],
+)
+def test_a_file_that_is_no_spec_is_refused(tmp_path, text, message):
+    with pytest.raises(SpecError, match=message):
+        load(tmp_path, text)
+
+
+def test_a_binary_file_is_refused(tmp_path):
+    path = tmp_path / "model.pt"
+    path.write_bytes(b"\x80\x02\xff\x00")
+    with pytest.raises(SpecError, match="not a text file"):
+        Spec.load(str(path))
+
+
+def test_a_repeated_key_is_refused(tmp_path, tiny_raw):
+    with pytest.raises(SpecError, match="key 'seeds' is given twice"):
+        load(tmp_path, yaml.safe_dump(tiny_raw) + "\nseeds: [7]\n")
+
+
+def test_an_absent_file_is_refused_with_the_shipped_names():
+    with pytest.raises(SpecError, match=r"no such file, and no shipped spec of that name \(.*quickstart.*\)"):
+        Spec.load("no-such-spec")
+
+
+def test_overrides_set_nested_values_in_order(tmp_path, tiny_raw):
+    tiny_raw["workload"] = "digits"
+    spec = load(
+        tmp_path, tiny_raw,
+        "variants=[adamw]", "seeds=[11]", "seeds=[12]", "workload.label_noise=0.1", "schedule=constant", "grid.lr=[1e-1]",
+    )  # fmt: skip
+    assert spec.variants == ("adamw",)
+    assert spec.seeds == (12,)
+    assert spec.workload.label_noise == 0.1
+    assert spec.schedule.name == "constant"
+    assert spec.grid.lr == (0.1,)
+
+
+@pytest.mark.parametrize("override", ["seeds", "=3", "seeds.first=1", "grid.lr=[1", "nonsense.key=1"])
+def test_a_bad_override_is_refused(tmp_path, tiny_raw, override):
+    with pytest.raises(SpecError):
+        load(tmp_path, tiny_raw, override)
+
+
+def test_short_forms(make_spec):
+    assert make_spec(seeds=3).seeds == (0, 1, 2)
+    assert make_spec(schedule="cosine").schedule == Cosine()
+    assert make_spec(schedule={"name": "step"}).schedule == Step()
+
+
+@pytest.mark.parametrize(("epochs", "steps"), [(1, 12), (2.5, 31), (0.001, 1)])
+def test_epochs_count_whole_passes_over_the_training_set(epochs, steps):
+    assert Budget(epochs=epochs).in_steps(n_train=200, batch_size=16) == steps
