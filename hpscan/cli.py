@@ -95,6 +95,7 @@ def launch(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override a field: dotted key, YAML value. Repeatable."),
     ] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Train failed runs again, too.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would run and what it would cost.")] = False,
 ) -> None:
     """Train the runs of SPEC that the store lacks; the coarse grid first."""
@@ -102,9 +103,9 @@ def launch(
 
     spec = Spec.load(source, set_ or ())
     if dry_run:
-        _dry_run(spec, _store(store))
+        _dry_run(spec, _store(store), retry_failed=retry_failed)
     else:
-        _launch(spec, _store(store), store)
+        _launch(spec, _store(store), store, retry_failed=retry_failed)
 
 
 @app.command()
@@ -220,29 +221,29 @@ def _print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False))
 
 
-def _dry_run(spec: Spec, store: Store) -> None:
+def _dry_run(spec: Spec, store: Store, *, retry_failed: bool) -> None:
     from hpscan.estimate import estimate
 
-    cost = estimate(spec, store)
+    cost = estimate(spec, store, retry_failed=retry_failed)
     console.print(cost.text(), highlight=False, soft_wrap=True, markup=False)
 
 
-def _launch(spec: Spec, store: Store, given_store: Path) -> None:
+def _launch(spec: Spec, store: Store, given_store: Path, *, retry_failed: bool) -> None:
     from hpscan.analysis import analyze as analyze_sweep
     from hpscan.grid import packs, runs
     from hpscan.progress import Progress
 
     revised = store.save_spec(spec)
-    stored = store.runs(spec.name)
     every = {run.run_id for run in runs(spec)}
-    plan = packs(spec, stored["run_id"])
+    stored = store.ended(spec.name, retry_failed=retry_failed)
+    plan = packs(spec, stored)
     waiting = sum(len(pack.runs) for pack in plan)
     where = _shown(store.folder(spec.name))
     console.print(
         f"{spec.name}: {len(every)} runs, {len(every) - waiting} in {where}, {waiting} to train in {len(plan)} packs",
         highlight=False, markup=False, soft_wrap=True,
     )  # fmt: skip
-    left_out = len(set(stored["run_id"]) - every)
+    left_out = len(stored - every)
     if revised and left_out:
         console.print(
             f"The spec differs from the one launched before: {left_out} stored runs are not part of it and stay as they are.",
@@ -255,7 +256,7 @@ def _launch(spec: Spec, store: Store, given_store: Path) -> None:
         progress = Progress(console, spec.name, spec.metric, spec.variants, len(every), len(every) - waiting)
         try:
             with progress:
-                launch_packs(spec, store, progress.add, plan)
+                launch_packs(spec, store, plan, progress.add)
         except KeyboardInterrupt:
             _fail(
                 "stopped; what is trained is stored. The same command goes on from here. "

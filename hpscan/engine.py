@@ -201,19 +201,21 @@ def _numbers(runs: Sequence[Run], recipe: Recipe, start: int, stop: int, device:
     l2, shrink = decay_coefficients(runs[0].variant.decay, lr, wd, eta)
     beta1, beta2 = (recipe.momentum, 0.0) if runs[0].variant.optimizer == "sgd" else recipe.betas
     count = np.arange(start + 1, stop + 1)[:, None]
-    numbers = StepNumbers(
-        lr=eta * lr,
-        l2=l2,
-        shrink=shrink,
-        beta1=beta1,
-        beta2=beta2,
-        complement1=1.0 - beta1,
-        complement2=1.0 - beta2,
-        correction1=1.0 - beta1**count,
-        correction2=1.0 - beta2**count,
-        eps=recipe.eps,
+    numbers = {
+        "lr": eta * lr,
+        "l2": l2,
+        "shrink": shrink,
+        "beta1": beta1,
+        "beta2": beta2,
+        "complement1": 1.0 - beta1,
+        "complement2": 1.0 - beta2,
+        "correction1": 1.0 - beta1**count,
+        "correction2": 1.0 - beta2**count,
+        "eps": recipe.eps,
+    }
+    table = np.stack(
+        [np.broadcast_to(numbers[name], (stop - start, len(runs))) for name in StepNumbers._fields], axis=1
     )
-    table = np.stack([np.broadcast_to(number, (stop - start, len(runs))) for number in numbers], axis=1)
     stacked = torch.from_numpy(table.astype(np.float32)).to(device)
     return [StepNumbers(*row.unbind(0)) for row in stacked.unbind(0)]
 

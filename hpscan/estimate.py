@@ -52,13 +52,13 @@ class Estimate:
         return "\n".join([*lines, "nothing was written"])
 
 
-def estimate(spec: Spec, store: Store) -> Estimate:
+def estimate(spec: Spec, store: Store, *, retry_failed: bool = False) -> Estimate:
     """Price a launch of ``spec``: nothing is written, and Ray is not started."""
     from hpscan.launch import n_workers
 
     every = runs(spec)
     stored = store.runs(spec.name)
-    plan = packs(spec, stored["run_id"])
+    plan = packs(spec, store.ended(spec.name, retry_failed=retry_failed))
     waiting = [run for pack in plan for run in pack.runs]
     own = stored[stored["run_id"].isin({run.run_id for run in every}) & (stored["state"] == "completed")]
     if len(own):

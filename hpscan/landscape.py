@@ -140,4 +140,4 @@ def _arrange(spec: Spec, variant: str, run_ids: dict[tuple[int, float, float], s
 
 def _on_edge(axis: Float[np.ndarray, " points"], index: int) -> bool:
     """Whether an axis could be extended beyond ``index``; below wd = 0 there is nothing, and one point is no axis."""
-    return len(axis) > 1 and (index == len(axis) - 1 or (index == 0 and axis[0] > 0))
+    return len(axis) > 1 and (index == len(axis) - 1 or (index == 0 and float(axis[0]) > 0))

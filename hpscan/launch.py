@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Any
 # Ray reads these when it is imported or started.
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # with verbose=0: Tune prints nothing, the display is ours
+# The switch is named after two systems, but on any it makes a local Ray listen on loopback alone.
+os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves the machine unasked
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # a pool of compilers a worker costs more than it saves
 os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # no CSV, JSON and TensorBoard files a trial
@@ -32,7 +34,7 @@ os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "3600"  # the store is what a relaunch 
 import ray
 from ray import tune
 
-from hpscan.grid import Pack, packs
+from hpscan.grid import Pack
 from hpscan.progress import PackSummary
 from hpscan.spec import Spec
 from hpscan.store import Store, StoreError
@@ -177,8 +179,8 @@ def n_workers(spec: Spec) -> int:
     return spec.resources.workers or len(os.sched_getaffinity(0))
 
 
-def launch(spec: Spec, store: Store, on_pack: Callable[[PackSummary], None], plan: list[Pack] | None = None) -> None:
-    """Train the runs of a spec that the store lacks, coarse cells first.
+def launch(spec: Spec, store: Store, plan: list[Pack], on_pack: Callable[[PackSummary], None]) -> None:
+    """Train packs of a spec, in the order given, and store them.
 
     Parameters
     ----------
@@ -186,10 +188,10 @@ def launch(spec: Spec, store: Store, on_pack: Callable[[PackSummary], None], pla
         The sweep.
     store
         Where packs are written; its spec for this sweep must have been saved.
+    plan
+        The packs to train, from :func:`hpscan.grid.packs`.
     on_pack
         Called in this process with a summary of each pack as it is stored.
-    plan
-        The packs to train; by default those of ``spec`` whose runs are not in the store.
 
     Raises
     ------
@@ -198,7 +200,6 @@ def launch(spec: Spec, store: Store, on_pack: Callable[[PackSummary], None], pla
     KeyboardInterrupt
         On Ctrl-C, once Ray is down; packs already stored stay.
     """
-    plan = packs(spec, store.runs(spec.name)["run_id"]) if plan is None else plan
     if not plan:
         return
     workers = min(n_workers(spec), len(plan))
@@ -244,7 +245,6 @@ def _local_ray(workers: int) -> Iterator[None]:
         include_dashboard=False,
         log_to_driver=False,
         logging_level=logging.ERROR,
-        _node_ip_address="127.0.0.1",
     )
     try:
         yield

@@ -40,15 +40,14 @@ class Progress:
     total: int
     done_before: int
     """Runs that the store held when the launch began."""
-    started: float = field(default_factory=time.monotonic)
     packs: dict[str, PackSummary] = field(default_factory=dict)
     """By pack_id: a pack that is retried counts once."""
     best: dict[str, tuple[float, float, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._live = Live(get_renderable=self._table, console=self.console, refresh_per_second=2, transient=True)
-        self._last_line = self.started
+        self._last_line = time.monotonic()
         self._first: tuple[float, int] | None = None
+        self._live = Live(get_renderable=self._table, console=self.console, refresh_per_second=2, transient=True)
 
     def __enter__(self) -> Self:
         if self.console.is_terminal:

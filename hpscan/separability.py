@@ -24,12 +24,11 @@ __all__ = [
 ]
 
 Surface = Float[np.ndarray, "lrs wds"]
-Coordinates = Float[np.ndarray, " points"]
 
 RESAMPLES = 400
 
 
-def contour_slope(z: Surface, log_lr: Coordinates, log_wd: Coordinates) -> float:
+def contour_slope(z: Surface, log_lr: Float[np.ndarray, " lrs"], log_wd: Float[np.ndarray, " wds"]) -> float:
     """The slope dlog wd / dlog lr of the landscape's contours: −1 where only lr·wd matters, 0 where axes separate.
 
     With ∇z the gradient of the slightly smoothed surface and G = Σ ∇z ∇zᵀ, the slope is −G_lr,wd / G_wd,wd: the

@@ -160,6 +160,11 @@ class Store:
         """One row a run and evaluation, the columns of :data:`CURVES`."""
         return self._read(sweep, "curves", CURVES).drop_duplicates(["run_id", "step"]).reset_index(drop=True)
 
+    def ended(self, sweep: str, *, retry_failed: bool = False) -> set[str]:
+        """The run_ids that a launch need not train; failed runs count as ended unless they are to be retried."""
+        runs = self.runs(sweep)
+        return set(runs.loc[runs["state"] != "failed", "run_id"] if retry_failed else runs["run_id"])
+
     def errors(self, sweep: str) -> dict[str, int]:
         """What the failed runs of a sweep raised, with how many raised it."""
         runs = self.runs(sweep)

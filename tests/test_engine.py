@@ -93,7 +93,9 @@ def together_and_apart(spec, compiled):
 @pytest.mark.parametrize("model", ["normalised_mlp", "plain_mlp"])
 def test_a_compiled_run_gives_the_same_bits_whichever_pack_it_is_in(make_spec, model):
     workload = {"name": "digits", "model": model, "hidden": [8], "train": 200}
-    together, apart = together_and_apart(make_spec(variants=["adamw"], seeds=[0, 1, 2], workload=workload), compiled=True)
+    together, apart = together_and_apart(
+        make_spec(variants=["adamw"], seeds=[0, 1, 2], workload=workload), compiled=True
+    )
     assert apart == together
 
 
@@ -140,7 +142,9 @@ def test_diverged_runs_leave_the_pack(make_spec, monkeypatch):
     counts = []
     original = engine._Rows.keep
     monkeypatch.setattr(
-        engine._Rows, "keep", lambda rows, live, capacity: counts.append((len(live), capacity)) or original(rows, live, capacity)
+        engine._Rows,
+        "keep",
+        lambda rows, live, capacity: counts.append((len(live), capacity)) or original(rows, live, capacity),
     )
     train_pack(pack_of(spec), spec.workload.load(), compile=False)
     assert counts == [(4, 4), (2, 2)]

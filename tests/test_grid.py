@@ -114,10 +114,16 @@ def test_the_config_holds_every_field_of_the_recipe(make_spec):
 
 
 def test_the_corners_come_first_then_the_middles(make_spec):
-    spec = make_spec(variants=["sgd"], seeds=[5, 6], grid={"lr": {"log2": [-8, 0], "points": 9}, "wd": {"log2": [-8, 0], "points": 9}})
+    spec = make_spec(
+        variants=["sgd"],
+        seeds=[5, 6],
+        grid={"lr": {"log2": [-8, 0], "points": 9}, "wd": {"log2": [-8, 0], "points": 9}},
+    )
     first = runs(spec)
     assert {(run.cell.lr, run.cell.wd) for run in first[:8]} == {(a, b) for a in (2**-8, 1) for b in (2**-8, 1)}
-    assert {(run.cell.lr, run.cell.wd) for run in first[:18]} == {(a, b) for a in (2**-8, 2**-4, 1) for b in (2**-8, 2**-4, 1)}
+    assert {(run.cell.lr, run.cell.wd) for run in first[:18]} == {
+        (a, b) for a in (2**-8, 2**-4, 1) for b in (2**-8, 2**-4, 1)
+    }
 
 
 def test_variants_take_turns(make_spec):

@@ -33,7 +33,9 @@ def train(variant, lr, wd, eta, start, steps=STEPS, grad=grads_of):
         corrections = (1 - beta1 ** (step + 1), 1 - beta2 ** (step + 1))
         columns = (eta(step) * lr, l2, shrink, beta1, beta2, 1 - beta1, 1 - beta2, *corrections, EPS)
         at = StepNumbers(*(torch.tensor(np.broadcast_to(column, runs).astype(np.float32)) for column in columns))
-        apply_step(optimizer.direction, [theta], [torch.tensor(grad(step, start.shape[1:], runs))], [moments], [True], at)
+        apply_step(
+            optimizer.direction, [theta], [torch.tensor(grad(step, start.shape[1:], runs))], [moments], [True], at
+        )
     return theta.numpy()
 
 
@@ -112,7 +114,9 @@ def test_adamw_at_lambda_equals_adamw_torch_at_lambda_over_lr(lr, wd):
 
 @pytest.mark.parametrize(("variant", "shrink"), [("sgdw", 0.05), ("adamw", 0.05), ("adamw-torch", 0.02 * 0.05)])
 def test_without_gradients_only_pure_decay_is_left(variant, shrink):
-    zero = train(variant, [0.02], [0.05], lambda _: 1.0, START[:1], steps=30, grad=lambda *_: np.zeros((1, 4, 5), np.float32))
+    zero = train(
+        variant, [0.02], [0.05], lambda _: 1.0, START[:1], steps=30, grad=lambda *_: np.zeros((1, 4, 5), np.float32)
+    )
     np.testing.assert_allclose(zero, START[:1] * (1 - shrink) ** 30, rtol=1e-5)
 
 

@@ -17,7 +17,7 @@ def test_multipliers_stay_in_the_unit_interval_and_start_at_one(steps, data):
 @pytest.mark.parametrize(
     ("schedule", "make"),
     [
-        (Cosine(), lambda optimizer, steps: torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)),
+        (Cosine(), torch.optim.lr_scheduler.CosineAnnealingLR),
         (
             Step(at=(0.5, 0.75), factor=0.1),
             lambda optimizer, steps: torch.optim.lr_scheduler.MultiStepLR(optimizer, [steps // 2, steps * 3 // 4], 0.1),

@@ -45,7 +45,10 @@ def test_yaml_round_trip(make_spec):
         ({"variants": ["sgd", "sgd"]}, "`variants`: must not repeat a value; sgd is given more than once"),
         ({"workload": "imagenet"}, "`workload.name`: input must be 'digits'; got 'imagenet'"),
         ({"workload": {"name": "digits", "noise": 1}}, "`workload`: unknown key 'noise'"),
-        ({"workload": {"name": "digits", "label_noise": 1.5}}, "`workload.label_noise`: input must be less than 1; got 1.5"),
+        (
+            {"workload": {"name": "digits", "label_noise": 1.5}},
+            "`workload.label_noise`: input must be less than 1; got 1.5",
+        ),
         ({"workload": {"name": "digits", "train": 1790}}, "`workload`: train: must leave at least 200"),
         ({"seeds": [1, 2, 1]}, "`seeds`: must not repeat a value; 1 is given more than once"),
         ({"seeds": []}, "`seeds`: must hold at least one seed"),

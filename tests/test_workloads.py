@@ -35,7 +35,9 @@ def test_label_noise_replaces_a_share_of_the_training_labels_and_nothing_else():
         assert np.array_equal(getattr(clean, part).inputs, getattr(noisy, part).inputs)
 
 
-@pytest.mark.parametrize(("model", "parameters"), [("normalised_mlp", 64 * 8 + 8 + 80 + 20), ("plain_mlp", 64 * 8 + 8 + 90)])
+@pytest.mark.parametrize(
+    ("model", "parameters"), [("normalised_mlp", 64 * 8 + 8 + 80 + 20), ("plain_mlp", 64 * 8 + 8 + 90)]
+)
 def test_the_task_builds_the_named_model(model, parameters):
     built = Digits(model=model, hidden=(8,)).task().model()
     assert sum(parameter.numel() for parameter in built.parameters()) == parameters

@@ -1,0 +1,98 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from hpscan.grid import runs
+from hpscan.landscape import landscapes
+from hpscan.store import METRICS
+
+NAN, INF = np.nan, np.inf
+
+
+def frame_of(spec, metric_of, state_of=lambda run: "completed"):
+    rows = [
+        {"run_id": run.run_id, "state": state_of(run), **dict.fromkeys(METRICS, metric_of(run))} for run in runs(spec)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_every_run_lands_on_its_own_cell_whatever_the_order_of_the_rows(make_spec):
+    spec = make_spec()
+    frame = frame_of(spec, lambda run: run.cell.lr * 1e6 + run.cell.wd * 1e3 + run.seed)
+    for shape in landscapes(spec, frame.sample(frac=1, random_state=0)):
+        expected = shape.lr[None, :, None] * 1e6 + shape.wd[None, None, :] * 1e3 + np.array(shape.seeds)[:, None, None]
+        assert np.array_equal(shape.z, expected)
+        assert shape.counts["completed"] == expected.size
+
+
+def test_what_the_store_lacks_is_missing_and_what_the_spec_lacks_is_left_out(make_spec):
+    narrow, wide = make_spec(seeds=[0]), make_spec(seeds=[0, 1], variants=["sgd"])
+    (shape,) = landscapes(wide, frame_of(narrow, lambda run: 1.0))
+    assert shape.counts == {"completed": 12, "diverged": 0, "stopped": 0, "failed": 0, "missing": 12}
+    assert np.isnan(shape.z[1]).all()
+    assert np.array_equal(shape.known, np.ones((3, 4)))
+
+
+def test_states_decide_what_a_value_is(make_spec):
+    spec = make_spec(variants=["sgd"], seeds=[0])
+    state = {
+        run.run_id: name for run, name in zip(runs(spec), ["diverged", "failed", *["completed"] * 10], strict=True)
+    }
+    (shape,) = landscapes(spec, frame_of(spec, lambda run: 1.0, lambda run: state[run.run_id]))
+    assert np.isinf(shape.z).sum() == 1
+    assert np.isnan(shape.z).sum() == 1
+    assert (shape.counts["diverged"], shape.counts["failed"]) == (1, 1)
+
+
+def test_the_best_cell_is_the_least_mean(make_landscape):
+    z = np.random.default_rng(0).normal(size=(3, 5, 6)) + 5
+    shape = make_landscape(z)
+    best = shape.best()
+    assert best.index == np.unravel_index(z.mean(0).argmin(), (5, 6))
+    assert best.means["val_loss"] == pytest.approx(z.mean(0).min())
+    assert best.standard_errors["val_loss"] == pytest.approx(z[:, *best.index].std(ddof=1) / np.sqrt(3))
+    assert best.n_seeds == 3
+
+
+def test_a_cell_in_which_a_seed_diverged_is_never_best(make_landscape):
+    z = np.ones((3, 3, 3))
+    z[:, 1, 1] = [0.1, INF, 0.1]
+    z[:, 0, 2] = 0.5
+    assert make_landscape(z).best().index == (0, 2)
+
+
+def test_a_cell_with_fewer_seeds_than_others_is_not_compared_with_them(make_landscape):
+    z = np.ones((2, 3, 3))
+    z[:, 1, 1] = [0.1, NAN]
+    z[:, 2, 0] = 0.5
+    shape = make_landscape(z)
+    assert shape.best().index == (2, 0)
+    assert shape.mean()[1, 1] == 0.1  # it is still shown, with its count
+    assert shape.known[1, 1] == 1
+
+
+def test_nothing_finite_has_no_best(make_landscape):
+    assert make_landscape(np.full((2, 3, 3), INF)).best() is None
+    assert make_landscape(np.full((2, 3, 3), NAN)).best() is None
+
+
+@pytest.mark.parametrize(
+    ("cell", "on_edge"), [((0, 1), True), ((2, 1), True), ((1, 0), True), ((1, 2), True), ((1, 1), False)]
+)
+def test_an_optimum_on_the_edge_is_flagged(make_landscape, cell, on_edge):
+    z = np.ones((1, 3, 3))
+    z[0, *cell] = 0.1
+    assert make_landscape(z).best().on_edge is on_edge
+
+
+def test_wd_zero_is_no_edge_since_nothing_lies_beyond(make_spec):
+    spec = make_spec(variants=["sgd"], seeds=[0], grid={"lr": [0.1, 0.2, 0.4], "wd": [0.0, 0.1, 0.2]})
+    (shape,) = landscapes(spec, frame_of(spec, lambda run: abs(run.cell.lr - 0.2) + run.cell.wd))
+    assert shape.best().wd == 0.0
+    assert shape.best().on_edge is False
+
+
+def test_an_axis_of_one_point_has_no_edge(make_spec):
+    spec = make_spec(variants=["sgd"], seeds=[0], grid={"lr": [0.1, 0.2, 0.4], "wd": [0.1]})
+    (shape,) = landscapes(spec, frame_of(spec, lambda run: abs(run.cell.lr - 0.2)))
+    assert shape.best().on_edge is False

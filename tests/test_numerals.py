@@ -1,0 +1,50 @@
+import math
+
+import pytest
+
+from hpscan import numerals
+from hpscan.separability import Interval
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (2**-7, "2⁻⁷"),
+        (2.0**12, "2¹²"),
+        (1e-3, "10⁻³"),
+        (1.0, "1"),
+        (2.0, "2"),
+        (0.0, "0"),
+        (0.3, "0.3"),
+        (0.0123456, "0.0123"),
+    ],
+)
+def test_powers_are_written_as_powers(value, text):
+    assert numerals.power(value) == text
+
+
+def test_matplotlib_gets_mathtext():
+    assert numerals.power(2**-7, style="mathtext") == "$2^{-7}$"
+
+
+def test_quantities_give_the_decimal_too():
+    assert numerals.quantity(2**-7) == "2⁻⁷ ≈ 0.00781"
+    assert numerals.quantity(0.3) == "0.3"
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "error", "text"),
+    [
+        ("val_loss", 0.28123, 0.0041, "0.281 ± 0.004"),
+        ("test_error", 0.0281, 0.003, "2.8 ± 0.3 %"),
+        ("val_loss", 1.0, math.nan, "1.000"),
+    ],
+)
+def test_metrics_carry_their_standard_error_and_unit(metric, value, error, text):
+    assert numerals.metric_value(metric, value, error) == text
+
+
+def test_intervals():
+    assert numerals.interval(Interval(-1.128, -1.2, 0.05), sign=True) == "−1.13 [−1.20, +0.05]"
+    assert numerals.interval(Interval(0.5, math.nan, math.nan)) == "0.50"
+    assert numerals.interval(Interval(math.nan, math.nan, math.nan)) == "—"
