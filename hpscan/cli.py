@@ -32,10 +32,10 @@ console = Console()
 
 SweepArg = Annotated[str, typer.Argument(help="Name of a sweep in the store.", show_default=False)]
 StoreOpt = Annotated[
-    Path, typer.Option("--store", envvar="HPSCAN_STORE", help="Folder that holds the sweeps.", metavar="DIR")
+    str, typer.Option("--store", envvar="HPSCAN_STORE", help="Folder that holds the sweeps.", metavar="DIR")
 ]
 JsonOpt = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-DEFAULT_STORE = Path("results")
+DEFAULT_STORE = "results"
 
 EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -206,7 +206,7 @@ def report(
         print(_shown(path))
 
 
-def _store(path: Path) -> Store:
+def _store(path: str) -> Store:
     from hpscan.store import Store
 
     return Store(path)
@@ -228,7 +228,7 @@ def _dry_run(spec: Spec, store: Store, *, retry_failed: bool) -> None:
     console.print(cost.text(), highlight=False, soft_wrap=True, markup=False)
 
 
-def _launch(spec: Spec, store: Store, given_store: Path, *, retry_failed: bool) -> None:
+def _launch(spec: Spec, store: Store, given_store: str, *, retry_failed: bool) -> None:
     from hpscan.analysis import analyze as analyze_sweep
     from hpscan.grid import packs, runs
     from hpscan.progress import Progress

@@ -19,7 +19,7 @@ from matplotlib.ticker import FuncFormatter
 
 from hpscan import numerals
 from hpscan.analysis import Analysis, VariantAnalysis
-from hpscan.separability import Interval
+from hpscan.separability import CUT, Interval
 from hpscan.variants import VARIANTS, Decay
 
 __all__ = ["FIGURES", "heatmaps", "save_figures", "separability_chart"]
@@ -34,8 +34,6 @@ STYLE: dict[Any, Any] = {
     "hatch.linewidth": 0.6,
 }
 COLORS = "viridis_r"  # bright basin, dark slopes; readable in grey and by the colour-blind
-CLIP = 0.8
-"""The quantile of all finite cells at which the colour scale ends, so that no outlier decides it."""
 N_CIRCLED = 10
 BLANKS = {  # how a cell without a finite mean is painted: (face, hatch)
     "diverged": ("#d9d9d9", "xxxx"),
@@ -70,7 +68,7 @@ def heatmaps(analysis: Analysis) -> Figure:
                 axes.set_axis_off()
         metric = analysis.spec.metric
         bar = figure.colorbar(ScalarMappable(norm, COLORS), ax=grid, extend="max", shrink=0.8, aspect=30, pad=0.02)
-        bar.set_label(f"{METRIC_NAMES[metric]}, mean over seeds (log scale, cut at the {CLIP:.0%} quantile)")
+        bar.set_label(f"{METRIC_NAMES[metric]}, mean over seeds (log scale, cut at the {CUT:.0%} quantile)")
         bar.outline.set_visible(False)
         values = np.exp(np.linspace(float(norm.vmin or 0), float(norm.vmax or 1), 6))
         bar.set_ticks(np.log(values).tolist(), labels=[numerals.metric_value(metric, value) for value in values])
@@ -130,12 +128,12 @@ def _rows_by_optimizer(variants: Sequence[VariantAnalysis]) -> list[list[Variant
 
 
 def _shared_norm(analysis: Analysis) -> Normalize:
-    """Colours are linear in the logarithm of the metric, from the best cell to the :data:`CLIP` quantile."""
+    """Colours are linear in the logarithm of the metric, from the best cell to the :data:`~hpscan.separability.CUT` quantile."""
     pooled = np.concatenate([_log(variant.landscape.mean()).ravel() for variant in analysis.variants])
     finite = pooled[np.isfinite(pooled)]
     if not len(finite):
         return Normalize(0.0, 1.0)
-    low, high = float(finite.min()), float(np.quantile(finite, CLIP))
+    low, high = float(finite.min()), float(np.quantile(finite, CUT))
     return Normalize(low, high if high > low else low + 1.0)
 
 

@@ -17,6 +17,7 @@ from hpscan.landscape import Landscape
 __all__ = [
     "Interval",
     "Separability",
+    "censored",
     "contour_slope",
     "independent_tuning_regret",
     "interaction_share",
@@ -25,7 +26,19 @@ __all__ = [
 
 Surface = Float[np.ndarray, "lrs wds"]
 
+CUT = 0.8
+"""The quantile of the finite cells at which surfaces and colour scales are cut (:func:`censored`)."""
 RESAMPLES = 400
+
+
+def censored(z: Surface) -> Surface:
+    """Cut ``z`` at the :data:`CUT` quantile of its finite cells; diverged cells take that value, unknown ones stay.
+
+    A run at the brink of divergence can be worse than the basin is deep by any factor, and the cells beyond have no
+    value at all. Cut, they say what is known of them, that they are bad, and cannot outweigh the basin.
+    """
+    finite = z[np.isfinite(z)]
+    return np.minimum(z, np.quantile(finite, CUT)) if len(finite) else np.full(z.shape, np.nan)
 
 
 def contour_slope(z: Surface, log_lr: Float[np.ndarray, " lrs"], log_wd: Float[np.ndarray, " wds"]) -> float:
@@ -33,7 +46,8 @@ def contour_slope(z: Surface, log_lr: Float[np.ndarray, " lrs"], log_wd: Float[n
 
     With ∇z the gradient of the slightly smoothed surface and G = Σ ∇z ∇zᵀ, the slope is −G_lr,wd / G_wd,wd: the
     least-squares direction along which z does not change. Cells whose gradient touches a diverged or unknown cell
-    are left out; ``nan`` if none remains or z does not depend on wd.
+    are left out; ``nan`` if none remains or z does not depend on wd. On a noiseless quadratic valley it is right to
+    0.03 for slopes up to ±1 and, by the one-sided differences at the border, 7 % too flat at ±3.
     """
     if min(z.shape) < 2:
         return float("nan")
@@ -113,6 +127,7 @@ class Separability:
 def separability(landscape: Landscape) -> Separability:
     """The separability of a landscape's mean over seeds, each number with a bootstrap interval.
 
+    Slope and interaction are those of the surface :func:`censored`; regret is in units of the metric as it is.
     Seeds are paired across cells (a seed fixes initialisation and batch order everywhere), so whole seeds are drawn
     with replacement. The column wd = 0 has no logarithm and takes no part in the contour slope.
     """
@@ -122,7 +137,8 @@ def separability(landscape: Landscape) -> Separability:
     def statistics(z: Surface) -> tuple[float, float, float]:
         regret = independent_tuning_regret(z)
         mean_regret = float(np.nanmean(regret)) if np.isfinite(regret).any() else float("nan")
-        return contour_slope(z[:, positive], log_lr, log_wd), interaction_share(z), mean_regret
+        cut = censored(z)
+        return contour_slope(cut[:, positive], log_lr, log_wd), interaction_share(cut), mean_regret
 
     values = statistics(landscape.mean())
     lows, highs = _bootstrap(landscape.z, statistics)
@@ -166,10 +182,7 @@ def _quantile(table: Float[np.ndarray, "resamples statistics"], q: float) -> lis
 
 
 def _smooth(z: Surface) -> Surface:
-    """Weights ¼ ½ ¼ along the first axis, renormalised at borders and holes; holes stay holes."""
+    """Weights ¼ ½ ¼ along the first axis. At a border or beside a hole a cell keeps its value: averaging one-sidedly would tilt it."""
     padded = np.pad(z, ((1, 1), (0, 0)), constant_values=np.nan)
-    neighbours = np.stack([padded[:-2], padded[1:-1], padded[2:]])
-    weights = np.array([0.25, 0.5, 0.25])[:, None, None] * np.isfinite(neighbours)
-    total = np.sum(weights * np.nan_to_num(neighbours), axis=0)
-    present = weights.sum(axis=0)
-    return np.where(np.isnan(z), np.nan, np.divide(total, present, out=np.zeros_like(total), where=present > 0))
+    smoothed = 0.25 * padded[:-2] + 0.5 * z + 0.25 * padded[2:]
+    return np.where(np.isnan(smoothed), z, smoothed)

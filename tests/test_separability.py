@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpscan.separability import (
+    censored,
     contour_slope,
     independent_tuning_regret,
     interaction_share,
@@ -26,7 +27,7 @@ def valley(slope, curvature=0.1, along=0.0):
 @given(slope=st.floats(-3, 3))
 @settings(deadline=None)
 def test_the_slope_of_a_straight_valley_is_recovered(slope):
-    assert contour_slope(valley(slope), X, Y) == pytest.approx(slope, abs=0.02)
+    assert contour_slope(valley(slope), X, Y) == pytest.approx(slope, abs=0.03, rel=0.07)
 
 
 @given(slope=st.floats(-2, 2), noise=st.floats(0, 0.02), seed=st.integers(0, 99))
@@ -35,7 +36,7 @@ def test_the_slope_bears_a_little_noise_and_a_few_holes(slope, noise, seed):
     rng = np.random.default_rng(seed)
     z = valley(slope) + rng.normal(scale=noise, size=(len(X), len(Y)))
     z[rng.integers(0, len(X), 3), rng.integers(0, len(Y), 3)] = [np.nan, np.inf, np.nan]
-    assert contour_slope(z, X, Y) == pytest.approx(slope, abs=0.1)
+    assert contour_slope(z, X, Y) == pytest.approx(slope, abs=0.1, rel=0.1)
 
 
 def test_a_separable_bowl_has_slope_zero_and_no_interaction():
@@ -84,6 +85,25 @@ def test_unknown_cells_are_never_chosen():
     assert independent_tuning_regret(z)[0, 0] == pytest.approx(3.0)  # lr row 1 at wd 0, wd column 1 at lr row 0
 
 
+def test_censoring_bounds_what_diverged_and_keeps_what_is_unknown():
+    z = np.arange(25.0).reshape(5, 5)
+    z[4, 4], z[4, 3], z[0, 0] = np.inf, 1e9, np.nan
+    cut = censored(z)
+    assert np.isnan(cut[0, 0])
+    assert cut[4, 4] == cut[4, 3] == cut.max(where=~np.isnan(cut), initial=0) < 24
+    kept = z < cut.max(where=~np.isnan(cut), initial=0)
+    assert np.array_equal(cut[kept], z[kept])
+
+
+def test_a_cliff_of_divergence_does_not_move_the_numbers(make_landscape):
+    calm, cliff = (np.repeat(valley(-1.0)[None], 2, axis=0) for _ in range(2))
+    worst = calm[0] > np.quantile(calm[0], 0.9)
+    cliff[:, worst] = np.where(np.arange(worst.sum()) % 2, np.inf, 1e6)
+    numbers = [separability(make_landscape(z)) for z in (calm, cliff)]
+    assert numbers[0].contour_slope.value == pytest.approx(numbers[1].contour_slope.value, abs=0.05)
+    assert numbers[0].interaction_share.value == pytest.approx(numbers[1].interaction_share.value, abs=0.05)
+
+
 @pytest.mark.parametrize("z", [np.full((4, 4), np.nan), np.full((4, 4), np.inf), np.ones((4, 4)), np.ones((1, 4))])
 def test_where_there_is_nothing_to_measure_the_answer_is_nan(z):
     assert np.isnan(contour_slope(z, X[: z.shape[0]], Y[: z.shape[1]]))
@@ -111,7 +131,7 @@ def test_the_interval_is_a_paired_bootstrap_over_seeds(make_landscape):
     """Against a plain bootstrap that draws seeds one by one."""
     z = noisy_seeds(-0.5, 4, 0.2)
     rng = np.random.default_rng(1)
-    slopes = [contour_slope(z[rng.integers(0, 4, 4)].mean(0), X + 2, Y + 2) for _ in range(2000)]
+    slopes = [contour_slope(censored(z[rng.integers(0, 4, 4)].mean(0)), X + 2, Y + 2) for _ in range(2000)]
     interval = separability(make_landscape(z)).contour_slope
     width = interval.high - interval.low
     assert interval.low == pytest.approx(np.quantile(slopes, 0.025), abs=0.15 * width)
@@ -127,7 +147,7 @@ def test_one_seed_has_values_but_no_intervals(make_landscape):
 
 
 @pytest.mark.parametrize(
-    ("slope", "noise", "verdict"), [(0.0, 0.02, "separable"), (-1.0, 0.02, "tied"), (-0.52, 0.2, "unclear")]
+    ("slope", "noise", "verdict"), [(0.0, 0.02, "separable"), (-1.0, 0.02, "tied"), (-0.53, 0.4, "unclear")]
 )
 def test_verdicts(make_landscape, slope, noise, verdict):
     assert separability(make_landscape(noisy_seeds(slope, 4, noise))).verdict == verdict

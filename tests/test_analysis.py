@@ -1,0 +1,88 @@
+import json
+from datetime import UTC, datetime
+
+import pytest
+
+from hpscan.analysis import analyze, status
+from hpscan.grid import runs
+from hpscan.store import METRICS, Store
+
+
+@pytest.fixture
+def filled(tmp_path, make_spec):
+    """A store with a sweep whose landscape is known: a bowl for sgdw, a diagonal valley for sgd, half of adamw."""
+    spec = make_spec(
+        grid={"lr": {"log2": [-6, -2], "points": 5}, "wd": {"log2": [-8, -4], "points": 5}}, seeds=[0, 1, 2]
+    )
+    store = Store(tmp_path)
+    store.save_spec(spec)
+    store.save_pack(spec.name, "p", [row for run in runs(spec) if (row := result_of(run))], [])
+    return store
+
+
+def result_of(run):
+    import math
+
+    x, y = math.log2(run.cell.lr) + 4, math.log2(run.cell.wd) + 6
+    if run.cell.variant == "adamw" and run.seed == 2:
+        return None
+    height = (x + y) ** 2 if run.cell.variant == "sgd" else x**2 + y**2
+    diverged = run.cell.variant == "sgd" and x + y == 4
+    value = 1 + 0.1 * height + 0.01 * run.seed
+    identity = {
+        "run_id": run.run_id,
+        "variant": run.cell.variant,
+        "lr": run.cell.lr,
+        "wd": run.cell.wd,
+        "seed": run.seed,
+    }
+    finals = {} if diverged else {**dict.fromkeys(METRICS, value), "test_error": 0.1}
+    return {**identity, "state": "diverged" if diverged else "completed", **finals, "device_s": 1.0,
+            "finished_at": datetime.now(UTC)}  # fmt: skip
+
+
+def test_the_numbers_of_known_landscapes(filled):
+    found = {variant.name: variant for variant in analyze(filled, "tiny").variants}
+    assert found["sgd"].separability.contour_slope.value == pytest.approx(-1, abs=0.3)
+    assert found["sgdw"].separability.contour_slope.value == pytest.approx(0, abs=1e-9)
+    assert found["sgdw"].best.index == (2, 2)
+    assert (found["sgd"].separability.verdict, found["sgdw"].separability.verdict) == ("tied", "separable")
+
+
+def test_json_has_the_documented_shape_and_no_infinities(filled):
+    text = json.dumps(analyze(filled, "tiny").to_json(), allow_nan=False)
+    answer = json.loads(text)
+    assert answer["sweep"] == "tiny"
+    assert [entry["variant"] for entry in answer["variants"]] == ["sgd", "sgdw", "adamw"]
+    sgd = answer["variants"][0]
+    assert (sgd["cells"], sgd["seeds"]) == (25, 3)
+    assert sgd["states"] == {"completed": 72, "diverged": 3, "stopped": 0, "failed": 0, "missing": 0}
+    assert {"lr", "wd", "val_loss", "test_error", "on_edge"} <= set(sgd["best"])
+    assert sgd["best"]["test_error"] == pytest.approx(0.1)
+    for name in ("contour_slope", "interaction_share", "independent_tuning_regret"):
+        assert {"value", "low", "high"} <= set(sgd[name])
+        assert sgd[name]["low"] <= sgd[name]["value"] <= sgd[name]["high"]
+
+
+def test_an_empty_sweep_has_nulls_for_numbers(tmp_path, make_spec):
+    store = Store(tmp_path)
+    store.save_spec(make_spec())
+    (first, *_) = json.loads(json.dumps(analyze(store, "tiny").to_json(), allow_nan=False))["variants"]
+    assert first["best"] is None
+    assert first["contour_slope"] == {"value": None, "low": None, "high": None}
+    assert first["states"]["missing"] == 24
+
+
+def test_status_adds_up(filled):
+    found = status(filled, "tiny")
+    assert found["runs"] == sum(found["states"].values()) == 225
+    assert found["states"]["missing"] == 25
+    assert [entry["states"]["missing"] for entry in found["variants"]] == [0, 0, 25]
+
+
+def test_runs_of_an_earlier_spec_are_not_part_of_the_landscape(filled, make_spec):
+    spec = filled.spec("tiny")
+    filled.save_spec(spec.model_copy(update={"seeds": (0,)}))
+    analysis = analyze(filled, "tiny")
+    assert analysis.states["completed"] == 25 * 3 - 1
+    assert len(analysis.frame) == 75

@@ -1,0 +1,119 @@
+"""The command line up to the point where Ray would start."""
+
+import json
+
+import pytest
+import yaml
+
+from hpscan import cli
+
+
+@pytest.fixture
+def hpscan(capsys, monkeypatch, tmp_path):
+    """Run a command line in an empty folder; returns (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HPSCAN_STORE", raising=False)
+
+    def run(*arguments):
+        monkeypatch.setattr("sys.argv", ["hpscan", *map(str, arguments)])
+        with pytest.raises(SystemExit) as done:
+            cli.main()
+        out, err = capsys.readouterr()
+        return done.value.code or 0, out, err
+
+    return run
+
+
+def test_version_and_help(hpscan):
+    code, out, _ = hpscan("--version")
+    assert (code, out) == (0, "hpscan 0.1.0\n")
+    code, out, _ = hpscan("--help")
+    assert code == 0
+    for command in ("launch", "specs", "status", "analyze", "figures", "report"):
+        assert command in out
+
+
+def test_specs_are_listed(hpscan):
+    code, out, _ = hpscan("specs", "--json")
+    (quickstart,) = [spec for spec in json.loads(out) if spec["name"] == "quickstart"]
+    assert code == 0
+    assert quickstart["runs"] > 800
+    assert "quickstart" in hpscan("specs")[1]
+
+
+BAD = {
+    "unknown key": ({"epochs": 3}, "unknown key 'epochs'"),
+    "negative lr": ({"grid": {"lr": [-0.1], "wd": [0]}}, "`grid.lr`: must be positive; got -0.1"),
+    "empty grid": ({"grid": {"lr": [], "wd": []}}, "`grid.lr`: must hold at least one value"),
+    "unknown variant": ({"variants": ["adamax"]}, "unknown variant 'adamax'"),
+    "unknown workload": ({"workload": "mnist"}, "got 'mnist'"),
+    "duplicate seeds": ({"seeds": [1, 1]}, "1 is given more than once"),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), BAD.values(), ids=BAD)
+def test_a_bad_spec_is_one_line_exit_2_and_nothing_written(hpscan, tmp_path, tiny_raw, change, message):
+    path = tmp_path / "bad.yaml"
+    path.write_text(yaml.safe_dump({**tiny_raw, **change}))
+    assert_refused(hpscan("launch", path), message)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["bad.yaml"]
+
+
+def assert_refused(result, message):
+    code, out, err = result
+    assert code == 2
+    assert out == ""
+    assert err.startswith("hpscan: ")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_not_yaml_and_missing_file(hpscan, tmp_path):
+    (tmp_path / "broken.yaml").write_text("a: [1,\nb: {")
+    assert_refused(hpscan("launch", "broken.yaml"), "not YAML at line")
+    assert_refused(hpscan("launch", "absent.yaml"), "no such file")
+    assert_refused(hpscan("launch", "quickstart", "--set", "seeds=[3, 3]"), "3 is given more than once")
+    assert_refused(hpscan("launch", "quickstart", "--store", "s3://bucket"), "must be a local folder")
+
+
+@pytest.mark.parametrize("command", ["analyze", "figures", "report", "status"])
+def test_an_unknown_sweep_is_refused(hpscan, command):
+    assert_refused(hpscan(command, "nothing"), "sweep 'nothing': not in the store")
+
+
+def test_a_broken_store_is_one_line_and_exit_1(hpscan, tmp_path, make_spec):
+    from hpscan.store import Store
+
+    store = Store(tmp_path / "results")
+    store.save_spec(make_spec())
+    (tmp_path / "results" / "tiny" / "runs").mkdir()
+    (tmp_path / "results" / "tiny" / "runs" / "pack-x.parquet").write_text("nonsense")
+    code, _, err = hpscan("analyze", "tiny")
+    assert code == 1
+    assert "pack-x.parquet: not a parquet file" in err
+    assert err.count("\n") == 1
+
+
+def test_an_empty_store_says_how_to_begin(hpscan):
+    code, out, _ = hpscan("status")
+    assert code == 0
+    assert "hpscan launch quickstart" in out
+    assert json.loads(hpscan("status", "--json")[1]) == []
+
+
+def test_a_dry_run_prices_the_sweep_and_writes_nothing(hpscan, tmp_path, tiny_raw):
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tiny_raw))
+    code, out, _ = hpscan("launch", "tiny.yaml", "--dry-run", "--set", "variants=[sgdw, adamw]", "--set", "seeds=[11]")
+    assert code == 0
+    assert "tiny: 24 runs of 12 steps" in out
+    assert "to train: sgdw 12, adamw 12" in out
+    assert "run-step" in out
+    assert [entry.name for entry in tmp_path.iterdir()] == ["tiny.yaml"]
+
+
+def test_the_store_can_come_from_the_environment(hpscan, tmp_path, monkeypatch, make_spec):
+    from hpscan.store import Store
+
+    Store(tmp_path / "elsewhere").save_spec(make_spec())
+    monkeypatch.setenv("HPSCAN_STORE", str(tmp_path / "elsewhere"))
+    assert json.loads(hpscan("status", "--json")[1])[0]["sweep"] == "tiny"

@@ -1,0 +1,113 @@
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_hex
+from PIL import Image
+
+from hpscan import figures
+from hpscan.analysis import Analysis, VariantAnalysis
+from hpscan.separability import separability
+
+mpl.use("Agg")
+
+
+@pytest.fixture
+def make_analysis(make_spec, make_landscape):
+    """An analysis of hand-made surfaces: {variant: array of shape (seeds, lrs, wds)}."""
+
+    def make(surfaces):
+        shapes = [make_landscape(z, variant=variant) for variant, z in surfaces.items()]
+        variants = [VariantAnalysis(shape, shape.best(), separability(shape)) for shape in shapes]
+        return Analysis(make_spec(variants=list(surfaces)), variants, frame=pd.DataFrame())
+
+    return make
+
+
+def bowl(n_seeds=2, n_lr=9, n_wd=9):
+    x, y = np.meshgrid(np.arange(n_lr) - n_lr // 2, np.arange(n_wd) - n_wd // 2, indexing="ij")
+    return np.repeat((1 + 0.1 * (x**2 + y**2))[None], n_seeds, axis=0)
+
+
+def panels(figure):
+    return [axes for axes in figure.axes if axes.images]
+
+
+def test_every_variant_has_a_panel_on_one_colour_scale(make_analysis):
+    figure = figures.heatmaps(make_analysis({name: bowl() for name in ("sgd", "sgdw", "adam", "adamw", "adamw-torch")}))
+    drawn = panels(figure)
+    assert [axes.get_title(loc="left").split(" ")[0] for axes in drawn] == [
+        "sgd",
+        "sgdw",
+        "adam",
+        "adamw",
+        "adamw-torch",
+    ]
+    assert len({(axes.images[0].norm.vmin, axes.images[0].norm.vmax) for axes in drawn}) == 1
+
+
+def test_one_outlier_does_not_move_the_colour_scale(make_analysis):
+    calm, spiked = bowl(), bowl()
+    spiked[:, 0, 0] = 1e6
+    scales = []
+    for z in (calm, spiked):
+        (axes,) = panels(figures.heatmaps(make_analysis({"sgdw": z})))
+        scales.append((axes.images[0].norm.vmin, axes.images[0].norm.vmax))
+    assert scales[0] == pytest.approx(scales[1], rel=0.05)
+
+
+def test_cells_without_a_result_are_painted_by_their_state_and_never_coloured(make_analysis):
+    z = bowl()
+    z[:, 0, 0] = np.inf
+    z[1, 0, 1] = np.inf
+    z[:, 0, 2] = np.nan
+    z[1, 4, 5] = np.nan
+    figure = figures.heatmaps(make_analysis({"sgdw": z}))
+    (axes,) = panels(figure)
+    blank = {
+        (int(patch.get_y() + 0.5), int(patch.get_x() + 0.5)): to_hex(patch.get_facecolor()) for patch in axes.patches
+    }
+    diverged, missing = figures.BLANKS["diverged"][0], figures.BLANKS["missing"][0]
+    assert blank == {(0, 0): diverged, (0, 1): diverged, (0, 2): missing}
+    coloured = axes.images[0].get_array()
+    assert coloured.mask[0, 0]
+    assert coloured.mask.sum() == 3
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == ["best cell", "ten best cells", "fewer seeds than planned", "a seed diverged", "missing"]
+
+
+def test_the_best_cell_has_a_star_and_the_ten_best_have_circles(make_analysis):
+    (axes,) = panels(figures.heatmaps(make_analysis({"sgdw": bowl()})))
+    marks = {line.get_marker(): list(zip(line.get_ydata(), line.get_xdata(), strict=True)) for line in axes.lines}
+    assert marks["*"] == [(4, 4)]
+    assert len(marks["o"]) == 10
+    assert marks["o"][0] == (4, 4)
+
+
+@pytest.mark.parametrize("points", [1, 2, 6, 9, 13, 40])
+def test_ticks_are_few_and_sit_on_cells(make_analysis, points):
+    (axes,) = panels(figures.heatmaps(make_analysis({"sgdw": bowl(n_lr=9, n_wd=points)})))
+    ticks = axes.get_xticks()
+    assert 1 <= len(ticks) <= 7
+    assert set(ticks) <= set(range(points))
+
+
+@pytest.mark.parametrize("fill", [np.nan, np.inf, 1.0])
+def test_degenerate_landscapes_are_drawn(make_analysis, fill):
+    analysis = make_analysis({"sgd": np.full((1, 3, 3), fill), "sgdw": np.full((1, 3, 3), fill)})
+    for draw in figures.FIGURES.values():
+        draw(analysis).draw_without_rendering()
+
+
+def test_the_chart_has_a_row_for_every_variant(make_analysis):
+    figure = figures.separability_chart(make_analysis({"sgd": bowl(), "sgdw": bowl()}))
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["sgd", "sgdw"]
+
+
+def test_png_and_svg_are_written_and_repeatable(make_analysis, tmp_path):
+    analysis = make_analysis({"sgd": bowl(), "sgdw": bowl()})
+    first, second = (figures.save_figures(analysis, tmp_path / name) for name in ("a", "b"))
+    assert {path.name for path in first} == {"heatmaps.png", "heatmaps.svg", "separability.png", "separability.svg"}
+    assert Image.open(first[0]).size[0] > 800
+    for one, other in zip(first, second, strict=True):
+        assert one.read_bytes() == other.read_bytes()

@@ -1,0 +1,42 @@
+"""What importing costs: a fresh interpreter, and a look at what it loaded."""
+
+import subprocess
+import sys
+
+import pytest
+
+import hpscan
+
+HEAVY = {"torch", "ray", "optuna", "sklearn", "matplotlib", "pandas", "pyarrow"}
+
+
+def loaded_by(code):
+    """The heavy packages in sys.modules after running ``code``."""
+    script = f"import sys\n{code}\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True, check=True)
+    return HEAVY & set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("code", "allowed"),
+    [
+        ("import hpscan", set()),
+        ("import hpscan.cli", set()),
+        ("from hpscan.spec import Spec; Spec.load('quickstart')", set()),
+        ("from hpscan.grid import runs", set()),
+        ("import hpscan.store", {"pandas", "pyarrow"}),
+        ("import hpscan.analysis", {"pandas", "pyarrow"}),
+        ("import hpscan.report", {"pandas", "pyarrow", "matplotlib"}),
+        ("import hpscan.engine", {"torch"}),
+    ],
+)
+def test_nothing_heavy_is_imported_before_it_is_needed(code, allowed):
+    assert loaded_by(code) <= allowed
+
+
+def test_every_public_name_can_be_had():
+    for name in hpscan.__all__:
+        assert getattr(hpscan, name) is not None
+    assert set(hpscan._HOMES) == set(hpscan.__all__) - {"__version__"}
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = hpscan.nonsense

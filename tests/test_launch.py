@@ -1,0 +1,77 @@
+"""What a worker does with a pack, without Ray's processes; with them: tests/e2e."""
+
+import json
+
+import pytest
+
+from hpscan import launch
+from hpscan.grid import packs
+from hpscan.store import RUNS, Store
+from hpscan.workloads import Data, Split
+
+
+@pytest.fixture
+def worker(tmp_path, make_spec):
+    """A trainable in this process, ready for its first pack, and what it was given."""
+    spec = make_spec(resources={"compile": False, "pack_size": 9})
+    assignment = launch._Assignment(
+        sweep="tiny", metric="val_loss", store=str(tmp_path), compile=False, packs=packs(spec),
+        data=spec.workload.load(), provenance={"hpscan_version": "1", "git_commit": None},
+    )  # fmt: skip
+    trainable = object.__new__(launch._PackTrainable)
+    trainable.config = {"pack": 0}
+    trainable.setup({}, assignment)
+    return trainable
+
+
+def test_a_pack_is_stored_with_everything_that_is_known_of_it(worker, tmp_path):
+    answer = worker.step()
+    rows = Store(tmp_path).runs("tiny")
+    pack = worker.assignment.packs[0]
+    assert set(rows["run_id"]) == {run.run_id for run in pack.runs}
+    assert answer["done"]
+    assert answer["summary"].states == {"completed": len(pack.runs)}
+    assert answer["summary"].best[0] == pytest.approx(rows["val_loss"].min())
+    for run in pack.runs:
+        row = rows.set_index("run_id").loc[run.run_id]
+        assert (row["variant"], row["lr"], row["wd"], row["seed"]) == (
+            run.cell.variant,
+            run.cell.lr,
+            run.cell.wd,
+            run.seed,
+        )
+        assert json.loads(row["config"]) == run.config
+        assert row["best_val_loss"] <= row["val_loss"]
+    unknown = {"error", "git_commit", "ray_version", "python_version"}  # not given to this worker
+    assert rows.drop(columns=list(unknown)).notna().all(axis=None)
+    assert set(rows.columns) == set(RUNS.names)
+    assert len(Store(tmp_path).curves("tiny")) == 2 * len(pack.runs)
+
+
+def test_an_actor_goes_on_with_another_pack(worker, tmp_path):
+    worker.step()
+    worker.config = {"pack": 1}
+    assert worker.reset_config({"pack": 1})
+    worker.step()
+    assert len(list((tmp_path / "tiny" / "runs").iterdir())) == 2
+
+
+def test_what_training_raises_is_kept_with_the_failed_runs(worker, tmp_path):
+    bad = Split(worker.assignment.data.train.inputs[:, :5], worker.assignment.data.train.targets)
+    data = Data(bad, worker.assignment.data.validation, worker.assignment.data.test)
+    worker.assignment = launch._Assignment(**{**worker.assignment.__dict__, "data": data})
+    answer = worker.step()
+    rows = Store(tmp_path).runs("tiny")
+    assert set(rows["state"]) == {"failed"}
+    assert rows["error"].str.startswith("RuntimeError: ").all()
+    assert answer["summary"].best is None
+
+
+def test_a_store_that_cannot_be_written_is_told_to_the_driver(worker, tmp_path):
+    (tmp_path / "tiny").write_text("in the way")
+    assert "cannot be written" in worker.step()["store_error"]
+
+
+def test_the_commit_of_a_checkout_is_recorded(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert launch._git_commit() is None

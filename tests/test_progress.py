@@ -1,0 +1,73 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from hpscan import progress
+from hpscan.progress import PackSummary, Progress
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that the test winds."""
+
+    class Clock:
+        now = 100.0
+
+    monkeypatch.setattr(progress.time, "monotonic", lambda: Clock.now)
+    return Clock
+
+
+def make(*, terminal=False, total=100, done_before=20):
+    console = Console(file=io.StringIO(), force_terminal=terminal, width=120)
+    return Progress(console, "demo", "val_loss", ("sgd", "sgdw"), total, done_before), console.file
+
+
+def pack(pack_id, variant="sgd", best=(0.5, 0.1, 0.01), **states):
+    return PackSummary(pack_id, variant, states, best)
+
+
+def test_counts_states_and_keeps_the_best_run_of_each_variant(clock):
+    shown, _ = make()
+    shown.add(pack("a", completed=8, diverged=2))
+    shown.add(pack("b", best=(0.3, 0.2, 0.02), completed=9, failed=1))
+    shown.add(pack("c", "sgdw", best=None, diverged=10))
+    assert shown.line() == ("demo: 50 done, 12 diverged, 1 failed, 50 missing of 100 runs; best val_loss: sgd 0.3")
+
+
+def test_a_retried_pack_counts_once(clock):
+    shown, _ = make()
+    shown.add(pack("a", failed=10))
+    shown.add(pack("a", completed=10))
+    assert (shown.ended, shown.count("failed")) == (10, 0)
+
+
+def test_the_eta_leaves_out_what_starting_cost(clock):
+    shown, _ = make()
+    assert shown.eta_s is None
+    clock.now += 60
+    shown.add(pack("a", completed=10))
+    assert shown.eta_s is None
+    clock.now += 10
+    shown.add(pack("b", completed=20))
+    assert shown.eta_s == pytest.approx(10 / 20 * 50)
+
+
+def test_without_a_terminal_there_are_plain_lines_now_and_then(clock):
+    shown, out = make()
+    with shown:
+        for index in range(6):
+            clock.now += 2
+            shown.add(pack(str(index), completed=10))
+    lines = out.getvalue().splitlines()
+    assert len(lines) == 3
+    assert lines[-1].startswith("demo: 80 done, 0 diverged, 0 failed, 20 missing of 100 runs")
+    assert "\x1b" not in out.getvalue()
+
+
+def test_on_a_terminal_the_table_is_live_and_one_line_stays():
+    shown, out = make(terminal=True)
+    with shown:
+        shown.add(pack("a", completed=80))
+    assert "\x1b" in out.getvalue()
+    assert "demo: 100 done" in out.getvalue().splitlines()[-1]
