@@ -6,6 +6,7 @@ import ctypes
 import os
 import platform
 import shutil
+import sysconfig
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -45,8 +46,9 @@ def prepare_worker() -> Hardware:
 
 
 def can_compile() -> bool:
-    """Whether torch.compile has the C++ compiler that it needs on a CPU."""
-    return shutil.which(os.environ.get("CXX", "g++")) is not None or shutil.which("clang++") is not None
+    """Whether torch.compile has what it needs on a CPU: a C++ compiler and Python's headers."""
+    compiler = shutil.which(os.environ.get("CXX", "g++")) or shutil.which("clang++")
+    return compiler is not None and (Path(sysconfig.get_path("include")) / "Python.h").exists()
 
 
 def _keep_freed_memory() -> bool:

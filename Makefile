@@ -1,0 +1,59 @@
+# make demo     everything from nothing: install, train the quickstart, draw it, report it
+# make test     lint, types and all tests but the slow ones
+# make test-all those too
+# make lint     style, types and the import contracts
+# make bench    measure against Ray Tune; writes benchmarks/vs_ray_tune.md
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test test-all lint format bench compiler clean
+
+demo: $(VENV)/installed
+	$(BIN)/hpscan launch quickstart
+	@echo
+	@echo "Figures:"; $(BIN)/hpscan figures quickstart
+	@echo "Report:"; $(BIN)/hpscan report quickstart
+
+test: compiler lint
+	$(BIN)/pytest
+
+test-all: compiler lint
+	$(BIN)/pytest -m ""
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/installed compiler
+	$(BIN)/python benchmarks/vs_ray_tune.py
+
+# hpscan runs without a C++ compiler, slower; its tests compare both ways and need one.
+compiler:
+	@command -v g++ >/dev/null || { \
+		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq g++; } || { \
+		echo "The tests need a C++ compiler: install g++ (Debian: apt-get install g++)" >&2; exit 1; }
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "hpscan needs Python 3.11 or newer; say which: make PYTHON=python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) --editable '.[dev]'
+	@touch $@ $(VENV)/installed
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
