@@ -128,7 +128,7 @@ def contend(contender, seeds, n_runs, out):
     overrides = [f"seeds={seeds}"]
     if contender.startswith("hpscan"):
         with tempfile.TemporaryDirectory() as store:
-            command = ["hpscan", "launch", "quickstart", "--store", store]
+            command = [Path(sys.executable).with_name("hpscan"), "launch", "quickstart", "--store", store]
             subprocess.run([*command, *(f"--set={override}" for override in overrides)], check=True, stdout=sys.stderr)
             rows = Store(store).runs("quickstart")
         found = dict(zip(rows["run_id"], rows["val_loss"].astype(float), strict=True))

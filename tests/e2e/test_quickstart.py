@@ -4,6 +4,7 @@ import contextlib
 import json
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -11,12 +12,14 @@ import pytest
 
 from hpscan.store import Store
 
+HPSCAN = str(Path(sys.executable).with_name("hpscan"))
+
 pytestmark = pytest.mark.timeout(900)
 
 
 def hpscan(*arguments, cwd, check=True):
     """Run the installed command line as a user would."""
-    done = subprocess.run(["hpscan", *map(str, arguments)], cwd=cwd, capture_output=True, text=True, check=False)
+    done = subprocess.run([HPSCAN, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, check=False)
     if check:
         assert done.returncode == 0, done.stderr
     return done
@@ -117,7 +120,7 @@ def test_a_sweep_stopped_by_ctrl_c_goes_on_and_ends_with_the_same_numbers(folder
     arguments = ["launch", "quickstart", "--set", "seeds=[0, 1]"]
     before = ray_processes()
     process = subprocess.Popen(
-        ["hpscan", *arguments], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [HPSCAN, *arguments], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     packs = tmp_path / "results" / "quickstart" / "runs"
     deadline = time.monotonic() + 120
