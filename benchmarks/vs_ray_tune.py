@@ -178,8 +178,8 @@ def main():
 
     lines = [
         f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
-         f"torch {version('torch')}, Ray {version('ray')}, hpscan {version('hpscan')}; "
-         f"`python benchmarks/vs_ray_tune.py --seeds {arguments.seeds} --naive-runs {arguments.naive_runs}`",
+        f"torch {version('torch')}, Ray {version('ray')}, hpscan {version('hpscan')}; "
+        f"`python benchmarks/vs_ray_tune.py --seeds {arguments.seeds} --naive-runs {arguments.naive_runs}`",
         "",
         "| contender | runs | wall s | runs an hour | hpscan (cold) is |",
         "|---|---|---|---|---|",
@@ -198,8 +198,8 @@ def main():
     lines += [
         "",
         f"Same final metrics: over {len(relative)} runs the validation loss differs by {np.median(relative):.1e} in the "
-         f"median, by {np.mean(signed):+.1e} on average, and {same_fate:.1%} of the runs agree on having diverged or not. "
-         "Single runs drift apart where training is chaotic, as two orders of summation do anywhere.",
+        f"median, by {np.mean(signed):+.1e} on average, and {same_fate:.1%} of the runs agree on having diverged or not. "
+        "Single runs drift apart where training is chaotic, as two orders of summation do anywhere.",
     ]
     text = "\n".join(lines) + "\n"
     print(text)

@@ -28,7 +28,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Map a network's error over learning rate × weight decay, coupled and decoupled decay side by side.",
 )
-console = Console()
+console = Console(width=None if sys.stdout.isatty() else 120)  # a file has no 80 columns
 
 SweepArg = Annotated[str, typer.Argument(help="Name of a sweep in the store.", show_default=False)]
 StoreOpt = Annotated[
@@ -233,9 +233,9 @@ def _launch(spec: Spec, store: Store, given_store: str, *, retry_failed: bool) -
     from hpscan.grid import packs, runs
     from hpscan.progress import Progress
 
-    revised = store.save_spec(spec)
     every = {run.run_id for run in runs(spec)}
     stored = store.ended(spec.name, retry_failed=retry_failed)
+    revised = store.save_spec(spec)
     plan = packs(spec, stored)
     waiting = sum(len(pack.runs) for pack in plan)
     where = _shown(store.folder(spec.name))
@@ -250,13 +250,14 @@ def _launch(spec: Spec, store: Store, given_store: str, *, retry_failed: bool) -
             soft_wrap=True,
         )
     option = "" if given_store == DEFAULT_STORE else f" --store {given_store}"
+    lost: list[str] = []
     if plan:
-        from hpscan.launch import launch as launch_packs
-
         progress = Progress(console, spec.name, spec.metric, spec.variants, len(every), len(every) - waiting)
         try:
+            from hpscan.launch import launch as launch_packs
+
             with progress:
-                launch_packs(spec, store, plan, progress.add)
+                lost = launch_packs(spec, store, plan, progress.add)
         except KeyboardInterrupt:
             _fail(
                 "stopped; what is trained is stored. The same command goes on from here. "
@@ -268,8 +269,9 @@ def _launch(spec: Spec, store: Store, given_store: str, *, retry_failed: bool) -
     print(f"Next: hpscan report {spec.name}{option}")
     states = analysis.states
     if states["failed"] or states["missing"]:
+        why = f" ({len(lost)} packs were lost: {lost[0]})" if lost else ""
         raise _SweepIncompleteError(
-            f"{states['failed']} runs failed and {states['missing']} are missing; see hpscan status {spec.name}{option}"
+            f"{states['failed']} runs failed and {states['missing']} are missing{why}; see hpscan status {spec.name}{option}"
         )
 
 
@@ -278,7 +280,7 @@ def _print_analysis(analysis: Analysis) -> None:
 
     metric = analysis.spec.metric
     best_cells = _table("variant", "best lr", "best wd", metric, "test error", "seeds")
-    separable = _table("variant", "contour slope", "interaction", "regret one at a time", "verdict")
+    separable = _table("variant", "contour slope", "interaction", "regret", "verdict")
     for variant in analysis.variants:
         best, numbers = variant.best, variant.separability
         if best is None:

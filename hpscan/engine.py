@@ -240,6 +240,8 @@ def train_pack(
         Compile the step; without a C++ compiler the same step runs uncompiled.
     device
         A torch device.
+    clock
+        What tells seconds, for ``wall_s`` and ``device_s``.
     """
     recipe = pack.runs[0].recipe
     compiled = compile and can_compile()
@@ -267,6 +269,7 @@ def train_pack(
             losses[i] = loss
             step.update(direction, list(rows.params.values()), list(grads.values()), rows.moments, decays, numbers[i])
         since_evaluation.append(losses)
+        compiling = rows.count not in step.rows_compiled
         step.rows_compiled.add(rows.count)
         finite = torch.isfinite(losses).cpu().numpy()
         for row, result in enumerate(rows.results):
@@ -286,9 +289,10 @@ def train_pack(
         live = [row for row, result in enumerate(rows.results) if result.state == "completed"]
         if not live:
             break
-        if len(live) < len(rows.results) and stop < recipe.steps:
-            seconds_left = (now - segment) / (stop - start) * (recipe.steps - stop)
-            capacity = _capacity(len(live), rows.count, seconds_left, step)
+        # A segment in which something was compiled says nothing of how long the rest will take.
+        seconds_left = 0.0 if compiling else (now - segment) / (stop - start) * (recipe.steps - stop)
+        capacity = _capacity(len(live), rows.count, seconds_left, step)
+        if len(live) < len(rows.results) or capacity < rows.count:
             rows = rows.keep(live, capacity)
             columns = live + live[-1:] * (capacity - len(live))
             since_evaluation = [losses[:, columns] for losses in since_evaluation]

@@ -54,8 +54,6 @@ class Estimate:
 
 def estimate(spec: Spec, store: Store, *, retry_failed: bool = False) -> Estimate:
     """Price a launch of ``spec``: nothing is written, and Ray is not started."""
-    from hpscan.launch import n_workers
-
     every = runs(spec)
     stored = store.runs(spec.name)
     plan = packs(spec, store.ended(spec.name, retry_failed=retry_failed))
@@ -76,7 +74,7 @@ def estimate(spec: Spec, store: Store, *, retry_failed: bool = False) -> Estimat
         by_variant={name: sum(run.cell.variant == name for run in waiting) for name in spec.variants},
         seconds_per_run_step=seconds,
         basis=basis,
-        workers=max(1, min(n_workers(spec), len(plan))),
+        workers=max(1, min(spec.resources.workers_here, len(plan))),
     )
 
 

@@ -43,7 +43,7 @@ from hpscan.workloads import Data
 if TYPE_CHECKING:
     from hpscan.engine import RunResult
 
-__all__ = ["launch", "n_workers"]
+__all__ = ["launch"]
 
 RETRIES = 3
 """How often Tune retries a pack whose worker died."""
@@ -174,12 +174,7 @@ class _Listener(tune.Callback):
         self.store_error = result.get("store_error", self.store_error)
 
 
-def n_workers(spec: Spec) -> int:
-    """Packs that train at once on this machine."""
-    return spec.resources.workers or len(os.sched_getaffinity(0))
-
-
-def launch(spec: Spec, store: Store, plan: list[Pack], on_pack: Callable[[PackSummary], None]) -> None:
+def launch(spec: Spec, store: Store, plan: list[Pack], on_pack: Callable[[PackSummary], None]) -> list[str]:
     """Train packs of a spec, in the order given, and store them.
 
     Parameters
@@ -193,6 +188,10 @@ def launch(spec: Spec, store: Store, plan: list[Pack], on_pack: Callable[[PackSu
     on_pack
         Called in this process with a summary of each pack as it is stored.
 
+    Returns
+    -------
+    One line for each pack that was lost for good, its worker having died time and again: why the last time.
+
     Raises
     ------
     StoreError
@@ -201,8 +200,8 @@ def launch(spec: Spec, store: Store, plan: list[Pack], on_pack: Callable[[PackSu
         On Ctrl-C, once Ray is down; packs already stored stay.
     """
     if not plan:
-        return
-    workers = min(n_workers(spec), len(plan))
+        return []
+    workers = min(spec.resources.workers_here, len(plan))
     listener = _Listener(on_pack)
     with _local_ray(workers), tempfile.TemporaryDirectory(prefix="hpscan-tune-") as scratch:
         assignment = _Assignment(
@@ -215,7 +214,7 @@ def launch(spec: Spec, store: Store, plan: list[Pack], on_pack: Callable[[PackSu
             provenance=_provenance(),
         )
         trainable = tune.with_resources(tune.with_parameters(_PackTrainable, assignment=assignment), {"cpu": 1})
-        tune.Tuner(
+        results = tune.Tuner(
             trainable,
             param_space={"pack": tune.grid_search(list(range(len(plan))))},
             tune_config=tune.TuneConfig(
@@ -234,11 +233,13 @@ def launch(spec: Spec, store: Store, plan: list[Pack], on_pack: Callable[[PackSu
         ).fit()
     if listener.store_error is not None:
         raise StoreError(listener.store_error)
+    return [f"{type(error).__name__}: {str(error).strip().splitlines()[0]}" for error in results.errors]
 
 
 @contextmanager
 def _local_ray(workers: int) -> Iterator[None]:
     """A Ray of our own on loopback, stopped at the end, whatever other Ray the machine runs."""
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a lost pack is told in one line, not by its traceback
     ray.init(
         address="local",
         num_cpus=workers,

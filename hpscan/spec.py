@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from importlib import resources
@@ -63,6 +64,11 @@ class Resources(Model):
     """Runs a pack holds at most."""
     compile: bool = True
     """Compile the training step where the machine has a C++ compiler."""
+
+    @property
+    def workers_here(self) -> int:
+        """``workers``, or one for every core that this process may use."""
+        return self.workers or len(os.sched_getaffinity(0))
 
 
 class Spec(Model):

@@ -166,6 +166,19 @@ def test_shrinking_waits_until_it_pays(make_spec):
     assert engine._capacity(3, 32, seconds_left=1.0, step=step) == 16
 
 
+def test_a_short_pack_moves_to_fewer_rows_once_they_are_compiled_and_keeps_its_numbers(make_spec, monkeypatch):
+    spec = make_spec(variants=["adamw"], seeds=[0], budget={"steps": 100}, grid={"lr": [2**-8, 2**-7], "wd": [0.0]})
+    data = spec.workload.load()
+    small = metrics(train_pack(pack_of(spec), data, compile=True))
+    kept = []
+    original = engine._Rows.keep
+    monkeypatch.setattr(
+        engine._Rows, "keep", lambda rows, live, capacity: kept.append(capacity) or original(rows, live, capacity)
+    )
+    assert metrics(train_pack(pack_of(spec, capacity=20), data, compile=True)) == small
+    assert kept == [20, engine.MIN_ROWS]
+
+
 def test_evaluations_are_equally_spaced_and_end_with_the_budget(make_spec):
     spec = make_spec(variants=["sgd"], budget={"steps": 100}, evaluations=4)
     results = train_pack(pack_of(spec), spec.workload.load(), compile=False)
