@@ -81,17 +81,33 @@ def separability_chart(analysis: Analysis) -> Figure:
     names = [variant.name for variant in analysis.variants]
     metric = METRIC_NAMES[analysis.spec.metric]
     panels = (
-        ("contour_slope", "contour slope  dlog wd / dlog lr", {0.0: "separable", -1.0: "only lr·wd matters"}),
-        ("interaction_share", "interaction share of variance", {0.0: ""}),
-        ("independent_tuning_regret", f"regret of tuning one axis at a time\n({metric}, mean over starts)", {0.0: ""}),
+        (
+            "contour_slope",
+            "contour slope  dlog wd / dlog lr",
+            {0.0: ("separable", "left"), -1.0: ("only lr·wd matters", "right")},
+        ),
+        ("interaction_share", "interaction share of variance", {0.0: ("", "left")}),
+        (
+            "independent_tuning_regret",
+            f"regret of tuning one axis at a time\n({metric}, mean over starts)",
+            {0.0: ("", "left")},
+        ),
     )
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(10.5, 0.42 * len(names) + 1.5), layout="constrained")
         for axes, (attribute, title, marks) in zip(figure.subplots(1, 3, sharey=True), panels, strict=True):
-            for at, note in marks.items():
+            for at, (note, side) in marks.items():
                 axes.axvline(at, color="#9a9a9a", linewidth=0.8, linestyle=":")
-                axes.annotate(note, (at, 1.0), (0, 3), xycoords=("data", "axes fraction"),
-                              textcoords="offset points", ha="center", fontsize=7.5, color="#606060")  # fmt: skip
+                axes.annotate(
+                    note,
+                    (at, 1.0),
+                    (0, 3),
+                    xycoords=("data", "axes fraction"),
+                    textcoords="offset points",
+                    ha=side,
+                    fontsize=7.5,
+                    color="#606060",
+                )
             for y, variant in enumerate(analysis.variants):
                 _dot(axes, y, getattr(variant.separability, attribute), coupled=VARIANTS[variant.name].coupled)
             axes.set_yticks(range(len(names)), names)

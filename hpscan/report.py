@@ -68,11 +68,11 @@ def _content(analysis: Analysis) -> dict[str, Any]:
     }
 
 
-def _sentence(variant: VariantAnalysis, metric: str) -> str:
-    """What a variant's landscape says, in words."""
+def _sentence(variant: VariantAnalysis, metric: str) -> tuple[str, str]:
+    """A variant, and what its landscape says in words."""
     best, numbers = variant.best, variant.separability
     if best is None:
-        return f"{variant.name}: no cell has a result to compare."
+        return variant.name, "no cell has a result to compare."
     slope = numerals.interval(numbers.contour_slope, sign=True)
     cost = numerals.metric_value(metric, numbers.independent_tuning_regret.value)
     what = {
@@ -80,10 +80,10 @@ def _sentence(variant: VariantAnalysis, metric: str) -> str:
         "tied": "learning rate and weight decay must be tuned together",
         "unclear": "the data do not settle whether the two can be tuned apart",
     }[numbers.verdict]
-    return f"{variant.name}: {what} (contour slope {slope}; tuning one at a time costs {cost} on average)."
+    return variant.name, f"{what} (contour slope {slope}; tuning one at a time costs {cost} on average)."
 
 
-def _pairs(analysis: Analysis) -> list[str]:
+def _pairs(analysis: Analysis) -> list[tuple[str, str]]:
     """How many times more of a coupled variant's variance is interaction than of its decoupled partner's."""
     by_name = {variant.name: variant for variant in analysis.variants}
     sentences = []
@@ -91,10 +91,8 @@ def _pairs(analysis: Analysis) -> list[str]:
         if coupled in by_name and decoupled in by_name:
             more, less = (by_name[name].separability.interaction_share.value for name in (coupled, decoupled))
             if math.isfinite(more) and math.isfinite(less) and less > 0:
-                sentences.append(
-                    f"{coupled} against {decoupled}: interaction is {more:.0%} of the variance against {less:.0%}, "
-                    f"{more / less:.1f} times as much."
-                )
+                text = f"interaction is {more:.0%} of the variance against {less:.0%}, {more / less:.1f} times as much."
+                sentences.append((f"{coupled} against {decoupled}", text))
     return sentences
 
 

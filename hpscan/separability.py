@@ -28,6 +28,8 @@ Surface = Float[np.ndarray, "lrs wds"]
 
 CUT = 0.8
 """The quantile of the finite cells at which surfaces and colour scales are cut (:func:`censored`)."""
+SLIGHT = 0.15
+"""The interaction share up to which two hyperparameters are called separable."""
 RESAMPLES = 400
 
 
@@ -98,6 +100,11 @@ class Interval:
     low: float
     high: float
 
+    @property
+    def ends(self) -> tuple[float, float]:
+        """``low`` and ``high``, or the value twice where there is no interval."""
+        return (self.value, self.value) if np.isnan(self.low) else (self.low, self.high)
+
 
 @dataclass(frozen=True)
 class Separability:
@@ -111,23 +118,25 @@ class Separability:
 
     @property
     def verdict(self) -> str:
-        """``separable``, ``tied`` or ``unclear``: whether the slope's interval lies nearer to 0 than to ±1, or beyond.
+        """``separable``, ``tied`` or ``unclear``.
 
-        A single seed has no interval; its slope alone decides. No slope, no verdict: ``unclear``.
+        Separable: the slope's interval lies nearer to 0 than to ±1, and at most :data:`SLIGHT` of the variance is
+        interaction. Tied: the slope's interval lies beyond. Unclear: neither, as where the two interact but along no one
+        direction. For a single seed the values stand in for the intervals.
         """
-        slope = self.contour_slope
-        low, high = (slope.value, slope.value) if np.isnan(slope.low) else (slope.low, slope.high)
-        if low > -0.5 and high < 0.5:
-            return "separable"
-        if low > 0.5 or high < -0.5:
+        slope_low, slope_high = self.contour_slope.ends
+        if slope_low > 0.5 or slope_high < -0.5:
             return "tied"
+        if slope_low > -0.5 and slope_high < 0.5 and self.interaction_share.ends[1] <= SLIGHT:
+            return "separable"
         return "unclear"
 
 
 def separability(landscape: Landscape) -> Separability:
     """The separability of a landscape's mean over seeds, each number with a bootstrap interval.
 
-    Slope and interaction are those of the surface :func:`censored`; regret is in units of the metric as it is.
+    The slope is that of the surface :func:`censored`. Interaction and regret are those of the metric as it is: cutting an
+    additive surface would make it look less so.
     Seeds are paired across cells (a seed fixes initialisation and batch order everywhere), so whole seeds are drawn
     with replacement. The column wd = 0 has no logarithm and takes no part in the contour slope.
     """
@@ -137,8 +146,7 @@ def separability(landscape: Landscape) -> Separability:
     def statistics(z: Surface) -> tuple[float, float, float]:
         regret = independent_tuning_regret(z)
         mean_regret = float(np.nanmean(regret)) if np.isfinite(regret).any() else float("nan")
-        cut = censored(z)
-        return contour_slope(cut[:, positive], log_lr, log_wd), interaction_share(cut), mean_regret
+        return contour_slope(censored(z)[:, positive], log_lr, log_wd), interaction_share(z), mean_regret
 
     values = statistics(landscape.mean())
     lows, highs = _bootstrap(landscape.z, statistics)

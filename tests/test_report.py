@@ -59,10 +59,10 @@ def test_the_page_is_well_formed_and_needs_no_network(written):
 
 
 def test_the_answer_comes_first_in_words(written):
-    for text in written.values():
-        answer = text.index("sgdw: learning rate and weight decay can be tuned one after the other")
-        assert answer < text.index("Best configuration of each variant")
-        assert "sgd: learning rate and weight decay must be tuned together" in text
+    for marked, bold in ((written["report.html"], "<strong>{}</strong>"), (written["report.md"], "**{}**")):
+        answer = marked.index(bold.format("sgdw") + ": learning rate and weight decay can be tuned one after the other")
+        assert answer < marked.index("Best configuration of each variant")
+        assert bold.format("sgd") + ": learning rate and weight decay must be tuned together" in marked
 
 
 def test_the_table_holds_the_best_cells(written):
