@@ -66,12 +66,8 @@ def heatmaps(analysis: Analysis) -> Figure:
                 _heatmap(axes, variant, norm)
             for axes in axes_row[len(row) :]:
                 axes.set_axis_off()
-        metric = analysis.spec.metric
-        bar = figure.colorbar(ScalarMappable(norm, COLORS), ax=grid, extend="max", shrink=0.8, aspect=30, pad=0.02)
-        bar.set_label(f"{METRIC_NAMES[metric]}, mean over seeds (log scale, cut at the {CUT:.0%} quantile)")
-        bar.outline.set_visible(False)
-        values = np.exp(np.linspace(float(norm.vmin or 0), float(norm.vmax or 1), 6))
-        bar.set_ticks(np.log(values).tolist(), labels=[numerals.metric_value(metric, value) for value in values])
+        if any(variant.best for variant in analysis.variants):
+            _colour_bar(figure, norm, grid, analysis.spec.metric)
         figure.legend(handles=_key(analysis), loc="outside lower center", ncols=6, frameon=False, handlelength=1.4)
     return figure
 
@@ -153,6 +149,14 @@ def _shared_norm(analysis: Analysis) -> Normalize:
     return Normalize(low, high if high > low else low + 1.0)
 
 
+def _colour_bar(figure: Figure, norm: Normalize, grid: np.ndarray, metric: str) -> None:
+    bar = figure.colorbar(ScalarMappable(norm, COLORS), ax=grid, extend="max", shrink=0.8, aspect=30, pad=0.02)
+    bar.set_label(f"{METRIC_NAMES[metric]}, mean over seeds\n(log scale, cut at the {CUT:.0%} quantile)")
+    bar.outline.set_visible(False)
+    values = np.exp(np.linspace(float(norm.vmin or 0), float(norm.vmax or 0), 6))
+    bar.set_ticks(np.log(values).tolist(), labels=[numerals.metric_value(metric, value) for value in values])
+
+
 def _log(z: np.ndarray) -> np.ndarray:
     """The logarithm of a metric; an error of exactly 0 counts as 1 in 10⁴."""
     return np.log(np.maximum(z, 1e-4))
@@ -205,7 +209,7 @@ def _key(analysis: Analysis) -> list[Line2D | Patch]:
     """Legend entries of what the heatmaps show, and of nothing else."""
     star = Line2D([], [], marker="*", linestyle="", color="#e3342f", mec="white", markersize=12, label="best cell")
     circle = Line2D([], [], marker="o", linestyle="", mfc="none", mec="black", markersize=8, label="ten best cells")
-    handles: list[Line2D | Patch] = [star, circle]
+    handles: list[Line2D | Patch] = [star, circle] if any(variant.best for variant in analysis.variants) else []
     shapes = [variant.landscape for variant in analysis.variants]
     if any((np.isfinite(shape.mean()) & (shape.known < len(shape.seeds))).any() for shape in shapes):
         handles.append(Line2D([], [], marker=".", linestyle="", color="black", label="fewer seeds than planned"))
