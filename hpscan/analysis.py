@@ -6,10 +6,11 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from hpscan.landscape import Best, Landscape, landscapes
-from hpscan.separability import Interval, Separability, separability
+from hpscan.separability import Interval, Separability, mean_over_seeds, separability
 from hpscan.spec import Spec
 from hpscan.store import Store
 
@@ -28,6 +29,14 @@ class VariantAnalysis:
     def name(self) -> str:
         """The variant."""
         return self.landscape.variant
+
+    @property
+    def best_metric(self) -> Interval | None:
+        """The metric of the best cell with its interval over seeds; chosen as the least of many, it flatters a little."""
+        if self.best is None:
+            return None
+        seeds = self.landscape.z[:, *self.best.index]
+        return mean_over_seeds(seeds[~np.isnan(seeds)])
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ import math
 
 from hpscan.separability import Interval
 
-__all__ = ["interval", "metric_value", "power", "quantity"]
+__all__ = ["interval", "metric_interval", "metric_value", "power", "quantity"]
 
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -37,6 +37,15 @@ def metric_value(metric: str, value: float, standard_error: float = math.nan) ->
     scale, digits, unit = (100.0, 1, " %") if percent else (1.0, 3, "")
     spread = "" if math.isnan(standard_error) else f" ± {standard_error * scale:.{digits}f}"
     return f"{value * scale:.{digits}f}{spread}{unit}"
+
+
+def metric_interval(metric: str, mean: Interval) -> str:
+    """A metric with its interval: ``0.281 [0.272, 0.290]`` for a loss, ``2.8 [2.5, 3.1] %`` for an error rate."""
+    if math.isnan(mean.low):
+        return metric_value(metric, mean.value)
+    value, low, high = (metric_value(metric, number) for number in (mean.value, mean.low, mean.high))
+    unit = " %" if value.endswith(" %") else ""
+    return f"{value.removesuffix(unit)} [{low.removesuffix(unit)}, {high.removesuffix(unit)}]{unit}"
 
 
 def interval(number: Interval, digits: int = 2, *, sign: bool = False) -> str:

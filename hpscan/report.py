@@ -108,13 +108,14 @@ def _row(variant: VariantAnalysis, metric: str) -> dict[str, Any]:
         "verdict": numbers.verdict,
     }
     blank = dict.fromkeys(("lr", "wd", "validation", "test_loss", "test_error", "n"), "—")
-    if best is None:
+    metric_mean = variant.best_metric
+    if best is None or metric_mean is None:
         return {**row, **blank}
     return {
         **row,
         "lr": numerals.quantity(best.lr),
         "wd": numerals.quantity(best.wd),
-        "validation": numerals.metric_value(metric, best.means[metric], best.standard_errors[metric]),
+        "validation": numerals.metric_interval(metric, metric_mean),
         "test_loss": numerals.metric_value("test_loss", best.means["test_loss"], best.standard_errors["test_loss"]),
         "test_error": numerals.metric_value("test_error", best.means["test_error"], best.standard_errors["test_error"]),
         "n": str(best.n_seeds),

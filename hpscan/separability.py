@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from hpscan.landscape import Landscape
 
@@ -21,6 +21,7 @@ __all__ = [
     "contour_slope",
     "independent_tuning_regret",
     "interaction_share",
+    "mean_over_seeds",
     "separability",
 ]
 
@@ -160,14 +161,21 @@ def separability(landscape: Landscape) -> Separability:
     )
 
 
+def mean_over_seeds(values: Float[np.ndarray, " seeds"]) -> Interval:
+    """The mean of one cell's seeds with its 95 % bootstrap interval."""
+    if len(values) == 1:
+        return Interval(float(values[0]), float("nan"), float("nan"))
+    means = _draws(len(values)) @ values / len(values)
+    low, high = np.quantile(means, (0.025, 0.975))
+    return Interval(float(values.mean()), float(low), float(high))
+
+
 def _bootstrap(
     z: Float[np.ndarray, "seeds lrs wds"], statistics: Callable[[Surface], tuple[float, ...]]
 ) -> tuple[list[float], list[float]]:
     """Percentile intervals of statistics of the mean over resampled seeds."""
     n_seeds = len(z)
-    rng = np.random.default_rng(0)
-    draws = rng.multinomial(n_seeds, [1 / n_seeds] * n_seeds, RESAMPLES if n_seeds > 1 else 1)
-    unique, weights = np.unique(draws, axis=0, return_counts=True)
+    unique, weights = np.unique(_draws(n_seeds), axis=0, return_counts=True)
     known = ~np.isnan(z)
     sampled = []
     for draw in unique:
@@ -182,6 +190,11 @@ def _bootstrap(
     with np.errstate(invalid="ignore"):
         low, high = (_quantile(table, q) for q in (0.025, 0.975))
     return low, high
+
+
+def _draws(n_seeds: int) -> Int[np.ndarray, "resamples seeds"]:
+    """How often each seed is drawn in each resample, the same for every statistic."""
+    return np.random.default_rng(0).multinomial(n_seeds, [1 / n_seeds] * n_seeds, RESAMPLES if n_seeds > 1 else 1)
 
 
 def _quantile(table: Float[np.ndarray, "resamples statistics"], q: float) -> list[float]:

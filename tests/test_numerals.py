@@ -44,6 +44,12 @@ def test_metrics_carry_their_standard_error_and_unit(metric, value, error, text)
     assert numerals.metric_value(metric, value, error) == text
 
 
+def test_metrics_with_intervals():
+    assert numerals.metric_interval("val_loss", Interval(0.281, 0.272, 0.29)) == "0.281 [0.272, 0.290]"
+    assert numerals.metric_interval("val_error", Interval(0.028, 0.025, 0.031)) == "2.8 [2.5, 3.1] %"
+    assert numerals.metric_interval("val_loss", Interval(0.281, math.nan, math.nan)) == "0.281"
+
+
 def test_intervals():
     assert numerals.interval(Interval(-1.128, -1.2, 0.05), sign=True) == "−1.13 [−1.20, +0.05]"
     assert numerals.interval(Interval(0.5, math.nan, math.nan)) == "0.50"

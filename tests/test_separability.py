@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 import statsmodels.formula.api as smf
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ from hpscan.separability import (
     contour_slope,
     independent_tuning_regret,
     interaction_share,
+    mean_over_seeds,
     separability,
 )
 
@@ -101,6 +103,15 @@ def test_a_cliff_of_divergence_does_not_move_the_slope(make_landscape):
     cliff[:, worst] = np.where(np.arange(worst.sum()) % 2, np.inf, 1e6)
     numbers = [separability(make_landscape(z)) for z in (calm, cliff)]
     assert numbers[0].contour_slope.value == pytest.approx(numbers[1].contour_slope.value, abs=0.05)
+
+
+def test_the_interval_of_a_cells_mean_agrees_with_scipy():
+    seeds = np.random.default_rng(5).normal(size=12)
+    theirs = scipy.stats.bootstrap((seeds,), np.mean, method="percentile", rng=0).confidence_interval
+    ours = mean_over_seeds(seeds)
+    assert ours.value == pytest.approx(seeds.mean())
+    assert (ours.low, ours.high) == pytest.approx(theirs, abs=0.1)
+    assert np.isnan(mean_over_seeds(seeds[:1]).low)
 
 
 @pytest.mark.parametrize("z", [np.full((4, 4), np.nan), np.full((4, 4), np.inf), np.ones((4, 4)), np.ones((1, 4))])
