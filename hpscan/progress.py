@@ -116,5 +116,6 @@ class Progress:
             metric, lr, wd = self.best.get(variant, (None, None, None))
             table.add_row(variant, *("…" if value is None else f"{value:.4g}" for value in (metric, lr, wd)))
         eta = "starting workers and compiling" if self.eta_s is None else f"about {self.eta_s:.0f} s to go"
-        bar = ProgressBar(total=self.total, completed=self.done_before + self.ended, width=40)
+        bar = Table.grid()  # a bar alone does not end its line
+        bar.add_row(ProgressBar(total=self.total, completed=self.done_before + self.ended, width=40))
         return Group(f"{self._counts()} of {self.total} runs · {eta}", bar, table)

@@ -1,4 +1,5 @@
 import io
+import re
 
 import pytest
 from rich.console import Console
@@ -71,3 +72,5 @@ def test_on_a_terminal_the_table_is_live_and_one_line_stays():
         shown.add(pack("a", completed=80))
     assert "\x1b" in out.getvalue()
     assert "demo: 100 done" in out.getvalue().splitlines()[-1]
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.getvalue())
+    assert any(line.strip().startswith("variant") for line in plain.splitlines())
