@@ -61,6 +61,8 @@ def _one_line_errors() -> Iterator[None]:
         _fail(str(error), EXIT_BAD_INPUT)
     except StoreError as error:
         _fail(str(error), EXIT_BAD_INPUT if error.bad_input else EXIT_FAILED)
+    except OSError as error:
+        _fail(f"{error.filename or 'output'}: {error.strerror or error}", EXIT_FAILED)
     except _SweepIncompleteError as error:
         _fail(str(error), EXIT_FAILED)
 
@@ -302,6 +304,12 @@ def _print_analysis(analysis: Analysis) -> None:
             numbers.verdict,
         )
     console.print(best_cells, "", separable, highlight=False)
+    absent = {
+        state: count for state, count in analysis.states.items() if count and state not in {"completed", "diverged"}
+    }
+    if absent:
+        counts = ", ".join(f"{count} {state}" for state, count in absent.items())
+        console.print(f"Not the whole sweep: {counts} of {sum(analysis.states.values())} runs.", highlight=False)
 
 
 def _table(*titles: str) -> Table:

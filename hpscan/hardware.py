@@ -47,7 +47,7 @@ def prepare_worker() -> Hardware:
 
 def can_compile() -> bool:
     """Whether torch.compile has what it needs on a CPU: a C++ compiler and Python's headers."""
-    compiler = shutil.which(os.environ.get("CXX", "g++")) or shutil.which("clang++")
+    compiler = shutil.which(os.environ.get("CXX", "g++"))
     return compiler is not None and (Path(sysconfig.get_path("include")) / "Python.h").exists()
 
 

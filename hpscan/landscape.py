@@ -77,7 +77,7 @@ class Landscape:
     def ranked(self) -> list[tuple[int, int]]:
         """Indices of the comparable cells, best first: finite, and with as many seeds as any cell has."""
         z = self.mean()
-        comparable = np.isfinite(z) & (self.known == self.known.max(initial=0))
+        comparable = np.isfinite(z) & (self.known == self.known[np.isfinite(z)].max(initial=0))
         order = np.argsort(np.where(comparable, z, np.inf), axis=None, kind="stable")[: int(comparable.sum())]
         return [(int(i), int(j)) for i, j in zip(*np.unravel_index(order, z.shape), strict=True)]
 

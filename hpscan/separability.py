@@ -68,6 +68,8 @@ def interaction_share(z: Surface) -> float:
     variance without interaction; diverged and unknown cells are left out of the fit. ``nan`` if z is constant.
     """
     known = np.isfinite(z)
+    if min(z.shape) < 2:
+        return float("nan")
     values = z[known]
     total = float(np.sum((values - values.mean()) ** 2)) if len(values) else 0.0
     if total == 0.0:
@@ -88,9 +90,11 @@ def independent_tuning_regret(z: Surface) -> Surface:
     if not len(finite):
         return np.full(z.shape, np.nan)
     censored = np.where(np.isposinf(z), finite.max(), z)
-    choosable = np.where(np.isnan(z), np.inf, z)
+    choosable = np.where(np.isnan(z), np.inf, censored)  # an unknown cell comes after every diverged one
     best_lr, best_wd = choosable.argmin(axis=0), choosable.argmin(axis=1)
-    return np.asarray(censored[best_lr[None, :], best_wd[:, None]] - finite.min())
+    regret = censored[best_lr[None, :], best_wd[:, None]] - finite.min()
+    nothing_to_choose = np.isnan(z).all(axis=0)[None, :] | np.isnan(z).all(axis=1)[:, None]
+    return np.where(nothing_to_choose, np.nan, regret)
 
 
 @dataclass(frozen=True)

@@ -209,6 +209,10 @@ class _UniqueKeyLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(
+                    problem="a key must be a plain word", problem_mark=key_node.start_mark
+                )
             if key_node.value in seen:
                 raise yaml.constructor.ConstructorError(
                     problem=f"key {key_node.value!r} is given twice", problem_mark=key_node.start_mark
@@ -220,10 +224,12 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 def _parse(text: str, source: str) -> dict[str, Any]:
     try:
         raw = yaml.load(text, _UniqueKeyLoader)  # noqa: S506  (a SafeLoader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # PyYAML lets ValueError through for, say, a 13th month
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}" if mark else ""
-        raise SpecError(f"spec {source!r}: not YAML{where}: {getattr(error, 'problem', error)}") from None
+        raise SpecError(
+            f"spec {source!r}: not YAML{where}: {getattr(error, 'problem', None) or str(error).splitlines()[0]}"
+        ) from None
     if not isinstance(raw, dict):
         raise SpecError(f"spec {source!r}: must be a mapping of fields such as `name:`; got {type(raw).__name__}")
     return raw
@@ -244,7 +250,7 @@ def _override(raw: dict[str, Any], override: str) -> None:
         raw = below
     try:
         raw[last] = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, TypeError):
         raise SpecError(f"--set {override!r}: {text!r} is not a YAML value") from None
 
 

@@ -71,6 +71,13 @@ def test_a_cell_with_fewer_seeds_than_others_is_not_compared_with_them(make_land
     assert shape.known[1, 1] == 1
 
 
+def test_a_complete_but_diverged_corner_hides_no_finite_cell(make_landscape):
+    z = np.full((2, 3, 3), NAN)
+    z[:, 0, 0] = INF
+    z[0, 1, 1] = 0.5
+    assert make_landscape(z).best().index == (1, 1)
+
+
 def test_nothing_finite_has_no_best(make_landscape):
     assert make_landscape(np.full((2, 3, 3), INF)).best() is None
     assert make_landscape(np.full((2, 3, 3), NAN)).best() is None

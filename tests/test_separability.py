@@ -82,6 +82,16 @@ def test_a_diverged_end_counts_as_the_worst_finite_cell():
     assert independent_tuning_regret(z)[0, 0] == pytest.approx(0.5)
 
 
+def test_starts_from_which_nothing_is_known_have_no_regret():
+    z = np.full((5, 5), np.nan)
+    z[::4, ::4] = [[1.0, 2.0], [3.0, np.inf]]
+    assert np.array_equal(np.argwhere(np.isfinite(independent_tuning_regret(z))), [[0, 0], [0, 4], [4, 0], [4, 4]])
+
+
+def test_one_learning_rate_has_no_interaction():
+    assert np.isnan(interaction_share(np.array([[1.0, 2.0, 4.0]])))
+
+
 def test_unknown_cells_are_never_chosen():
     z = np.array([[np.nan, 2.0, 3.0], [1.0, 4.0, 5.0]])
     assert independent_tuning_regret(z)[0, 0] == pytest.approx(3.0)  # lr row 1 at wd 0, wd column 1 at lr row 0

@@ -81,8 +81,15 @@ def test_a_missing_field_is_named(tmp_path, tiny_raw):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("a: [1, 2", "not YAML at line"), ("- 1", "must be a mapping of fields"), ("", "must be a mapping of fields")],
-    ids=["broken", "list", "empty"],
+    [
+        ("name: {{ sweep }}", "not YAML at line"),
+        ("notes: 2024-13-45", "not YAML"),
+        ("a: \x01", "not YAML"),
+        ("a: [1, 2", "not YAML at line"),
+        ("- 1", "must be a mapping of fields"),
+        ("", "must be a mapping of fields"),
+    ],
+    ids=["template", "date", "control", "broken", "list", "empty"],
 )
 def test_a_file_that_is_no_spec_is_refused(tmp_path, text, message):
     with pytest.raises(SpecError, match=message):
