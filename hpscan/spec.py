@@ -134,6 +134,8 @@ class Spec(Model):
             raise ValueError(
                 f"batch_size: must be at most workload.train ({self.workload.train}); got {self.batch_size}"
             )
+        if self.batch_size < 2 and self.workload.model == "normalised_mlp":
+            raise ValueError(f"batch_size: must be at least 2 for BatchNorm to have a variance; got {self.batch_size}")
         return self
 
     @property

@@ -57,6 +57,7 @@ def test_yaml_round_trip(make_spec):
         ({"budget": {"steps": 0}}, "`budget.steps`: input must be greater than or equal to 1; got 0"),
         ({"budget": {}}, "`budget`: give either steps or epochs"),
         ({"budget": {"steps": 1, "epochs": 1}}, "`budget`: give either steps or epochs"),
+        ({"batch_size": 1}, "batch_size: must be at least 2"),
         ({"batch_size": 500}, "batch_size: must be at most workload.train (200); got 500"),
         ({"schedule": "triangle"}, "`schedule`: "),
         ({"schedule": {"name": "step", "factor": 2}}, "`schedule.factor`: input must be less than 1; got 2"),
