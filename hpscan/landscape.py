@@ -66,12 +66,12 @@ class Landscape:
     @property
     def counts(self) -> dict[str, int]:
         """Runs in each state."""
-        return {state: Counter(self.states.ravel().tolist())[state] for state in STATES}
+        found = Counter(self.states.ravel().tolist())
+        return {state: found[state] for state in STATES}
 
-    def mean(self, metric: str | None = None) -> PerCell:
+    def mean(self) -> PerCell:
         """Mean over the seeds that ended: inf if any of them diverged, nan if none ended."""
-        values = self.values[metric or self.metric]
-        total = np.where(np.isnan(values), 0.0, values).sum(axis=0)
+        total = np.where(np.isnan(self.z), 0.0, self.z).sum(axis=0)
         return np.divide(total, self.known, out=np.full(total.shape, np.nan), where=self.known > 0)
 
     def ranked(self) -> list[tuple[int, int]]:
