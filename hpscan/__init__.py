@@ -30,19 +30,30 @@ if TYPE_CHECKING:
     from hpscan.analysis import Analysis, analyze
     from hpscan.grid import packs, runs
     from hpscan.landscape import Landscape, landscapes
+    from hpscan.randomness import RandomLayer
     from hpscan.separability import separability
     from hpscan.spec import Spec, SpecError
     from hpscan.store import Store, StoreError
+    from hpscan.tasks import Task, classification
+    from hpscan.trainable import RunOptimizer
+    from hpscan.workloads import Data, Split, UserWorkload
 
 __all__ = [
     "Analysis",
+    "Data",
     "Landscape",
+    "RandomLayer",
+    "RunOptimizer",
     "Spec",
     "SpecError",
+    "Split",
     "Store",
     "StoreError",
+    "Task",
+    "UserWorkload",
     "__version__",
     "analyze",
+    "classification",
     "landscapes",
     "packs",
     "runs",
@@ -51,12 +62,19 @@ __all__ = [
 
 _HOMES = {
     "Analysis": "analysis",
+    "Data": "workloads",
     "Landscape": "landscape",
+    "RandomLayer": "randomness",
+    "RunOptimizer": "trainable",
     "Spec": "spec",
     "SpecError": "spec",
+    "Split": "workloads",
     "Store": "store",
     "StoreError": "store",
+    "Task": "tasks",
+    "UserWorkload": "workloads",
     "analyze": "analysis",
+    "classification": "tasks",
     "landscapes": "landscape",
     "packs": "grid",
     "runs": "grid",

@@ -27,8 +27,8 @@ class VariantAnalysis:
 
     @property
     def name(self) -> str:
-        """The variant."""
-        return self.landscape.variant
+        """The panel: the variant, and the values of the further axes if there are any."""
+        return self.landscape.name
 
     @property
     def best_metric(self) -> Interval | None:
@@ -78,7 +78,7 @@ def status(store: Store, sweep: str) -> dict[str, Any]:
         "sweep": sweep,
         "runs": sum(states.values()),
         "states": states,
-        "variants": [{"variant": shape.variant, "states": shape.counts} for shape in shapes],
+        "variants": [{"variant": shape.name, "states": shape.counts} for shape in shapes],
     }
 
 
@@ -89,6 +89,7 @@ def _added(counts: list[dict[str, int]]) -> dict[str, int]:
 def _variant(variant: VariantAnalysis) -> dict[str, Any]:
     shape, best, numbers = variant.landscape, variant.best, variant.separability
     return {
+        "panel": shape.name,
         "variant": shape.variant,
         "cells": shape.lr.size * shape.wd.size,
         "seeds": len(shape.seeds),

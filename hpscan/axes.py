@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
 from hpscan._model import Model
-from hpscan.variants import known_variant
+from hpscan.variants import OPTIMIZER_SETTINGS, VARIANTS, known_variant
 
-__all__ = ["Axes", "Grid"]
+__all__ = ["FURTHER_AXES", "Axes", "Grid"]
+
+FURTHER_AXES = ("momentum", "nesterov", "beta1", "beta2", "eps")
+"""Optimizer settings that can be axes beside lr and wd."""
 
 
 def _ladder(base: float, low: float, high: float, points: int) -> tuple[float, ...]:
@@ -71,14 +74,41 @@ def _not_negative(values: tuple[float, ...]) -> tuple[float, ...]:
 _RawAxis = Annotated[tuple[float, ...], BeforeValidator(_expand_axis)]
 
 
+def _shares(values: tuple[float, ...]) -> tuple[float, ...]:
+    for value in values:
+        if not 0 <= value < 1:
+            raise ValueError(f"must be at least 0 and below 1; got {value:g}")
+    return _ordered(values)
+
+
+def _switches(values: tuple[float, ...]) -> tuple[float, ...]:
+    for value in values:
+        if value not in (0, 1):
+            raise ValueError(f"must be true or false; got {value:g}")
+    return _ordered(values)
+
+
+_RULES = {
+    "lr": _positive, "wd": _not_negative, "momentum": _shares, "nesterov": _switches,
+    "beta1": _shares, "beta2": _shares, "eps": _positive,
+}  # fmt: skip
+
+
 class Axes(Model):
     """The values of each axis. A learning rate is positive; a weight decay may be 0."""
 
     lr: _RawAxis | None = None
     wd: _RawAxis | None = None
+    momentum: _RawAxis | None = None
+    nesterov: _RawAxis | None = None
+    beta1: _RawAxis | None = None
+    beta2: _RawAxis | None = None
+    eps: _RawAxis | None = None
 
-    _check_lr = field_validator("lr")(lambda values: values if values is None else _positive(values))
-    _check_wd = field_validator("wd")(lambda values: values if values is None else _not_negative(values))
+    @field_validator(*_RULES)
+    @classmethod
+    def _checked(cls, values: tuple[float, ...] | None, info: ValidationInfo) -> tuple[float, ...] | None:
+        return values if values is None else _RULES[str(info.field_name)](values)
 
 
 class Grid(Axes):
@@ -89,17 +119,44 @@ class Grid(Axes):
     @field_validator("variants")
     @classmethod
     def _known(cls, ranges: dict[str, Axes]) -> dict[str, Axes]:
-        for name in ranges:
+        for name, axes in ranges.items():
             known_variant(name)
+            for axis in FURTHER_AXES:
+                if getattr(axes, axis) is not None and axis not in OPTIMIZER_SETTINGS[VARIANTS[name].optimizer]:
+                    raise ValueError(f"{name}: has no {axis}; its settings are {', '.join(_settings(name))}")
         return ranges
+
+    def check(self, variants: Iterable[str]) -> None:
+        """Raise ValueError if a variant lacks an axis, or if an axis given for all concerns none of them."""
+        variants = list(variants)
+        for variant in variants:
+            self.axes(variant)
+        for axis in ("lr", "wd", *FURTHER_AXES):
+            users = [name for name in variants if axis in ("lr", "wd", *_settings(name))]
+            own = {name for name in users if getattr(self.variants.get(name), axis, None) is not None}
+            if getattr(self, axis) is not None and own == set(users):
+                why = "every variant has a range of its own" if users else "no variant has such a setting"
+                raise ValueError(f"`grid.{axis}`: concerns no variant: {why}")
 
     def axes(self, variant: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """The (lr, wd) values of a variant, its own range before the common one."""
-        own = self.variants.get(variant, Axes())
-        lr, wd = own.lr or self.lr, own.wd or self.wd
+        lr, wd = self._axis(variant, "lr"), self._axis(variant, "wd")
         for axis, values in (("lr", lr), ("wd", wd)):
             if values is None:
                 raise ValueError(f"`grid.{axis}`: missing, and `grid.variants.{variant}.{axis}` is not given either")
         assert lr is not None
         assert wd is not None
         return lr, wd
+
+    def further(self, variant: str) -> dict[str, tuple[float, ...]]:
+        """The further axes of a variant: those of its optimizer's settings that the grid gives values for."""
+        axes = {name: self._axis(variant, name) for name in _settings(variant)}
+        return {name: values for name, values in axes.items() if values is not None}
+
+    def _axis(self, variant: str, axis: str) -> tuple[float, ...] | None:
+        own = getattr(self.variants.get(variant), axis, None)
+        return own if own is not None else getattr(self, axis)
+
+
+def _settings(variant: str) -> dict[str, float]:
+    return OPTIMIZER_SETTINGS[VARIANTS[variant].optimizer]

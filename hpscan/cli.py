@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from hpscan.analysis import Analysis
     from hpscan.spec import Spec
     from hpscan.store import Store
+    from hpscan.workloads import Data
 
 __all__ = ["app", "main"]
 
@@ -54,10 +55,11 @@ def main() -> None:
 def _one_line_errors() -> Iterator[None]:
     from hpscan.spec import SpecError
     from hpscan.store import StoreError
+    from hpscan.workloads import WorkloadError
 
     try:
         yield
-    except SpecError as error:
+    except (SpecError, WorkloadError) as error:
         _fail(str(error), EXIT_BAD_INPUT)
     except StoreError as error:
         _fail(str(error), EXIT_BAD_INPUT if error.bad_input else EXIT_FAILED)
@@ -103,11 +105,27 @@ def launch(
     """Train the runs of SPEC that the store lacks; the coarse grid first."""
     from hpscan.spec import Spec
 
-    spec = Spec.load(source, set_ or ())
+    spec = Spec.load(source, set_ or ()).resolved()
     if dry_run:
         _dry_run(spec, _store(store), retry_failed=retry_failed)
     else:
         _launch(spec, _store(store), store, retry_failed=retry_failed)
+
+
+@app.command()
+def schedule(
+    source: Annotated[str, typer.Argument(metavar="SPEC", help="A YAML file, or the name of a shipped spec.")],
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a field: dotted key, YAML value.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder to write to.")] = Path(),
+) -> None:
+    """Draw the schedule of SPEC: the multiplier of the learning rate, step by step."""
+    from hpscan.figures import save_schedule
+    from hpscan.spec import Spec
+
+    for path in save_schedule(Spec.load(source, set_ or ()), out):
+        print(_shown(path.absolute()))
 
 
 @app.command()
@@ -237,6 +255,7 @@ def _launch(spec: Spec, store: Store, given_store: str, *, retry_failed: bool) -
 
     every = {run.run_id for run in runs(spec)}
     stored = store.ended(spec.name, retry_failed=retry_failed)
+    data = _data(spec)
     revised = store.save_spec(spec)
     plan = packs(spec, stored)
     waiting = sum(len(pack.runs) for pack in plan)
@@ -255,11 +274,14 @@ def _launch(spec: Spec, store: Store, given_store: str, *, retry_failed: bool) -
     lost: list[str] = []
     if plan:
         progress = Progress(console, spec.name, spec.metric, spec.variants, len(every), len(every) - waiting)
-        try:
-            from hpscan.launch import launch as launch_packs
+        from hpscan.launch import RayStartError
+        from hpscan.launch import launch as launch_packs
 
+        try:
             with progress:
-                lost = launch_packs(spec, store, plan, progress.add)
+                lost = launch_packs(spec, store, plan, data, progress.add)
+        except RayStartError as error:
+            _fail(str(error), EXIT_FAILED)
         except KeyboardInterrupt:
             _fail(
                 "stopped; what is trained is stored. The same command goes on from here. "
@@ -275,6 +297,20 @@ def _launch(spec: Spec, store: Store, given_store: str, *, retry_failed: bool) -
         raise _SweepIncompleteError(
             f"{states['failed']} runs failed and {states['missing']} are missing{why}; see hpscan status {spec.name}{option}"
         )
+
+
+def _data(spec: Spec) -> Data | None:
+    """The data of a sweep, read before anything is written; None where a trainable has its own."""
+    from hpscan.workloads import Trainable, WorkloadError
+
+    if isinstance(spec.workload, Trainable):
+        return None
+    data = spec.workload.load()
+    if spec.metric not in {"val_loss", "val_error", "ensemble_val_loss", "ensemble_val_error"}:
+        known = {f"val_{name}" for name in spec.workload.task().judges}
+        if spec.metric.removeprefix("ensemble_") not in known:
+            raise WorkloadError(f"metric: the workload reports {', '.join(sorted(known))}; got {spec.metric!r}")
+    return data
 
 
 def _print_analysis(analysis: Analysis) -> None:

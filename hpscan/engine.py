@@ -1,234 +1,54 @@
-"""Train one pack: K runs as stacked tensors, one compiled gradient and one compiled update a step.
+"""Train the runs of a pack: choose how, feed them, judge them, drop the diverged, return what became of each.
 
-Each parameter is one tensor of shape (K, *shape); a run is a row of it. Nothing here knows of Ray, files or the
-grid's shape. A run's result depends on its own config alone: rows never mix, and initialisation and batch order come
-from generators keyed by the run's seed.
+Nothing here knows of Ray, files or the grid's shape. A run's result depends on its own config alone: rows never mix,
+and all that is random comes from generators keyed by the run's seed.
 """
 
 from __future__ import annotations
 
-import copy
-import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.func import functional_call, grad_and_value, stack_module_state, vmap
+from torch import Tensor
 
-from hpscan.grid import Pack, Recipe, Run
+from hpscan.choice import COMPILE_S, Asked, Choice, choose, program_for
+from hpscan.feed import on_device
+from hpscan.grid import Pack
 from hpscan.hardware import can_compile
-from hpscan.models import Task
-from hpscan.optimizers import OPTIMIZERS, StepNumbers, apply_step
-from hpscan.variants import decay_coefficients
-from hpscan.workloads import Data, Split
+from hpscan.memory import is_out_of_memory
+from hpscan.session import Evaluation, RunResult, Session, judged
+from hpscan.strategies import MIN_ROWS, Program, Strategy
+from hpscan.tasks import Task
+from hpscan.workloads import Data
 
-__all__ = ["Evaluation", "RunResult", "batches", "initial_model", "train_pack"]
+__all__ = ["train_pack"]
 
 CHECK_EVERY = 25
 """Steps between looks for non-finite losses; a run's recorded divergence step does not depend on it."""
-COMPILE_S = 8.0
-"""Seconds that compiling the gradients for another number of rows costs, about: what shrinking a pack must save."""
-
-MIN_ROWS = 8
-"""Rows of a compiled pack at the least. From four rows on, the compiler's kernels round alike whatever the number of
-rows; below, it vectorises some sums along another axis, and a run's last bits would depend on its pack."""
-
-Named = dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """One row of a run's curve."""
-
-    step: int
-    """Steps taken so far."""
-    batch_loss: float
-    """Mean loss of the training batches since the evaluation before."""
-    val_loss: float
-    val_error: float
-
-
-@dataclass
-class RunResult:
-    """What became of a run."""
-
-    run: Run
-    state: Literal["completed", "diverged"] = "completed"
-    steps_done: int = 0
-    """Steps with a finite loss."""
-    metrics: dict[str, float] = field(default_factory=dict)
-    """``train_loss``, ``val_error`` and so on in evaluation mode at the end of the budget; empty if diverged."""
-    curve: list[Evaluation] = field(default_factory=list)
-    wall_s: float = 0.0
-    """From the start of the pack to the end of the run."""
-    device_s: float = 0.0
-    """The run's share of that time: a pack's seconds are divided among the runs alive in it."""
-
-
-# --- what a run's seed decides ----------------------------------------------------------------------------------
-
-
-def _key(seed: int, purpose: str) -> int:
-    """A generator seed of its own for each (run seed, purpose)."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{purpose}".encode()).digest()[:7], "big")
-
-
-def initial_model(task: Task, seed: int) -> nn.Module:
-    """Build the model with the initialisation of a run's seed; torch's global generator is left as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(_key(seed, "initialisation"))
-        return task.model()
-
-
-def batches(seed: int, n_train: int, batch_size: int) -> Iterator[np.ndarray]:
-    """Yield the batches of a run for ever, each of shape (batch_size,).
-
-    Epochs are permutations laid end to end: every example is seen once an epoch, every batch is full, and a batch may
-    reach into the next epoch.
-    """
-    rng = np.random.default_rng(_key(seed, "batches"))
-    queue = np.empty(0, dtype=np.int64)
-    while True:
-        while len(queue) < batch_size:
-            queue = np.concatenate([queue, rng.permutation(n_train)])
-        yield queue[:batch_size]
-        queue = queue[batch_size:]
-
-
-# --- the two compiled functions -----------------------------------------------------------------------------------
-
-
-def _loss_of_one(task: Task, model: nn.Module) -> Callable[..., tuple[Tensor, Named]]:
-    def loss(params: Named, buffers: Named, batch: Tensor, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Named]:
-        # BatchNorm updates its statistics in place, which vmap refuses for captured tensors: work on copies.
-        buffers = {name: buffer.clone() for name, buffer in buffers.items()}
-        outputs = functional_call(model, (params, buffers), (inputs[batch],))
-        return task.loss(outputs, targets[batch]), buffers
-
-    return loss
-
-
-@dataclass
-class Step:
-    """The training step of one task, shared by every pack that trains it in this process."""
-
-    task: Task
-    compiled: bool
-    rows_compiled: set[int] = field(default_factory=set)
-
-    def __post_init__(self) -> None:
-        if self.compiled:  # every number of rows is a graph of its own; dynamo's default gives up after eight
-            torch._dynamo.config.recompile_limit = 256  # noqa: SLF001
-        self.template = self.task.model()
-        self.frozen = copy.deepcopy(self.template).eval()
-        gradients = vmap(
-            grad_and_value(_loss_of_one(self.task, self.template), has_aux=True), in_dims=(0, 0, 0, None, None)
-        )
-        self.gradients = torch.compile(gradients, dynamic=False, fullgraph=True) if self.compiled else gradients
-        self.update = torch.compile(apply_step, dynamic=False, fullgraph=True) if self.compiled else apply_step
-
-    def judge(self, params: Named, buffers: Named, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Loss and error of each run on a whole split, in evaluation mode; each of shape (K,)."""
-
-        def one(params: Named, buffers: Named, inputs: Tensor) -> tuple[Tensor, Tensor]:
-            outputs = functional_call(self.frozen, (params, buffers), (inputs,))
-            return self.task.loss(outputs, targets), self.task.error(outputs, targets)
-
-        # One copy of the inputs a run: shared inputs would make vmap fold the runs into one product, whose rounding
-        # depends on their number.
-        rows = len(next(iter(params.values())))
-        with torch.no_grad():
-            return vmap(one)(params, buffers, inputs.expand(rows, *inputs.shape))
-
-
-@lru_cache(maxsize=4)
-def _step(workload: Any, compiled: bool) -> Step:
-    return Step(workload.task(), compiled)
-
-
-# --- a pack in training -------------------------------------------------------------------------------------------
-
-
-@dataclass
-class _Rows:
-    """The live state of a pack: row i of every tensor belongs to ``results[i]``; further rows are idle copies."""
-
-    params: Named
-    buffers: Named
-    moments: list[list[Tensor]]
-    results: list[RunResult]
-
-    @property
-    def count(self) -> int:
-        return len(next(iter(self.params.values())))
-
-    def keep(self, rows: list[int], capacity: int) -> _Rows:
-        """The rows named, as tensors of ``capacity`` rows; the last is repeated to fill them."""
-        index = torch.tensor(rows + rows[-1:] * (capacity - len(rows)))
-        return _Rows(
-            params={name: value[index] for name, value in self.params.items()},
-            buffers={name: value[index] for name, value in self.buffers.items()},
-            moments=[[moment[index] for moment in moments] for moments in self.moments],
-            results=[self.results[row] for row in rows],
-        )
-
-
-def _initial_rows(step: Step, pack: Pack, device: torch.device, capacity: int) -> _Rows:
-    models = {seed: initial_model(step.task, seed) for seed in {run.seed for run in pack.runs}}
-    params, buffers = stack_module_state([models[run.seed] for run in pack.runs])
-    n_moments = OPTIMIZERS[pack.runs[0].variant.optimizer].n_moments
-    params = {name: value.detach().to(device) for name, value in params.items()}
-    rows = _Rows(
-        params=params,
-        buffers={name: value.to(device) for name, value in buffers.items()},
-        moments=[[torch.zeros_like(value) for _ in range(n_moments)] for value in params.values()],
-        results=[RunResult(run) for run in pack.runs],
-    )
-    return rows.keep(list(range(len(pack.runs))), capacity)
-
-
-def _numbers(runs: Sequence[Run], recipe: Recipe, start: int, stop: int, device: torch.device) -> list[StepNumbers]:
-    """The per-run numbers of steps ``start`` to ``stop``, computed in float64."""
-    lr, wd = (np.array([getattr(run.cell, axis) for run in runs]) for axis in ("lr", "wd"))
-    eta = np.array([[recipe.schedule.multiplier(step, recipe.steps)] for step in range(start, stop)])
-    l2, shrink = decay_coefficients(runs[0].variant.decay, lr, wd, eta)
-    beta1, beta2 = (recipe.momentum, 0.0) if runs[0].variant.optimizer == "sgd" else recipe.betas
-    count = np.arange(start + 1, stop + 1)[:, None]
-    numbers = {
-        "lr": eta * lr,
-        "l2": l2,
-        "shrink": shrink,
-        "beta1": beta1,
-        "beta2": beta2,
-        "complement1": 1.0 - beta1,
-        "complement2": 1.0 - beta2,
-        "correction1": 1.0 - beta1**count,
-        "correction2": 1.0 - beta2**count,
-        "eps": recipe.eps,
-    }
-    table = np.stack(
-        [np.broadcast_to(numbers[name], (stop - start, len(runs))) for name in StepNumbers._fields], axis=1
-    )
-    stacked = torch.from_numpy(table.astype(np.float32)).to(device)
-    return [StepNumbers(*row.unbind(0)) for row in stacked.unbind(0)]
 
 
 def train_pack(
     pack: Pack,
     data: Data,
     *,
+    strategy: Literal["auto", "fused", "loop"] = "auto",
     compile: bool = True,  # noqa: A002  (the spec's word)
+    cuda_graphs: bool = False,
     device: str = "cpu",
+    steps_to_come: float | None = None,
+    memory_share: float = 1.0,
     clock: Callable[[], float] = time.perf_counter,
+    on_choice: Callable[[Choice], None] = lambda _: None,
 ) -> list[RunResult]:
-    """Train the runs of a pack together and return their results in the pack's order.
+    """Train the runs of a pack and return their results in the pack's order.
+
+    A pack that does not fit in the device's memory is trained in parts; where memory runs out all the same, a part is
+    halved and tried again.
 
     Parameters
     ----------
@@ -236,68 +56,100 @@ def train_pack(
         Runs of one variant and one recipe.
     data
         What ``recipe.workload.load()`` returned.
+    strategy
+        How gradients are computed.
     compile
         Compile the step; without a C++ compiler the same step runs uncompiled.
+    cuda_graphs
+        On a GPU, replay the compiled step as a CUDA graph.
     device
         A torch device.
+    steps_to_come
+        Run-steps that this process is going to train of this recipe, this pack's included: what compiling pays into.
+    memory_share
+        Of the device's free memory that is this process's to use.
     clock
         What tells seconds, for ``wall_s`` and ``device_s``.
+    on_choice
+        Is told which strategy was chosen, and why.
     """
-    recipe = pack.runs[0].recipe
-    compiled = compile and can_compile()
-    target = torch.device(device)
-    step = _step(recipe.workload, compiled)
-    training, validation, test = (_on(device, split) for split in (data.train, data.validation, data.test))
-    rows = _initial_rows(step, pack, target, max(pack.capacity, MIN_ROWS) if compiled else len(pack.runs))
-    results = rows.results
-    direction = OPTIMIZERS[pack.runs[0].variant.optimizer].direction
-    decays = [recipe.decay_on == "all" or value.dim() > 2 for value in rows.params.values()]  # axis 0 is the run
-    streams = {run.seed: batches(run.seed, len(data.train.targets), recipe.batch_size) for run in pack.runs}
-    evaluate_at = {round(recipe.steps * k / recipe.evaluations) for k in range(1, recipe.evaluations + 1)} - {0}
+    may_compile = compile and (can_compile() or device != "cpu")
+    to_come = len(pack.runs) * pack.runs[0].recipe.steps if steps_to_come is None else steps_to_come
+    asked = Asked(strategy, may_compile, cuda_graphs, device, to_come, memory_share)
+    choice = choose(pack, data, asked)
+    on_choice(choice)
+    program = program_for(pack.runs[0].recipe, asked, compiled=choice.compiled)
+    results: list[RunResult] = []
+    most = choice.rows
+    while len(results) < len(pack.runs):
+        part = pack.runs[len(results) : len(results) + most]
+        fused_compiled = program.compiled and choice.strategy == "fused"
+        rows = max(min(pack.capacity, most), len(part), MIN_ROWS) if fused_compiled else len(part)
+        try:
+            results += _train(Session.start(choice.kind, program, part, data, rows), data, clock)
+        except Exception as error:
+            if not is_out_of_memory(error) or most == 1:
+                raise
+            most = math.ceil(len(part) / 2)
+    return results
+
+
+Splits = dict[str, tuple[Tensor, Tensor]]
+Snapshots = dict[str, list[list[Tensor]]]
+"""Of each run, at the end of each period: its outputs on the validation and on the test split."""
+
+
+def _train(session: Session, data: Data, clock: Callable[[], float]) -> list[RunResult]:
+    """Train runs from beginning to end."""
+    program, results = session.program, session.results
+    recipe = results[0].run.recipe
+    named = (("train", data.train), ("val", data.validation), ("test", data.test))
+    splits = {name: on_device(split, program.device) for name, split in named}
+    ends = set(recipe.restarts()[1:]) if recipe.training.snapshots else set()
+    evaluate_at = {round(recipe.steps * k / recipe.evaluations) for k in range(1, recipe.evaluations + 1)} - {0} | ends
+    snapshots: Snapshots = {result.run.run_id: [] for result in results}
     since_evaluation: list[Tensor] = []
     started = segment = clock()
 
     for start, stop in _segments(recipe.steps, evaluate_at):
-        padded = [result.run for result in rows.results]
-        padded += padded[-1:] * (rows.count - len(padded))
-        order = {seed: np.stack([next(stream) for _ in range(start, stop)]) for seed, stream in streams.items()}
-        batch = torch.from_numpy(np.stack([order[run.seed] for run in padded], axis=1)).to(target)
-        losses = torch.empty(stop - start, rows.count, device=target)
-        numbers = _numbers(padded, recipe, start, stop, target)
-        for i in range(stop - start):
-            grads, (loss, rows.buffers) = step.gradients(rows.params, rows.buffers, batch[i], *training)
-            losses[i] = loss
-            step.update(direction, list(rows.params.values()), list(grads.values()), rows.moments, decays, numbers[i])
+        compiling = program.compiled and session.strategy.count not in program.rows_compiled
+        losses = session.advance(range(start, stop))
         since_evaluation.append(losses)
-        compiling = rows.count not in step.rows_compiled
-        step.rows_compiled.add(rows.count)
-        finite = torch.isfinite(losses).cpu().numpy()
-        for row, result in enumerate(rows.results):
-            result.steps_done = stop if finite[:, row].all() else start + int(np.argmin(finite[:, row]))
-            result.state = "completed" if finite[:, row].all() else "diverged"
+        _note_divergence(session, losses, start, stop)
         if stop in evaluate_at:
             # contiguous rows: the rounding of a column's mean would depend on the number of columns
             batch_loss = torch.cat(since_evaluation).T.contiguous().mean(1)
-            _evaluate(step, rows, validation, stop, batch_loss)
+            _evaluate(session, splits["val"], stop, batch_loss.tolist(), snapshot=stop in ends)
             since_evaluation = []
+        if stop in ends:
+            _take_snapshot(session, splits, snapshots)
         if stop == recipe.steps:
-            _finish(step, rows, training, validation, test)
+            _finish(session, splits, snapshots if ends else None)
         now = clock()
-        for result in rows.results:
-            result.device_s += (now - segment) / len(rows.results)
+        for result in session.results:
+            result.device_s += (now - segment) / len(session.results)
             result.wall_s = now - started
-        live = [row for row, result in enumerate(rows.results) if result.state == "completed"]
+        live = [row for row, result in enumerate(session.results) if result.state == "completed"]
         if not live:
             break
         # A segment in which something was compiled says nothing of how long the rest will take.
         seconds_left = 0.0 if compiling else (now - segment) / (stop - start) * (recipe.steps - stop)
-        capacity = _capacity(len(live), rows.count, seconds_left, step)
-        if len(live) < len(rows.results) or capacity < rows.count:
-            rows = rows.keep(live, capacity)
+        rows = session.strategy.count
+        capacity = _capacity(len(live), rows, seconds_left, program, session.strategy)
+        if len(live) < len(session.results) or capacity < rows:
+            session.keep(live, capacity)
             columns = live + live[-1:] * (capacity - len(live))
             since_evaluation = [losses[:, columns] for losses in since_evaluation]
         segment = now
     return results
+
+
+def _note_divergence(session: Session, losses: Tensor, start: int, stop: int) -> None:
+    """Mark the runs that had a loss that is not finite, with the step it came at."""
+    finite = torch.isfinite(losses).cpu().numpy()
+    for row, result in enumerate(session.results):
+        result.steps_done = stop if finite[:, row].all() else start + int(np.argmin(finite[:, row]))
+        result.state = "completed" if finite[:, row].all() else "diverged"
 
 
 def _segments(steps: int, evaluate_at: set[int]) -> Iterator[tuple[int, int]]:
@@ -306,39 +158,56 @@ def _segments(steps: int, evaluate_at: set[int]) -> Iterator[tuple[int, int]]:
     return pairwise(cuts)
 
 
-def _capacity(live: int, now: int, seconds_left: float, step: Step) -> int:
+def _capacity(live: int, now: int, seconds_left: float, program: Program, strategy: Strategy) -> int:
     """The rows to go on with: exactly the live ones, unless compiling for fewer rows costs more than it saves."""
-    if not step.compiled:
+    if not program.compiled or strategy.name == "loop":
         return live
-    ready = min(rows for rows in step.rows_compiled if rows >= live)
+    ready = min(rows for rows in program.rows_compiled if rows >= live)
     smaller = max(MIN_ROWS, 2 ** math.ceil(math.log2(live)))
     saved = seconds_left * (ready - smaller) / now
     return smaller if saved > COMPILE_S else ready
 
 
-def _on(device: str, split: Split) -> tuple[Tensor, Tensor]:
-    return torch.tensor(split.inputs, device=device), torch.tensor(split.targets, device=device)
-
-
-def _evaluate(step: Step, rows: _Rows, validation: tuple[Tensor, Tensor], at: int, batch_loss: Tensor) -> None:
+def _evaluate(
+    session: Session, validation: tuple[Tensor, Tensor], at: int, batch_loss: Sequence[float], *, snapshot: bool
+) -> None:
     """Add a row to the curve of each live run; a run whose validation loss is not finite has diverged."""
-    loss, error = step.judge(rows.params, rows.buffers, *validation)
-    table = torch.stack([batch_loss, loss, error])[:, : len(rows.results)].tolist()
-    for result, values in zip(rows.results, zip(*table, strict=True), strict=True):
+    judged = session.judge(*validation)
+    for row, result in enumerate(session.results):
+        values = (batch_loss[row], judged["loss"][row], judged["error"][row])
         if all(map(math.isfinite, values)):
-            result.curve.append(Evaluation(at, *values))
+            result.curve.append(Evaluation(at, *values, snapshot=snapshot))
         else:
             result.state = "diverged"
 
 
-def _finish(step: Step, rows: _Rows, *splits: tuple[Tensor, Tensor]) -> None:
+def _take_snapshot(session: Session, splits: Splits, snapshots: Snapshots) -> None:
+    """Keep what each live run predicts at the end of a period."""
+    outputs = [session.outputs(splits[name][0]) for name in ("val", "test")]
+    for row, result in enumerate(session.results):
+        snapshots[result.run.run_id].append([of_all[row] for of_all in outputs])
+
+
+def _finish(session: Session, splits: Splits, snapshots: Snapshots | None) -> None:
     """Fill in the final metrics of the runs still alive; one whose loss is not finite on any split has diverged."""
-    for name, split in zip(("train", "val", "test"), splits, strict=True):
-        for metric, values in zip(("loss", "error"), step.judge(rows.params, rows.buffers, *split), strict=True):
-            for result, value in zip(rows.results, values[: len(rows.results)].tolist(), strict=True):
+    for name, split in splits.items():
+        for metric, values in session.judge(*split).items():
+            for result, value in zip(session.results, values, strict=True):
                 result.metrics[f"{name}_{metric}"] = value
-    for result in rows.results:
+    for result in session.results:
         if not all(map(math.isfinite, result.metrics.values())):
             result.state = "diverged"
         if result.state == "diverged":
             result.metrics = {}
+        elif snapshots is not None:
+            result.metrics |= _ensemble(session.program.task, snapshots[result.run.run_id], splits)
+
+
+def _ensemble(task: Task, snapshots: list[list[Tensor]], splits: Splits) -> dict[str, float]:
+    """The metrics of the averaged predictions of a run's snapshots: Huang et al. 2017."""
+    assert task.average is not None
+    metrics: dict[str, float] = {}
+    for name, outputs in zip(("val", "test"), zip(*snapshots, strict=True), strict=True):
+        found = judged(task, task.average(torch.stack(outputs))[None], splits[name][1])
+        metrics |= {f"ensemble_{name}_{metric}": float(value) for metric, value in found.items()}
+    return metrics

@@ -20,9 +20,10 @@ from matplotlib.ticker import FuncFormatter
 from hpscan import numerals
 from hpscan.analysis import Analysis, VariantAnalysis
 from hpscan.separability import CUT, Interval
+from hpscan.spec import Spec
 from hpscan.variants import VARIANTS, Decay
 
-__all__ = ["FIGURES", "heatmaps", "save_figures", "separability_chart"]
+__all__ = ["FIGURES", "heatmaps", "save_figures", "save_schedule", "schedule_chart", "separability_chart"]
 
 STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
@@ -44,8 +45,8 @@ CONVENTIONS = {
     Decay.L2: "L2 in the gradient",
     Decay.PAPER: "decay η·λ (paper)",
     Decay.TORCH: "decay η·lr·λ (torch)",
+    Decay.NORMALISED: "decay η·λ/√T (normalised)",
 }
-METRIC_NAMES = {"val_loss": "validation loss", "val_error": "validation error"}
 
 
 def heatmaps(analysis: Analysis) -> Figure:
@@ -75,7 +76,7 @@ def heatmaps(analysis: Analysis) -> Figure:
 def separability_chart(analysis: Analysis) -> Figure:
     """Contour slope, interaction share and independent-tuning regret of every variant, with intervals."""
     names = [variant.name for variant in analysis.variants]
-    metric = METRIC_NAMES[analysis.spec.metric]
+    metric = numerals.metric_name(analysis.spec.metric)
     panels = (
         (
             "contour_slope",
@@ -105,7 +106,12 @@ def separability_chart(analysis: Analysis) -> Figure:
                     color="#606060",
                 )
             for y, variant in enumerate(analysis.variants):
-                _dot(axes, y, getattr(variant.separability, attribute), coupled=VARIANTS[variant.name].coupled)
+                _dot(
+                    axes,
+                    y,
+                    getattr(variant.separability, attribute),
+                    coupled=VARIANTS[variant.landscape.variant].coupled,
+                )
             axes.set_yticks(range(len(names)), names)
             axes.set_ylim(len(names) - 0.5, -0.5)
             axes.set_xlabel(title)
@@ -116,24 +122,51 @@ def separability_chart(analysis: Analysis) -> Figure:
 FIGURES = {"heatmaps": heatmaps, "separability": separability_chart}
 
 
+def schedule_chart(spec: Spec) -> Figure:
+    """η_t over the budget of a spec, step by step, with its restarts."""
+    schedule, steps = spec.schedule_in_steps, spec.steps
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 2.8), layout="constrained")
+        axes = figure.subplots()
+        shown = np.unique(np.linspace(0, steps - 1, min(steps, 4000)).astype(int))
+        axes.plot(
+            shown, [schedule.multiplier(int(step), steps) for step in shown], color="#31688e", drawstyle="steps-post"
+        )
+        for restart in schedule.restarts(steps)[1:]:
+            axes.axvline(restart, color="#9a9a9a", linewidth=0.8, linestyle=":")
+        axes.set_title(f"{spec.name} · {schedule.name.replace('_', ' ')} schedule", loc="left")
+        axes.set_xlabel(f"step, of {steps:,}")
+        axes.set_ylabel("multiplier η")
+        axes.set_ylim(-0.02, 1.05)
+        axes.margins(x=0.01)
+    return figure
+
+
 def save_figures(analysis: Analysis, folder: Path) -> list[Path]:
     """Draw every figure as PNG and SVG into ``folder`` and return the paths."""
+    return [path for name, draw in FIGURES.items() for path in _save(draw(analysis), folder, name)]
+
+
+def save_schedule(spec: Spec, folder: Path) -> list[Path]:
+    """Draw a spec's schedule as PNG and SVG into ``folder`` and return the paths."""
+    return _save(schedule_chart(spec), folder, f"{spec.name}-schedule")
+
+
+def _save(figure: Figure, folder: Path, name: str) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    for name, draw in FIGURES.items():
-        figure = draw(analysis)
-        for suffix, metadata in (("png", {"Software": "hpscan"}), ("svg", {"Date": None})):
-            path = folder / f"{name}.{suffix}"
-            with mpl.rc_context(STYLE):
-                figure.savefig(path, dpi=160, metadata=metadata)
-            paths.append(path)
+    for suffix, metadata in (("png", {"Software": "hpscan"}), ("svg", {"Date": None})):
+        path = folder / f"{name}.{suffix}"
+        with mpl.rc_context(STYLE):
+            figure.savefig(path, dpi=160, metadata=metadata)
+        paths.append(path)
     return paths
 
 
 def _rows_by_optimizer(variants: Sequence[VariantAnalysis]) -> list[list[VariantAnalysis]]:
     rows: dict[str, list[VariantAnalysis]] = {}
     for variant in variants:
-        rows.setdefault(VARIANTS[variant.name].optimizer, []).append(variant)
+        rows.setdefault(VARIANTS[variant.landscape.variant].optimizer, []).append(variant)
     if all(len(row) == 1 for row in rows.values()):
         return [[variant for row in rows.values() for variant in row]]
     return list(rows.values())
@@ -151,7 +184,7 @@ def _shared_norm(analysis: Analysis) -> Normalize:
 
 def _colour_bar(figure: Figure, norm: Normalize, grid: np.ndarray, metric: str) -> None:
     bar = figure.colorbar(ScalarMappable(norm, COLORS), ax=grid, extend="max", shrink=0.8, aspect=30, pad=0.02)
-    bar.set_label(f"{METRIC_NAMES[metric]}, mean over seeds\n(log scale, cut at the {CUT:.0%} quantile)")
+    bar.set_label(f"{numerals.metric_name(metric)}, mean over seeds\n(log scale, cut at the {CUT:.0%} quantile)")
     bar.outline.set_visible(False)
     values = np.exp(np.linspace(float(norm.vmin or 0), float(norm.vmax or 0), 6))
     bar.set_ticks(np.log(values).tolist(), labels=[numerals.metric_value(metric, value) for value in values])
@@ -184,7 +217,7 @@ def _heatmap(axes: Axes, variant: VariantAnalysis, norm: Normalize) -> None:
     axes.set_ylabel("learning rate α")
     convention = CONVENTIONS[VARIANTS[shape.variant].decay]
     axes.set_title(
-        f"{shape.variant} · {convention}\n"
+        f"{shape.name} · {convention}\n"
         f"slope {numerals.interval(numbers.contour_slope, sign=True)}\n"
         f"interaction {numerals.interval(numbers.interaction_share)}",
         loc="left",

@@ -9,16 +9,17 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from typing import Any
 
 from hpscan.schedules import Schedule
-from hpscan.spec import Spec
+from hpscan.spec import Spec, Training
 from hpscan.variants import VARIANTS, Variant
-from hpscan.workloads import Digits
+from hpscan.workloads import Workload
 
-__all__ = ["Cell", "Pack", "Recipe", "Run", "packs", "runs"]
+__all__ = ["Cell", "Pack", "Panel", "Recipe", "Run", "packs", "panels", "runs"]
 
-IDENTITY = "hpscan-run/1"
+IDENTITY = "hpscan-run/2"
 """Version of what a run is; changed whenever the same config would train differently."""
 
 
@@ -26,15 +27,15 @@ IDENTITY = "hpscan-run/1"
 class Recipe:
     """Everything that the runs of one spec share and that determines their results."""
 
-    workload: Digits
+    workload: Workload
     batch_size: int
     steps: int
     schedule: Schedule
+    """Its lengths in steps."""
     decay_on: str
     evaluations: int
-    momentum: float
-    betas: tuple[float, float]
-    eps: float
+    momentum_form: str
+    training: Training
 
     @classmethod
     def of(cls, spec: Spec) -> Recipe:
@@ -43,24 +44,32 @@ class Recipe:
             workload=spec.workload,
             batch_size=spec.batch_size,
             steps=spec.steps,
-            schedule=spec.schedule,
+            schedule=spec.schedule_in_steps,
             decay_on=spec.decay_on,
             evaluations=spec.evaluations,
-            momentum=spec.optimizer.momentum,
-            betas=spec.optimizer.betas,
-            eps=spec.optimizer.eps,
+            momentum_form=spec.optimizer.momentum_form,
+            training=spec.training,
         )
 
     def config(self) -> dict[str, Any]:
-        """The recipe as plain JSON values, complete with defaults."""
+        """The recipe as plain JSON values, complete with defaults; what is switched off is left out."""
         return {
-            "workload": self.workload.model_dump(mode="json"),
+            "workload": self.workload.identity(),
             "batch_size": self.batch_size,
             "steps": self.steps,
             "schedule": self.schedule.model_dump(mode="json"),
             "decay_on": self.decay_on,
             "evaluations": self.evaluations,
+            **self.training.model_dump(mode="json", exclude_defaults=True),
         }
+
+    def restarts(self) -> list[int]:
+        """The step at which each period of the schedule begins, and the end of the budget."""
+        return [*self.schedule.restarts(self.steps), self.steps]
+
+
+Settings = tuple[tuple[str, float], ...]
+"""Every setting that an optimizer reads, by name, in the order of the catalogue."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +79,19 @@ class Cell:
     variant: str
     lr: float
     wd: float
+    settings: Settings
+
+
+@dataclass(frozen=True)
+class Panel:
+    """What makes one landscape: a variant, at one value of each further axis."""
+
+    name: str
+    """The variant, and the values of the further axes if there are any: ``sgd momentum=0.9``."""
+    variant: str
+    settings: Settings
+    lr: tuple[float, ...]
+    wd: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -89,15 +111,12 @@ class Run:
     def config(self) -> dict[str, Any]:
         """The complete canonical config: all that determines the result, and nothing of where it ran.
 
-        A variant is spelt out as optimizer, decay convention and the constants that this optimizer reads, so that a
+        A variant is spelt out as optimizer, decay convention and the settings that this optimizer reads, so that a
         change of Adam's betas leaves the runs of SGD what they were.
         """
-        optimizer: dict[str, Any] = {"name": self.variant.optimizer}
-        if self.variant.optimizer == "sgd":
-            optimizer["momentum"] = self.recipe.momentum
-        else:
-            optimizer["betas"] = list(self.recipe.betas)
-            optimizer["eps"] = self.recipe.eps
+        optimizer: dict[str, Any] = {"name": self.variant.optimizer, **dict(self.cell.settings)}
+        if self.variant.optimizer == "sgd" and self.recipe.momentum_form == "paper":
+            optimizer["momentum_form"] = "paper"
         return {
             **self.recipe.config(),
             "optimizer": optimizer,
@@ -145,22 +164,39 @@ def _levels(points: int) -> list[int]:
     return levels
 
 
+def panels(spec: Spec) -> list[Panel]:
+    """The landscapes that a spec asks for, in the order of its variants."""
+    found = []
+    for variant in spec.variants:
+        settings = spec.optimizer.settings(variant)
+        further = spec.grid.further(variant)
+        lr, wd = spec.grid.axes(variant)
+        for values in product(*further.values()):
+            chosen = dict(zip(further, values, strict=True))
+            name = " ".join([variant, *(f"{axis}={_setting(axis, value)}" for axis, value in chosen.items())])
+            found.append(Panel(name, variant, tuple({**settings, **chosen}.items()), lr, wd))
+    return found
+
+
+def _setting(axis: str, value: float) -> str:
+    return ("on" if value else "off") if axis == "nesterov" else f"{value:g}"
+
+
 def runs(spec: Spec) -> list[Run]:
-    """Every run of a spec, coarse to fine: first each variant's corners for all seeds, then the middles, and so on.
+    """Every run of a spec, coarse to fine: first each panel's corners for all seeds, then the middles, and so on.
 
     Within a level all cells get their first seed before any gets its second, so that an interrupted sweep shows a
     whole map. The order is a function of the spec alone.
     """
     recipe = Recipe.of(spec)
     ranked: list[tuple[tuple[int, int, int, int, int], Run]] = []
-    for variant_rank, variant in enumerate(spec.variants):
-        lrs, wds = spec.grid.axes(variant)
-        lr_levels, wd_levels = _levels(len(lrs)), _levels(len(wds))
-        for i, lr in enumerate(lrs):
-            for j, wd in enumerate(wds):
-                cell = Cell(variant, lr, wd)
+    for panel_rank, panel in enumerate(panels(spec)):
+        lr_levels, wd_levels = _levels(len(panel.lr)), _levels(len(panel.wd))
+        for i, lr in enumerate(panel.lr):
+            for j, wd in enumerate(panel.wd):
+                cell = Cell(panel.variant, lr, wd, panel.settings)
                 for seed_rank, seed in enumerate(spec.seeds):
-                    rank = (max(lr_levels[i], wd_levels[j]), seed_rank, variant_rank, i, j)
+                    rank = (max(lr_levels[i], wd_levels[j]), seed_rank, panel_rank, i, j)
                     ranked.append((rank, Run(cell, seed, recipe)))
     return [run for _, run in sorted(ranked, key=lambda pair: pair[0])]
 
@@ -173,7 +209,7 @@ def packs(spec: Spec, done: Iterable[str] = ()) -> list[Pack]:
     """
     done = frozenset(done)
     every = runs(spec)
-    capacity = _even_size(max(_count_by_variant(every).values()), spec.resources.pack_size)
+    capacity = _even_size(max(_count_by_variant(every).values()), spec.resources.most_runs)
     by_variant: dict[str, list[tuple[int, Run]]] = defaultdict(list)
     for rank, run in enumerate(every):
         if run.run_id not in done:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import platform
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["Hardware", "can_compile", "prepare_worker"]
+__all__ = ["Hardware", "can_compile", "free_memory", "prepare_worker"]
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3  # from glibc's malloc.h
 
@@ -32,17 +33,45 @@ class Hardware:
 
 
 @cache
-def prepare_worker() -> Hardware:
-    """Set this process up for training packs; the second call changes nothing."""
+def prepare_worker(precision: str = "float32", *, gpu: bool = False) -> Hardware:
+    """Set this process up for training packs; the second call changes nothing.
+
+    Parameters
+    ----------
+    precision
+        ``tf32`` lets a GPU round the factors of float32 products to TF32.
+    gpu
+        Whether this process was given a GPU: its first one is used, if torch can.
+    """
     torch.set_num_threads(1)  # one worker a core: two threads in one process on a busy machine collapse
+    on_gpu = gpu and torch.cuda.is_available()
+    if on_gpu:
+        torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+        torch.backends.cudnn.allow_tf32 = precision == "tf32"
+        torch.backends.cudnn.benchmark = True
     return Hardware(
-        device="cpu",
-        device_name=_cpu_name(),
+        device="cuda:0" if on_gpu else "cpu",
+        device_name=torch.cuda.get_device_name(0) if on_gpu else _cpu_name(),
         host=platform.node(),
         threads=torch.get_num_threads(),
-        matmul_mode=_choose_matmul_mode(),
+        matmul_mode=torch.get_float32_matmul_precision() if on_gpu else _choose_matmul_mode(),
         malloc_tuned=_keep_freed_memory(),
     )
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that are free on a device; on a CPU what the system and this process's control group leave."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    free = [os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        free = [next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))]
+    with contextlib.suppress(OSError, ValueError):  # no control group, or no limit: "max"
+        group = Path("/sys/fs/cgroup")
+        limit, used = (int((group / name).read_text(encoding="ascii")) for name in ("memory.max", "memory.current"))
+        free.append(max(0, limit - used))
+    return min(free)
 
 
 def can_compile() -> bool:

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
+from hpscan.grid import Panel, panels
 from hpscan.grid import runs as planned_runs
 from hpscan.spec import Spec
-from hpscan.store import METRICS
 
 __all__ = ["STATES", "Best", "Landscape", "landscapes"]
 
@@ -29,7 +29,7 @@ class Best:
     index: tuple[int, int]
     n_seeds: int
     means: dict[str, float]
-    """Mean over the cell's seeds of every metric."""
+    """Mean over the cell's seeds of every metric; nan for one that the workload does not report."""
     standard_errors: dict[str, float]
     """Of those means; nan for a single seed."""
     on_edge: bool
@@ -38,11 +38,13 @@ class Best:
 
 @dataclass(frozen=True, eq=False)
 class Landscape:
-    """One variant's part of a sweep."""
+    """One panel of a sweep: a variant, at one value of each further axis."""
 
+    name: str
+    """The variant, and the values of the further axes if there are any."""
     variant: str
     metric: str
-    """What cells are compared by, ``val_loss`` or ``val_error``."""
+    """What cells are compared by: ``val_loss``, ``val_error`` or another validation metric."""
     lr: Float[np.ndarray, " lrs"]
     wd: Float[np.ndarray, " wds"]
     seeds: tuple[int, ...]
@@ -94,9 +96,9 @@ class Landscape:
             wd=float(self.wd[j]),
             index=(i, j),
             n_seeds=n_seeds,
-            means={metric: float(values.mean()) for metric, values in seeds.items()},
+            means={metric: float(values.mean()) if len(values) else float("nan") for metric, values in seeds.items()},
             standard_errors={
-                metric: float(values.std(ddof=1) / np.sqrt(n_seeds)) if n_seeds > 1 else float("nan")
+                metric: float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
                 for metric, values in seeds.items()
             },
             on_edge=_on_edge(self.lr, i) or _on_edge(self.wd, j),
@@ -104,33 +106,38 @@ class Landscape:
 
 
 def landscapes(spec: Spec, frame: pd.DataFrame) -> list[Landscape]:
-    """Arrange the rows of a store (:meth:`hpscan.store.Store.runs`) as the spec's landscapes, one a variant.
+    """Arrange the rows of a store (:meth:`hpscan.store.Store.runs`) as the spec's landscapes, one a panel.
 
     Rows are found by run_id, so what the spec does not ask for is left out, and what it asks for and the store lacks
     is ``missing``.
     """
-    rows = frame.set_index("run_id")[["state", *METRICS]]
-    planned: dict[str, dict[tuple[int, float, float], str]] = {name: {} for name in spec.variants}
+    metrics = [name for name in frame.columns if name.startswith(("train_", "val_", "test_", "ensemble_"))]
+    rows = frame.set_index("run_id")[["state", *metrics]].reindex(columns=["state", *{*metrics, spec.metric}])
+    shapes = panels(spec)
+    planned: dict[Key, dict[tuple[int, float, float], str]] = {(panel.variant, panel.settings): {} for panel in shapes}
     for run in planned_runs(spec):
-        planned[run.cell.variant][run.seed, run.cell.lr, run.cell.wd] = run.run_id
-    return [_arrange(spec, variant, run_ids, rows) for variant, run_ids in planned.items()]
+        planned[run.cell.variant, run.cell.settings][run.seed, run.cell.lr, run.cell.wd] = run.run_id
+    return [_arrange(spec, panel, planned[panel.variant, panel.settings], rows) for panel in shapes]
 
 
-def _arrange(spec: Spec, variant: str, run_ids: dict[tuple[int, float, float], str], rows: pd.DataFrame) -> Landscape:
-    lr, wd = spec.grid.axes(variant)
-    ordered = np.array([run_ids[seed, a, b] for seed in spec.seeds for a in lr for b in wd], dtype=object)
+Key = tuple[str, tuple[tuple[str, float], ...]]
+
+
+def _arrange(spec: Spec, panel: Panel, run_ids: dict[tuple[int, float, float], str], rows: pd.DataFrame) -> Landscape:
+    ordered = np.array([run_ids[seed, a, b] for seed in spec.seeds for a in panel.lr for b in panel.wd], dtype=object)
     found = rows.reindex(ordered)
     states = found["state"].fillna("missing").to_numpy(dtype=object)
-    shape = (len(spec.seeds), len(lr), len(wd))
+    shape = (len(spec.seeds), len(panel.lr), len(panel.wd))
     values = {}
-    for metric in METRICS:
+    for metric in found.columns.drop("state"):
         column = np.where(states == "completed", found[metric].to_numpy(dtype=np.float64), np.nan)
-        values[metric] = np.where(states == "diverged", np.inf, column).reshape(shape)
+        values[str(metric)] = np.where(states == "diverged", np.inf, column).reshape(shape)
     return Landscape(
-        variant=variant,
+        name=panel.name,
+        variant=panel.variant,
         metric=spec.metric,
-        lr=np.array(lr),
-        wd=np.array(wd),
+        lr=np.array(panel.lr),
+        wd=np.array(panel.wd),
         seeds=spec.seeds,
         run_ids=ordered.reshape(shape),
         states=states.reshape(shape),

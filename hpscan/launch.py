@@ -34,19 +34,23 @@ os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "3600"  # the store is what a relaunch 
 import ray
 from ray import tune
 
-from hpscan.grid import Pack
+from hpscan.grid import Pack, Run
 from hpscan.progress import PackSummary
-from hpscan.spec import Spec
+from hpscan.spec import Resources, Spec
 from hpscan.store import Store, StoreError
 from hpscan.workloads import Data
 
 if TYPE_CHECKING:
-    from hpscan.engine import RunResult
+    from hpscan.session import RunResult
 
-__all__ = ["launch"]
+__all__ = ["RayStartError", "launch"]
 
 RETRIES = 3
 """How often Tune retries a pack whose worker died."""
+
+
+class RayStartError(Exception):
+    """Ray could not be started; the message is one line."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +60,19 @@ class _Assignment:
     sweep: str
     metric: str
     store: str
-    compile: bool
+    resources: Resources
+    workers: int
+    gpu: bool
+    """Whether each worker was given a GPU, or a share of one."""
     packs: list[Pack]
-    data: Data
+    data: Data | None
+    """None for a trainable, which has its own."""
     provenance: dict[str, Any]
+
+    @property
+    def steps_to_come(self) -> float:
+        """Run-steps that a worker will train, about."""
+        return sum(len(pack.runs) * pack.runs[0].recipe.steps for pack in self.packs) / self.workers
 
 
 class _PackTrainable(tune.Trainable):
@@ -68,7 +81,7 @@ class _PackTrainable(tune.Trainable):
     def setup(self, config: dict[str, Any], assignment: _Assignment) -> None:  # type: ignore[override]
         from hpscan.hardware import prepare_worker
 
-        self.hardware = prepare_worker()
+        self.hardware = prepare_worker(assignment.packs[0].runs[0].recipe.training.precision, gpu=assignment.gpu)
         self.assignment = assignment
         self.store = Store(assignment.store)
 
@@ -78,39 +91,60 @@ class _PackTrainable(tune.Trainable):
     def step(self) -> dict[str, Any]:
         import torch
 
-        from hpscan.engine import train_pack
-        from hpscan.hardware import can_compile
-
         assignment = self.assignment
         pack = assignment.packs[self.config["pack"]]
+        how: dict[str, Any] = {}
+        try:
+            results = self._trained(pack, how)
+            rows = [_row(result) for result in results]
+            curves = [{"run_id": result.run.run_id, **asdict(point)} for result in results for point in result.curve]
+        except OSError:  # the machine's fault: the pack is retried, and its runs are missing if that does not help
+            raise
+        except Exception as error:  # noqa: BLE001  (a model or loss may raise anything; its runs are `failed`)
+            rows, curves = _failed_rows(pack, error), []
         provenance = {
             **assignment.provenance,
             **asdict(self.hardware),
             "torch_version": torch.__version__,
-            "compiled": assignment.compile and can_compile(),
+            **how,
             "pack_id": pack.pack_id,
             "pack_runs": len(pack.runs),
+            "finished_at": datetime.now(UTC),
         }
         try:
-            results = train_pack(pack, assignment.data, compile=assignment.compile, device=self.hardware.device)
-            rows = [_row(result) for result in results]
-            curves = [{"run_id": result.run.run_id, **asdict(point)} for result in results for point in result.curve]
-        except Exception as error:  # noqa: BLE001  (a model or loss may raise anything; its runs are `failed`)
-            rows, curves = _failed_rows(pack, error), []
-        finished_at = datetime.now(UTC)
-        try:
-            self.store.save_pack(
-                assignment.sweep,
-                pack.pack_id,
-                [{**row, **provenance, "finished_at": finished_at} for row in rows],
-                curves,
-            )
+            self.store.save_pack(assignment.sweep, pack.pack_id, [{**row, **provenance} for row in rows], curves)
         except StoreError as error:
             return {"done": True, "store_error": str(error)}
         return {"done": True, "summary": _summary(pack.pack_id, rows, assignment.metric)}
 
+    def _trained(self, pack: Pack, how: dict[str, Any]) -> list[RunResult]:
+        """Train a pack; ``how`` is filled with what was chosen."""
+        from hpscan.choice import Choice
+        from hpscan.engine import train_pack
+        from hpscan.trainable import train_one_by_one
 
-def _identity(run: Any) -> dict[str, Any]:
+        assignment = self.assignment
+        if assignment.data is None:
+            how |= {"strategy": "trainable", "compiled": False}
+            return train_one_by_one(pack)
+
+        def note(choice: Choice) -> None:
+            how.update(strategy=choice.strategy, strategy_reason=choice.reason, compiled=choice.compiled)
+
+        return train_pack(
+            pack,
+            assignment.data,
+            strategy=assignment.resources.strategy,
+            compile=assignment.resources.compile,
+            cuda_graphs=assignment.resources.cuda_graphs,
+            device=self.hardware.device,
+            steps_to_come=assignment.steps_to_come,
+            memory_share=1 / assignment.workers,
+            on_choice=note,
+        )
+
+
+def _identity(run: Run) -> dict[str, Any]:
     cell = run.cell
     config = json.dumps(run.config, sort_keys=True)
     return {
@@ -119,17 +153,19 @@ def _identity(run: Any) -> dict[str, Any]:
         "lr": cell.lr,
         "wd": cell.wd,
         "seed": run.seed,
+        **dict(cell.settings),
         "steps": run.recipe.steps,
         "config": config,
     }
 
 
 def _row(result: RunResult) -> dict[str, Any]:
-    best = {f"best_{name}": min((getattr(point, name) for point in result.curve), default=None)
-            for name in ("val_loss", "val_error")}  # fmt: skip
+    curve = {name: [getattr(point, name) for point in result.curve] for name in ("val_loss", "val_error")}
+    best = {f"best_{name}": min((v for v in values if v is not None), default=None) for name, values in curve.items()}
     return {
         **_identity(result.run),
         "state": result.state,
+        "error": result.error,
         "steps_done": result.steps_done,
         **result.metrics,
         **best,
@@ -144,7 +180,7 @@ def _failed_rows(pack: Pack, error: Exception) -> list[dict[str, Any]]:
 
 
 def _summary(pack_id: str, rows: Sequence[dict[str, Any]], metric: str) -> PackSummary:
-    completed = [(row[metric], row["lr"], row["wd"]) for row in rows if row["state"] == "completed"]
+    completed = [(row[metric], row["lr"], row["wd"]) for row in rows if row["state"] == "completed" and metric in row]
     return PackSummary(
         pack_id, rows[0]["variant"], dict(Counter(row["state"] for row in rows)), min(completed, default=None)
     )
@@ -174,7 +210,23 @@ class _Listener(tune.Callback):
         self.store_error = result.get("store_error", self.store_error)
 
 
-def launch(spec: Spec, store: Store, plan: list[Pack], on_pack: Callable[[PackSummary], None]) -> list[str]:
+class _StopWhenUnwritable(tune.Stopper):
+    """Ends a sweep at the first pack that could not be stored: the others could not be either."""
+
+    def __init__(self) -> None:
+        self.unwritable = False
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        self.unwritable |= "store_error" in result
+        return False
+
+    def stop_all(self) -> bool:
+        return self.unwritable
+
+
+def launch(
+    spec: Spec, store: Store, plan: list[Pack], data: Data | None, on_pack: Callable[[PackSummary], None]
+) -> list[str]:
     """Train packs of a spec, in the order given, and store them.
 
     Parameters
@@ -185,6 +237,8 @@ def launch(spec: Spec, store: Store, plan: list[Pack], on_pack: Callable[[PackSu
         Where packs are written; its spec for this sweep must have been saved.
     plan
         The packs to train, from :func:`hpscan.grid.packs`.
+    data
+        What ``spec.workload.load()`` returned; None for a trainable.
     on_pack
         Called in this process with a summary of each pack as it is stored.
 
@@ -195,25 +249,33 @@ def launch(spec: Spec, store: Store, plan: list[Pack], on_pack: Callable[[PackSu
     Raises
     ------
     StoreError
-        If a worker could not write. What was stored before stays.
+        If a worker could not write; the sweep stops there. What was stored before stays.
+    RayStartError
+        If Ray does not start.
     KeyboardInterrupt
         On Ctrl-C, once Ray is down; packs already stored stay.
     """
     if not plan:
         return []
-    workers = min(spec.resources.workers_here, len(plan))
     listener = _Listener(on_pack)
-    with _local_ray(workers), tempfile.TemporaryDirectory(prefix="hpscan-tune-") as scratch:
+    with _local_ray(spec.resources) as gpus, tempfile.TemporaryDirectory(prefix="hpscan-tune-") as scratch:
+        workers = min(spec.resources.workers or gpus or spec.resources.workers_here, len(plan))
         assignment = _Assignment(
             sweep=spec.name,
             metric=spec.metric,
             store=str(store.root),
-            compile=spec.resources.compile,
+            resources=spec.resources,
+            workers=workers,
+            gpu=gpus > 0,
             packs=plan,
-            data=spec.workload.load(),
+            data=data,
             provenance=_provenance(),
         )
-        trainable = tune.with_resources(tune.with_parameters(_PackTrainable, assignment=assignment), {"cpu": 1})
+        # more workers than GPUs share them; a GPU is not split between more workers than there are packs
+        share = {"gpu": min(1.0, gpus / workers)} if gpus else {}
+        trainable = tune.with_resources(
+            tune.with_parameters(_PackTrainable, assignment=assignment), {"cpu": 1, **share}
+        )
         results = tune.Tuner(
             trainable,
             param_space={"pack": tune.grid_search(list(range(len(plan))))},
@@ -227,30 +289,41 @@ def launch(spec: Spec, store: Store, plan: list[Pack], on_pack: Callable[[PackSu
                 storage_path=scratch,
                 verbose=0,
                 callbacks=[listener],
+                stop=_StopWhenUnwritable(),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 failure_config=tune.FailureConfig(max_failures=RETRIES),
             ),
         ).fit()
     if listener.store_error is not None:
         raise StoreError(listener.store_error)
-    return [f"{type(error).__name__}: {str(error).strip().splitlines()[0]}" for error in results.errors]
+    return [f"{type(error).__name__}: {_last_line(error)}" for error in results.errors]
 
 
 @contextmanager
-def _local_ray(workers: int) -> Iterator[None]:
-    """A Ray of our own on loopback, stopped at the end, whatever other Ray the machine runs."""
+def _local_ray(resources: Resources) -> Iterator[int]:
+    """A Ray of our own on loopback, stopped at the end, whatever other Ray the machine runs; yields its GPUs."""
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a lost pack is told in one line, not by its traceback
-    ray.init(
-        address="local",
-        num_cpus=workers,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-    )
     try:
-        yield
+        ray.init(
+            address="local",
+            num_cpus=max(resources.workers_here, resources.gpus or 0),
+            num_gpus=resources.gpus,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    except (RuntimeError, ConnectionError, TimeoutError) as error:
+        raise RayStartError(f"Ray did not start: {_last_line(error)}") from None
+    try:
+        yield int(ray.cluster_resources().get("GPU", 0))  # type: ignore[no-untyped-call]
     finally:
         ray.shutdown()
+
+
+def _last_line(error: Exception) -> str:
+    """What an error says at its end, where a chain of Ray's has the cause."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else "no message"
 
 
 def _provenance() -> dict[str, Any]:

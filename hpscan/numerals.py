@@ -6,7 +6,7 @@ import math
 
 from hpscan.separability import Interval
 
-__all__ = ["interval", "metric_interval", "metric_value", "power", "quantity"]
+__all__ = ["interval", "metric_interval", "metric_name", "metric_value", "power", "quantity"]
 
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -31,8 +31,15 @@ def quantity(value: float) -> str:
     return short if short == decimal else f"{short} ≈ {decimal}"
 
 
+def metric_name(metric: str) -> str:
+    """A metric in words: ``validation loss`` for ``val_loss``."""
+    return metric.replace("_", " ").replace("val ", "validation ", 1)
+
+
 def metric_value(metric: str, value: float, standard_error: float = math.nan) -> str:
     """A metric with its standard error: ``0.281 ± 0.004`` for a loss, ``2.8 ± 0.3 %`` for an error rate."""
+    if math.isnan(value):
+        return "—"
     percent = metric.endswith("_error")
     scale, digits, unit = (100.0, 1, " %") if percent else (1.0, 3, "")
     spread = "" if math.isnan(standard_error) else f" ± {standard_error * scale:.{digits}f}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,7 @@ def _row(variant: VariantAnalysis, metric: str) -> dict[str, Any]:
     best, numbers = variant.best, variant.separability
     row = {
         "variant": variant.name,
-        "rule": VARIANTS[variant.name].rule,
+        "rule": VARIANTS[variant.landscape.variant].rule,
         "slope": numerals.interval(numbers.contour_slope, sign=True),
         "interaction": numerals.interval(numbers.interaction_share),
         "regret": numerals.interval(numbers.independent_tuning_regret, 3),
@@ -138,19 +139,20 @@ def _warnings(analysis: Analysis) -> list[str]:
         ]
     if len(spec.seeds) == 1:
         warnings.append("One seed a cell: no number here has an interval, and differences may be noise.")
-    if spec.workload.label_noise:
+    noise = getattr(spec.workload, "label_noise", 0)
+    if noise:
         warnings.append(
-            f"{spec.workload.label_noise:.0%} of the training labels are random, on purpose; validation and test "
-            "labels are clean."
+            f"{noise:.0%} of the training labels are random, on purpose; validation and test labels are clean."
         )
     return warnings
 
 
 def _setting(analysis: Analysis) -> list[tuple[str, str]]:
     spec = analysis.spec
-    workload = spec.workload.model_dump(mode="json")
+    training = spec.training.model_dump(mode="json", exclude_defaults=True)
     return [
-        ("Workload", ", ".join(f"{key} {value}" for key, value in workload.items())),
+        ("Workload", _in_words(spec.workload.identity())),
+        *([("Training", _in_words(training))] if training else []),
         ("Budget", f"{spec.steps} steps of batch {spec.batch_size}, {spec.schedule.name} schedule"),
         ("Seeds", ", ".join(map(str, spec.seeds))),
         ("Decay on", "weight matrices only" if spec.decay_on == "weights" else "every parameter"),
@@ -158,12 +160,23 @@ def _setting(analysis: Analysis) -> list[tuple[str, str]]:
     ]
 
 
+def _in_words(config: Mapping[str, Any]) -> str:
+    """A config on one line: ``name digits, model (name normalised_mlp, hidden 32 32)``."""
+
+    def text(value: Any) -> str:
+        if isinstance(value, Mapping):
+            return f"({_in_words(value)})"
+        return " ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
+
+    return ", ".join(f"{key} {text(value)}" for key, value in config.items())
+
+
 def _provenance(analysis: Analysis) -> list[tuple[str, str]]:
     """What trained the runs; several values where they differ."""
     frame = analysis.frame
     columns = {
         "Host": "host", "Processor": "device_name", "Device": "device", "Matmul mode": "matmul_mode",
-        "Compiled": "compiled", "hpscan": "hpscan_version", "torch": "torch_version", "Ray": "ray_version",
+        "Strategy": "strategy", "Compiled": "compiled", "hpscan": "hpscan_version", "torch": "torch_version", "Ray": "ray_version",
         "Python": "python_version", "Commit": "git_commit",
     }  # fmt: skip
     rows = [(title, ", ".join(sorted(map(str, frame[name].dropna().unique())))) for title, name in columns.items()]

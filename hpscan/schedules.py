@@ -1,43 +1,164 @@
-"""Schedule multipliers η_t: the factor in [0, 1] by which a schedule scales the learning rate at each step."""
+"""Schedule multipliers η_t: the factor in [0, 1] by which a schedule scales the learning rate at each step.
+
+Lengths (``warmup``, ``first``, ``cycle``) are in the unit of the spec's budget, steps or epochs; the grid turns them
+into steps (:meth:`_Schedule.in_steps`) before the engine asks for multipliers.
+"""
 
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator
 
 from hpscan._model import Model
 
-__all__ = ["Constant", "Cosine", "Schedule", "Step"]
+__all__ = [
+    "Constant",
+    "Cosine",
+    "CosineRestarts",
+    "Cyclic",
+    "InverseSqrt",
+    "Linear",
+    "Schedule",
+    "Step",
+    "WarmupStableDecay",
+]
 
 
-class Constant(Model):
+class _Schedule(Model):
+    """A schedule: η_t after the warmup, and what all have in common."""
+
+    warmup: float = Field(default=0, ge=0)
+    """Length of a linear warmup, (t + 1) / warmup, before the schedule proper, which gets the rest of the budget."""
+
+    lengths: ClassVar[tuple[str, ...]] = ("warmup",)
+    """Fields in the unit of the budget."""
+
+    def multiplier(self, step: int, steps: int) -> float:
+        """η_t at ``step`` of ``steps``, counted from 0."""
+        if step < self.warmup:
+            return min(1.0, (step + 1) / self.warmup)
+        return self._proper(step - math.ceil(self.warmup), max(1, steps - math.ceil(self.warmup)))
+
+    def _proper(self, step: int, steps: int) -> float:
+        """η_t after the warmup; ``step`` and ``steps`` count from its end."""
+        raise NotImplementedError
+
+    def restarts(self, steps: int) -> list[int]:
+        """The step at which each period of a budget begins: only 0 unless the schedule restarts."""
+        return [0]
+
+    def in_steps(self, steps_per_unit: float) -> Self:
+        """The same schedule with its lengths in whole steps."""
+        return self.model_copy(update={name: round(getattr(self, name) * steps_per_unit) for name in self.lengths})
+
+
+class Constant(_Schedule):
     """η_t = 1."""
 
     name: Literal["constant"] = "constant"
 
-    def multiplier(self, step: int, steps: int) -> float:
-        """η_t at ``step`` of ``steps``, counted from 0."""
+    def _proper(self, step: int, steps: int) -> float:
         return 1.0
 
 
-class Cosine(Model):
+class Cosine(_Schedule):
     """η_t = (1 + cos(π t / T)) / 2 without restarts: SGDR (Loshchilov & Hutter 2017), equation 5 with η_min = 0."""
 
     name: Literal["cosine"] = "cosine"
 
-    def multiplier(self, step: int, steps: int) -> float:
-        """η_t at ``step`` of ``steps``, counted from 0."""
+    def _proper(self, step: int, steps: int) -> float:
         return 0.5 * (1.0 + math.cos(math.pi * step / steps))
 
 
-class Step(Model):
+class CosineRestarts(_Schedule):
+    """Cosine with warm restarts: SGDR (Loshchilov & Hutter 2017), equation 5 with η_min = 0.
+
+    Under ``sgdw`` and ``adamw`` it makes them SGDWR and AdamWR; normalised decay follows the current restart's T.
+    """
+
+    name: Literal["cosine_restarts"] = "cosine_restarts"
+    first: float = Field(gt=0)
+    """T₀, the length of the first period."""
+    mult: float = Field(default=2, ge=1)
+    """T_mult, by which each period is longer than the one before."""
+
+    lengths: ClassVar[tuple[str, ...]] = ("warmup", "first")
+
+    def _proper(self, step: int, steps: int) -> float:
+        start, length = self._period(step)
+        return 0.5 * (1.0 + math.cos(math.pi * (step - start) / length))
+
+    def _period(self, step: int) -> tuple[int, int]:
+        """The first step and the length of the period that holds ``step``."""
+        start, length = 0, max(1.0, self.first)
+        while step >= start + round(length):
+            start, length = start + round(length), length * self.mult
+        return start, round(length)
+
+    def restarts(self, steps: int) -> list[int]:
+        """The step at which each period begins; a warmup counts to the first."""
+        offset = math.ceil(self.warmup)
+        starts, step = [0], self._period(0)[1]
+        while step + offset < steps:
+            starts.append(step + offset)
+            step += self._period(step)[1]
+        return starts
+
+
+class Cyclic(_Schedule):
+    """Triangular cycles between ``low`` and 1: Smith 2017, *Cyclical Learning Rates*, the triangular policy."""
+
+    name: Literal["cyclic"] = "cyclic"
+    cycle: float = Field(gt=0)
+    """Length of a cycle, up and down."""
+    low: float = Field(default=0.1, ge=0, lt=1)
+
+    lengths: ClassVar[tuple[str, ...]] = ("warmup", "cycle")
+
+    def _proper(self, step: int, steps: int) -> float:
+        phase = (step / max(1.0, self.cycle)) % 1.0
+        return self.low + (1.0 - self.low) * (1.0 - abs(2.0 * phase - 1.0))
+
+
+class Linear(_Schedule):
+    """η_t = 1 − (1 − final) t / T."""
+
+    name: Literal["linear"] = "linear"
+    final: float = Field(default=0.0, ge=0, le=1)
+
+    def _proper(self, step: int, steps: int) -> float:
+        return 1.0 - (1.0 - self.final) * step / steps
+
+
+class WarmupStableDecay(_Schedule):
+    """1, then a linear fall to 0 over the last ``decay`` share of the budget: Hu et al. 2024, *MiniCPM*."""
+
+    name: Literal["wsd"] = "wsd"
+    decay: float = Field(default=0.2, gt=0, le=1)
+
+    def _proper(self, step: int, steps: int) -> float:
+        return min(1.0, (1.0 - step / steps) / self.decay)
+
+
+class InverseSqrt(_Schedule):
+    """min(t / W, √(W / t)) with t counted from 1 and W the warmup: Vaswani et al. 2017, equation 3, with its peak at 1."""
+
+    name: Literal["inverse_sqrt"] = "inverse_sqrt"
+    warmup: float = Field(gt=0)
+
+    def _proper(self, step: int, steps: int) -> float:
+        warmup = max(1, math.ceil(self.warmup))
+        return math.sqrt(warmup / (warmup + step + 1))
+
+
+class Step(_Schedule):
     """η_t = factor^(number of drops passed); the paper drops at epochs 30, 60 and 80 of 100."""
 
     name: Literal["step"] = "step"
     at: tuple[float, ...] = (0.3, 0.6, 0.8)
-    """Fractions of the budget at which η drops."""
+    """Fractions of the budget, after any warmup, at which η drops."""
     factor: float = Field(default=0.1, gt=0, lt=1)
 
     @field_validator("at")
@@ -47,9 +168,11 @@ class Step(Model):
             raise ValueError("must be rising fractions of the budget, each above 0 and below 1")
         return at
 
-    def multiplier(self, step: int, steps: int) -> float:
-        """η_t at ``step`` of ``steps``, counted from 0."""
+    def _proper(self, step: int, steps: int) -> float:
         return self.factor ** sum(step >= fraction * steps for fraction in self.at)
 
 
-Schedule = Annotated[Constant | Cosine | Step, Field(discriminator="name")]
+Schedule = Annotated[
+    Constant | Cosine | CosineRestarts | Cyclic | Linear | WarmupStableDecay | InverseSqrt | Step,
+    Field(discriminator="name"),
+]

@@ -6,19 +6,21 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from hpscan._model import Model, accept_name
 from hpscan.axes import Grid
-from hpscan.schedules import Cosine, Schedule
-from hpscan.variants import known_variant
-from hpscan.workloads import Digits
+from hpscan.schedules import Cosine, CosineRestarts, Schedule
+from hpscan.variants import OPTIMIZER_SETTINGS, VARIANTS, known_variant
+from hpscan.workloads import Factory, Trainable, Workload
+from hpscan.workloads.architectures import Architecture
 
-__all__ = ["Budget", "Hyperparameters", "Resources", "Spec", "SpecError", "shipped_specs"]
+__all__ = ["Budget", "Hyperparameters", "Resources", "Spec", "SpecError", "Training", "shipped_specs"]
 
 Value = TypeVar("Value", int, str)
 
@@ -28,7 +30,7 @@ class SpecError(ValueError):
 
 
 class Budget(Model):
-    """How long a run trains: ``steps``, or ``epochs`` of the training set."""
+    """How long a run trains: ``steps``, or ``epochs`` of the training set (n_train / batch_size steps each)."""
 
     steps: int | None = Field(default=None, ge=1)
     epochs: float | None = Field(default=None, gt=0)
@@ -39,36 +41,75 @@ class Budget(Model):
             raise ValueError("give either steps or epochs")
         return self
 
-    def in_steps(self, n_train: int, batch_size: int) -> int:
-        """The budget in optimizer steps; an epoch is ``n_train / batch_size`` of them, at least one step in all."""
-        if self.steps is not None:
-            return self.steps
-        assert self.epochs is not None
-        return max(1, round(self.epochs * n_train / batch_size))
+    @property
+    def length(self) -> float:
+        """Whichever is given."""
+        return self.steps if self.steps is not None else self.epochs or 0.0
+
+
+Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Hyperparameters(Model):
-    """What every run of a sweep shares of its optimizer."""
+    """The optimizer's settings; what is not given is the optimizer's own default, and an axis of the grid goes first."""
 
-    momentum: float = Field(default=0.9, ge=0, lt=1)
-    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
-    eps: float = Field(default=1e-8, gt=0)
+    momentum: Share | None = None
+    nesterov: bool | None = None
+    betas: tuple[Share, Share] | None = None
+    eps: float | None = Field(default=None, gt=0)
+    momentum_form: Literal["torch", "paper"] = "torch"
+    """Where SGD has its learning rate: ``torch`` outside the momentum buffer, ``paper`` inside (Algorithm 1)."""
+
+    def settings(self, variant: str) -> dict[str, float]:
+        """Every setting that the optimizer of a variant reads."""
+        given: dict[str, float | None] = {"momentum": self.momentum, "nesterov": self.nesterov, "eps": self.eps}
+        given["beta1"], given["beta2"] = self.betas or (None, None)
+        own = OPTIMIZER_SETTINGS[VARIANTS[variant].optimizer]
+        return {**own, **{name: float(value) for name, value in given.items() if name in own and value is not None}}
+
+
+class Training(Model):
+    """What else is done in a run's training; everything is off by default."""
+
+    clip_norm: float | None = Field(default=None, gt=0)
+    """Bound on the norm of the whole gradient, as ``torch.nn.utils.clip_grad_norm_`` has it."""
+    label_smoothing: Share = 0.0
+    """Of the training loss; metrics are without."""
+    ema: float | None = Field(default=None, gt=0, lt=1)
+    """Decay of an exponential moving average of the weights and of BatchNorm's statistics, which is what is evaluated."""
+    accumulate: int = Field(default=1, ge=1)
+    """Equal parts in which a batch is taken, their gradients averaged before the step."""
+    precision: Literal["float32", "tf32", "bf16"] = "float32"
+    """``bf16``: the forward pass under autocast; ``tf32``: float32 products may use TF32 on GPUs that have it."""
+    snapshots: bool = False
+    """Judge the weights at the end of each restart, and the average of their predictions: Huang et al. 2017."""
 
 
 class Resources(Model):
     """Where and how packs run; never part of a run's identity."""
 
     workers: int | None = Field(default=None, ge=1)
-    """Packs that train at once; by default one a CPU core."""
-    pack_size: int = Field(default=32, ge=1)
-    """Runs a pack holds at most."""
+    """Packs that train at once; by default one a CPU core, or one a GPU."""
+    gpus: int | None = Field(default=None, ge=0)
+    """GPUs to use; by default all that Ray finds on the machine."""
+    pack_size: int | None = Field(default=None, ge=1)
+    """Runs a pack holds at most: by default 32, on GPUs 256. What does not fit in memory is trained in parts."""
+    strategy: Literal["auto", "fused", "loop"] = "auto"
+    """How gradients are computed: all runs of a pack in one call, or one run after another; ``auto`` times both."""
     compile: bool = True
-    """Compile the training step where the machine has a C++ compiler."""
+    """Compile the training step where the machine has a C++ compiler and the sweep is long enough to earn it back."""
+    cuda_graphs: bool = False
+    """On a GPU, replay the compiled step as a CUDA graph."""
 
     @property
     def workers_here(self) -> int:
         """``workers``, or one for every core that this process may use."""
         return self.workers or len(os.sched_getaffinity(0))
+
+    @property
+    def most_runs(self) -> int:
+        """``pack_size``, or its default."""
+        return self.pack_size or (256 if self.gpus else 32)
 
 
 class Spec(Model):
@@ -77,7 +118,7 @@ class Spec(Model):
     name: str
     """The sweep's folder in the store."""
     notes: str = ""
-    workload: Annotated[Digits, BeforeValidator(accept_name)]
+    workload: Workload
     variants: tuple[Annotated[str, Field(strict=True)], ...]
     grid: Grid
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
@@ -85,10 +126,12 @@ class Spec(Model):
     batch_size: int = Field(ge=1)
     schedule: Annotated[Schedule, BeforeValidator(accept_name)] = Cosine()
     optimizer: Hyperparameters = Hyperparameters()
+    training: Training = Training()
     decay_on: Literal["weights", "all"] = "weights"
     """``weights``: tensors of two or more axes; ``all``: biases and norms too, as in the paper's code."""
-    metric: Literal["val_loss", "val_error"] = "val_loss"
-    """What the landscape shows and the best cell is chosen by."""
+    metric: str = "val_loss"
+    """What the landscape shows and the best cell is chosen by, the less the better: ``val_loss``, ``val_error`` or
+    another validation metric of the workload, with snapshots also ``ensemble_val_loss`` and so on."""
     evaluations: int = Field(default=8, ge=1)
     """Evaluations a run, equally spaced; the last one is at the end of the budget."""
     resources: Resources = Resources()
@@ -99,6 +142,13 @@ class Spec(Model):
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
             raise ValueError(f"must be a folder name of letters, digits, '.', '_' and '-'; got {name!r}")
         return name
+
+    @field_validator("metric")
+    @classmethod
+    def _on_validation(cls, metric: str) -> str:
+        if not re.fullmatch(r"(ensemble_)?val_\w+", metric):
+            raise ValueError(f"must be a validation metric, such as val_loss or val_error; got {metric!r}")
+        return metric
 
     @field_validator("variants")
     @classmethod
@@ -124,24 +174,65 @@ class Spec(Model):
 
     @model_validator(mode="after")
     def _axes_given(self) -> Spec:
-        for variant in self.variants:
-            self.grid.axes(variant)
+        self.grid.check(self.variants)
         return self
 
     @model_validator(mode="after")
-    def _fits_the_data(self) -> Spec:
-        if self.batch_size > self.workload.train:
+    def _batches(self) -> Spec:
+        parts = self.training.accumulate
+        if self.batch_size % parts:
+            raise ValueError(f"training.accumulate: must divide the batch size, {self.batch_size}; got {parts}")
+        model = getattr(self.workload, "model", None)
+        if self.batch_size < 2 * parts and getattr(model, "batch_norm", False):
             raise ValueError(
-                f"batch_size: must be at most workload.train ({self.workload.train}); got {self.batch_size}"
+                f"batch_size: must be at least {2 * parts} for BatchNorm to have a variance; got {self.batch_size}"
             )
-        if self.batch_size < 2 and self.workload.model == "normalised_mlp":
-            raise ValueError(f"batch_size: must be at least 2 for BatchNorm to have a variance; got {self.batch_size}")
+        unknown = isinstance(self.workload, Trainable) or (
+            isinstance(self.workload, Factory) and not self.workload.train
+        )
+        if not unknown and self.batch_size > self.workload.n_train:
+            raise ValueError(
+                f"batch_size: must be at most the {self.workload.n_train} training examples of the workload; "
+                f"got {self.batch_size}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _restarts(self) -> Spec:
+        if self.training.snapshots and not isinstance(self.schedule, CosineRestarts):
+            raise ValueError(
+                f"training.snapshots: are taken at restarts; schedule must be cosine_restarts, got {self.schedule.name}"
+            )
         return self
 
     @property
     def steps(self) -> int:
         """The budget in optimizer steps."""
-        return self.budget.in_steps(self.workload.train, self.batch_size)
+        return max(1, round(self.budget.length * self._steps_per_unit))
+
+    @property
+    def schedule_in_steps(self) -> Schedule:
+        """The schedule with its lengths, which are in the budget's unit, in steps."""
+        return self.schedule.in_steps(self._steps_per_unit)
+
+    @property
+    def _steps_per_unit(self) -> float:
+        return 1.0 if self.budget.steps is not None else self.workload.n_train / self.batch_size
+
+    def resolved(self) -> Spec:
+        """The spec as launched: a workload of the user's spelt out, so that it means the same from any folder.
+
+        Raises
+        ------
+        WorkloadError
+            If the user's code cannot be imported or raises.
+        """
+        workload = self.workload.resolved()
+        return (
+            self
+            if workload == self.workload
+            else self.validated({**self.model_dump(), "workload": workload.model_dump()})
+        )
 
     @classmethod
     def load(cls, source: str, overrides: Iterable[str] = ()) -> Spec:
@@ -256,14 +347,27 @@ def _override(raw: dict[str, Any], override: str) -> None:
         raise SpecError(f"--set {override!r}: {text!r} is not a YAML value") from None
 
 
+_TAGS = frozenset(
+    value
+    for union in (Schedule, Workload, Architecture)
+    for choice in get_args(get_args(union)[0])
+    for value in get_args(choice.model_fields["name"].annotation)
+)
+"""Names of the choices of a union, which pydantic puts into the path of a field."""
+
+
 def _one_line(error: ValidationError) -> str:
     """The first problem of a validation error, as ``field``: what is wrong; got value."""
     problems = error.errors(include_url=False)
     first = problems[0]
-    tags = {"constant", "cosine", "step", "digits"}
-    field = ".".join(str(part) for part in first["loc"] if part not in tags)
+    path = [str(part) for part in first["loc"]]
+    # a field may have the name of the choice it belongs to: factory.factory
+    field = ".".join(part for before, part in pairwise(["", *path]) if part not in _TAGS or part == before)
     message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "missing":
+    if first["type"] == "union_tag_invalid":
+        expected = first["ctx"]["expected_tags"].replace("'", "")
+        message = f"name must be one of {expected}; got {first['ctx']['tag']!r}"
+    elif first["type"] == "missing":
         message = "missing; a spec must give it"
     elif first["type"] != "value_error":
         message = f"{message[0].lower()}{message[1:].replace('nput should', 'nput must')}; got {first['input']!r}"

@@ -22,6 +22,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from hpscan.axes import FURTHER_AXES
 from hpscan.spec import Spec, SpecError
 
 __all__ = ["CURVES", "METRICS", "RUNS", "Store", "StoreError"]
@@ -36,6 +37,7 @@ RUNS = pa.schema(
         ("lr", pa.float64()),
         ("wd", pa.float64()),
         ("seed", pa.int64()),
+        *((setting, pa.float64()) for setting in FURTHER_AXES),  # null where the optimizer has none
         ("config", pa.string()),  # the complete canonical config, JSON
         # what came of it
         ("state", pa.string()),
@@ -43,6 +45,7 @@ RUNS = pa.schema(
         ("steps", pa.int64()),
         ("steps_done", pa.int64()),
         *((metric, pa.float64()) for metric in METRICS),
+        # further metrics of the workload, and those of snapshots' averaged predictions, have columns at the end
         ("best_val_loss", pa.float64()),  # over the curve
         ("best_val_error", pa.float64()),
         ("wall_s", pa.float64()),
@@ -50,6 +53,8 @@ RUNS = pa.schema(
         # where it ran
         ("pack_id", pa.string()),
         ("pack_runs", pa.int64()),
+        ("strategy", pa.string()),
+        ("strategy_reason", pa.string()),
         ("compiled", pa.bool_()),
         ("device", pa.string()),
         ("device_name", pa.string()),
@@ -73,6 +78,7 @@ CURVES = pa.schema(
         ("batch_loss", pa.float64()),
         ("val_loss", pa.float64()),
         ("val_error", pa.float64()),
+        ("snapshot", pa.bool_()),  # a period of the schedule ends here
     ]
 )
 
@@ -140,12 +146,17 @@ class Store:
     def save_pack(
         self, sweep: str, pack_id: str, runs: Sequence[Mapping[str, Any]], curves: Sequence[Mapping[str, Any]]
     ) -> None:
-        """Write the rows of a pack, curves first: a run whose row can be read has its curve."""
+        """Write the rows of a pack, curves first: a run whose row can be read has its curve.
+
+        What a row holds beyond the schema is a further metric, a number.
+        """
         for kind, schema, rows in (("curves", CURVES, curves), ("runs", RUNS, runs)):
             path = self.folder(sweep) / kind / f"pack-{pack_id}.parquet"
             with _writing(path):
+                further = sorted({name for row in rows for name in row} - set(schema.names))
+                wide = pa.schema([*schema, *((name, pa.float64()) for name in further)])
                 buffer = pa.BufferOutputStream()
-                pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), buffer, compression="zstd")
+                pq.write_table(pa.Table.from_pylist(list(rows), schema=wide), buffer, compression="zstd")
                 _write_atomically(path, buffer.getvalue().to_pybytes())
 
     def runs(self, sweep: str) -> pd.DataFrame:
@@ -174,11 +185,19 @@ class Store:
         tables = [schema.empty_table()]
         for path in sorted((self.folder(sweep) / kind).glob("*.parquet")):
             try:
-                tables.append(pq.read_table(path, schema=schema, partitioning=None))
-            except (OSError, pa.ArrowException) as error:
+                table = pq.read_table(path, partitioning=None)
+                missing = set(schema.names) - set(table.column_names)
+                if missing:
+                    raise pa.ArrowInvalid(f"it has no column {min(missing)}")
+                further = [name for name in table.column_names if name not in schema.names]
+                wide = pa.schema([*schema, *((name, pa.float64()) for name in further)])
+                tables.append(table.select(wide.names).cast(wide))
+            except PermissionError as error:
+                raise StoreError(f"{path}: cannot be read ({error.strerror})") from None
+            except (OSError, pa.ArrowException, ValueError) as error:
                 reason = str(error).splitlines()[0]
                 raise StoreError(f"{path}: not a parquet file of hpscan's ({reason}); delete it and relaunch") from None
-        return pa.concat_tables(tables).to_pandas()
+        return pa.concat_tables(tables, promote_options="default").to_pandas()
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from hpscan.spec import Spec
 
 TINY = {
     "name": "tiny",
-    "workload": {"name": "digits", "hidden": [8], "train": 200},
+    "workload": {"name": "digits", "model": {"name": "normalised_mlp", "hidden": [8]}, "train": 200},
     "variants": ["sgd", "sgdw", "adamw"],
     "grid": {"lr": {"log2": [-6, -2], "points": 3}, "wd": {"log2": [-8, -2], "points": 4}},
     "seeds": [0, 1],
@@ -47,6 +47,7 @@ def make_landscape():
         states = np.where(np.isnan(z), "missing", np.where(np.isinf(z), "diverged", "completed")).astype(object)
         metrics = ("train_loss", "train_error", "val_loss", "val_error", "test_loss", "test_error")
         return Landscape(
+            name=variant,
             variant=variant,
             metric="val_loss",
             lr=2.0 ** np.arange(-6, -6 + n_lr),

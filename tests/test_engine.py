@@ -7,10 +7,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from hpscan import engine
-from hpscan.engine import batches, initial_model, train_pack
+from hpscan import choice, engine, session, strategies
+from hpscan.engine import train_pack
 from hpscan.grid import Pack, runs
 from hpscan.hardware import prepare_worker
+from hpscan.randomness import batches, initial_model
+from hpscan.spec import Training
+from hpscan.tasks import top_error
 
 prepare_worker()
 
@@ -27,7 +30,8 @@ def metrics(results):
 def train_alone(run, data, make_optimizer):
     """One run as anybody would write it: a stock module, a stock optimizer, a scheduler by hand."""
     recipe = run.recipe
-    model = initial_model(recipe.workload.task(), run.seed)
+    task = recipe.workload.task()
+    model = initial_model(task.model, run.seed)
     decayed = [parameter for parameter in model.parameters() if parameter.dim() >= 2]
     spared = [parameter for parameter in model.parameters() if parameter.dim() < 2]
     optimizer = make_optimizer(
@@ -41,16 +45,18 @@ def train_alone(run, data, make_optimizer):
             group["lr"] = run.cell.lr * recipe.schedule.multiplier(step, recipe.steps)
         batch = torch.from_numpy(next(order))
         optimizer.zero_grad()
-        loss = F.cross_entropy(model(inputs[batch]), targets[batch])
+        loss = F.cross_entropy(model(task.prepare(inputs[batch])), targets[batch])
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
     model.eval()
     with torch.no_grad():
-        validation = F.cross_entropy(model(torch.tensor(data.validation.inputs)), torch.tensor(data.validation.targets))
+        outputs = model(task.prepare(torch.tensor(data.validation.inputs)))
+        validation = F.cross_entropy(outputs, torch.tensor(data.validation.targets))
     return losses, validation.item()
 
 
+@pytest.mark.parametrize("strategy", ["fused", "loop"])
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
 @pytest.mark.parametrize(
     ("variant", "make_optimizer"),
@@ -61,40 +67,43 @@ def train_alone(run, data, make_optimizer):
     ],
     ids=["sgd", "adam", "adamw"],
 )
-def test_a_pack_gives_the_loss_curves_of_separate_torch_optim_trainings(make_spec, variant, make_optimizer, compiled):
+def test_a_pack_gives_the_loss_curves_of_separate_torch_optim_trainings(
+    make_spec, variant, make_optimizer, compiled, strategy
+):
     # Every step is an evaluation, so the curve holds the loss of every batch. The learning rates are moderate: where
     # training is chaotic, rounding alone makes two runs part company.
     spec = make_spec(
         variants=[variant], seeds=[0, 1], budget={"steps": 100}, evaluations=100, batch_size=32,
-        workload={"name": "digits", "hidden": [16], "train": 400, "label_noise": 0.1},
+        workload={"name": "digits", "model": {"name": "normalised_mlp", "hidden": [16]}, "train": 400, "label_noise": 0.1},
         grid={"lr": [2**-9, 2**-7], "wd": [0, 2**-6]},
     )  # fmt: skip
     data = spec.workload.load()
     pack = pack_of(spec)
-    for result in train_pack(pack, data, compile=compiled):
+    for result in train_pack(pack, data, strategy=strategy, compile=compiled):
         losses, validation = train_alone(result.run, data, make_optimizer)
         np.testing.assert_allclose([point.batch_loss for point in result.curve], losses, rtol=1e-4)
         assert result.metrics["val_loss"] == pytest.approx(validation, rel=1e-4)
 
 
-def together_and_apart(spec, compiled):
+def together_and_apart(spec, compiled, strategy="fused"):
     """The results of all runs in one pack, and in packs of five in another order."""
     data, members = spec.workload.load(), runs(spec)
-    together = train_pack(Pack(tuple(members), len(members)), data, compile=compiled)
+    together = train_pack(Pack(tuple(members), len(members)), data, strategy=strategy, compile=compiled)
     shuffled = [members[index] for index in np.random.default_rng(0).permutation(len(members))]
     apart = [
         result
         for start in range(0, len(members), 5)
-        for result in train_pack(Pack(tuple(shuffled[start : start + 5]), 5), data, compile=compiled)
+        for result in train_pack(Pack(tuple(shuffled[start : start + 5]), 5), data, strategy=strategy, compile=compiled)
     ]
     return metrics(together), metrics(apart)
 
 
+@pytest.mark.parametrize("strategy", ["fused", "loop"])
 @pytest.mark.parametrize("model", ["normalised_mlp", "plain_mlp"])
-def test_a_compiled_run_gives_the_same_bits_whichever_pack_it_is_in(make_spec, model):
-    workload = {"name": "digits", "model": model, "hidden": [8], "train": 200}
+def test_a_compiled_run_gives_the_same_bits_whichever_pack_it_is_in(make_spec, model, strategy):
+    workload = {"name": "digits", "model": {"name": model, "hidden": [8]}, "train": 200}
     together, apart = together_and_apart(
-        make_spec(variants=["adamw"], seeds=[0, 1, 2], workload=workload), compiled=True
+        make_spec(variants=["adamw"], seeds=[0, 1, 2], workload=workload), compiled=True, strategy=strategy
     )
     assert apart == together
 
@@ -111,7 +120,7 @@ def test_an_eager_run_gives_the_same_result_whichever_pack_it_is_in(make_spec):
 def test_compiled_and_eager_agree(make_spec):
     spec = make_spec(variants=["adamw"], budget={"steps": 60}, grid={"lr": [2**-8], "wd": [0, 2**-4]})
     data = spec.workload.load()
-    eager, compiled = (train_pack(pack_of(spec), data, compile=flag) for flag in (False, True))
+    eager, compiled = (train_pack(pack_of(spec), data, strategy="fused", compile=flag) for flag in (False, True))
     for one, other in zip(eager, compiled, strict=True):
         assert one.metrics["val_loss"] == pytest.approx(other.metrics["val_loss"], rel=1e-4)
 
@@ -121,62 +130,66 @@ DIVERGING = {"lr": [0.01, 1e30], "wd": [0.0]}
 
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
 def test_diverged_runs_are_marked_and_the_others_go_on_undisturbed(make_spec, compiled):
-    plain = {"name": "digits", "model": "plain_mlp", "hidden": [8], "train": 200}
+    plain = {"name": "digits", "model": {"name": "plain_mlp", "hidden": [8]}, "train": 200}
     spec = make_spec(variants=["sgd"], workload=plain, grid=DIVERGING, budget={"steps": 80})
     data = spec.workload.load()
-    results = train_pack(pack_of(spec), data, compile=compiled)
+    results = train_pack(pack_of(spec), data, strategy="fused", compile=compiled)
     by_lr = {lr: [result for result in results if result.run.cell.lr == lr] for lr in DIVERGING["lr"]}
     for result in by_lr[1e30]:
         assert result.state == "diverged"
         assert result.steps_done < 10
         assert result.metrics == {}
     alone = make_spec(variants=["sgd"], workload=plain, grid={"lr": [0.01], "wd": [0.0]}, budget={"steps": 80})
-    undisturbed = train_pack(pack_of(alone), data, compile=compiled)
+    undisturbed = train_pack(pack_of(alone), data, strategy="fused", compile=compiled)
     for result, twin in zip(by_lr[0.01], undisturbed, strict=True):
         assert result.metrics == (twin.metrics if compiled else pytest.approx(twin.metrics, rel=1e-4))
 
 
-def test_diverged_runs_leave_the_pack(make_spec, monkeypatch):
-    plain = {"name": "digits", "model": "plain_mlp", "hidden": [8], "train": 200}
+@pytest.mark.parametrize("strategy", ["fused", "loop"])
+def test_diverged_runs_leave_the_pack(make_spec, monkeypatch, strategy):
+    plain = {"name": "digits", "model": {"name": "plain_mlp", "hidden": [8]}, "train": 200}
     spec = make_spec(variants=["sgd"], workload=plain, grid=DIVERGING, budget={"steps": 80})
     counts = []
-    original = engine._Rows.keep
+    original = session.Session.keep
     monkeypatch.setattr(
-        engine._Rows,
+        session.Session,
         "keep",
         lambda rows, live, capacity: counts.append((len(live), capacity)) or original(rows, live, capacity),
     )
-    train_pack(pack_of(spec), spec.workload.load(), compile=False)
-    assert counts == [(4, 4), (2, 2)]
+    train_pack(pack_of(spec), spec.workload.load(), strategy=strategy, compile=False)
+    assert counts == [(2, 2)]
 
 
 def test_a_pack_in_which_all_runs_diverge_ends_early(make_spec):
-    plain = {"name": "digits", "model": "plain_mlp", "hidden": [8], "train": 200}
+    plain = {"name": "digits", "model": {"name": "plain_mlp", "hidden": [8]}, "train": 200}
     spec = make_spec(variants=["sgd"], workload=plain, grid={"lr": [1e30], "wd": [0.0]}, budget={"steps": 100_000})
     results = train_pack(pack_of(spec), spec.workload.load(), compile=False)
     assert {result.state for result in results} == {"diverged"}
 
 
 def test_shrinking_waits_until_it_pays(make_spec):
-    step = engine.Step(make_spec().workload.task(), compiled=True, rows_compiled={32})
-    assert engine._capacity(3, 32, seconds_left=1.0, step=step) == 32
-    assert engine._capacity(3, 32, seconds_left=100.0, step=step) == engine.MIN_ROWS
-    assert engine._capacity(9, 32, seconds_left=100.0, step=step) == 16
-    step.rows_compiled.add(16)
-    assert engine._capacity(3, 32, seconds_left=1.0, step=step) == 16
+    task, cpu = make_spec().workload.task(), torch.device("cpu")
+    program = strategies.Program(task, Training(), cpu, compiled=True, rows_compiled={32})
+    fused, loop = (kind(program, "sgd", False, [0, 1], 2) for kind in (strategies.Fused, strategies.Loop))
+    assert engine._capacity(3, 32, 1.0, program, fused) == 32
+    assert engine._capacity(3, 32, 100.0, program, fused) == strategies.MIN_ROWS
+    assert engine._capacity(9, 32, 100.0, program, fused) == 16
+    assert engine._capacity(9, 32, 1.0, program, loop) == 9
+    program.rows_compiled.add(16)
+    assert engine._capacity(3, 32, 1.0, program, fused) == 16
 
 
 def test_a_short_pack_moves_to_fewer_rows_once_they_are_compiled_and_keeps_its_numbers(make_spec, monkeypatch):
     spec = make_spec(variants=["adamw"], seeds=[0], budget={"steps": 100}, grid={"lr": [2**-8, 2**-7], "wd": [0.0]})
     data = spec.workload.load()
-    small = metrics(train_pack(pack_of(spec), data, compile=True))
+    small = metrics(train_pack(pack_of(spec), data, strategy="fused", compile=True))
     kept = []
-    original = engine._Rows.keep
+    original = strategies.Fused.keep
     monkeypatch.setattr(
-        engine._Rows, "keep", lambda rows, live, capacity: kept.append(capacity) or original(rows, live, capacity)
+        strategies.Fused, "keep", lambda rows, live, capacity: kept.append(capacity) or original(rows, live, capacity)
     )
-    assert metrics(train_pack(pack_of(spec, capacity=20), data, compile=True)) == small
-    assert kept == [20, engine.MIN_ROWS]
+    assert metrics(train_pack(pack_of(spec, capacity=20), data, strategy="fused", compile=True)) == small
+    assert kept[-2:] == [20, strategies.MIN_ROWS]
 
 
 def test_evaluations_are_equally_spaced_and_end_with_the_budget(make_spec):
@@ -201,26 +214,6 @@ def test_seconds_add_up_to_the_packs(make_spec):
     assert sum(result.device_s for result in results) == pytest.approx(results[0].wall_s)
 
 
-def test_batches_are_permutations_laid_end_to_end():
-    stream = batches(seed=3, n_train=10, batch_size=4)
-    drawn = np.concatenate([next(stream) for _ in range(5)])
-    assert sorted(drawn[:10]) == sorted(drawn[10:]) == list(range(10))
-    again = batches(seed=3, n_train=10, batch_size=4)
-    assert np.array_equal(drawn, np.concatenate([next(again) for _ in range(5)]))
-    assert not np.array_equal(drawn[:10], drawn[10:])
-
-
-def test_initialisation_depends_on_the_seed_and_leaves_the_global_generator_alone(make_spec):
-    task = make_spec().workload.task()
-    torch.manual_seed(0)
-    before = torch.random.get_rng_state()
-    one, again, other = (initial_model(task, seed) for seed in (1, 1, 2))
-    assert torch.equal(torch.random.get_rng_state(), before)
-    weights = [next(model.parameters()) for model in (one, again, other)]
-    assert torch.equal(weights[0], weights[1])
-    assert not torch.equal(weights[0], weights[2])
-
-
 @pytest.mark.parametrize("decay_on", ["weights", "all"])
 def test_decay_on_decides_whether_biases_and_gains_are_decayed(make_spec, decay_on):
     spec = make_spec(variants=["sgdw"], decay_on=decay_on, grid={"lr": [1e-12], "wd": [0.5]}, seeds=[0], schedule="constant",
@@ -239,3 +232,90 @@ def test_metrics_are_of_the_split_they_are_named_after(make_spec):
         assert result.metrics["val_loss"] == twin.metrics["test_loss"]
         assert result.metrics["test_error"] == twin.metrics["val_error"]
         assert result.metrics["train_loss"] == twin.metrics["train_loss"]
+
+
+def test_a_pack_larger_than_memory_is_trained_in_parts_with_the_same_results(make_spec, monkeypatch):
+    spec = make_spec(variants=["adamw"], seeds=[0])
+    data, pack = spec.workload.load(), pack_of(spec)
+    whole = metrics(train_pack(pack, data, strategy="fused"))
+    monkeypatch.setattr(choice, "_choices", {})
+    monkeypatch.setattr(choice, "rows_that_fit", lambda trial, device, most, share: 5)
+    assert metrics(train_pack(pack, data, strategy="fused")) == whole
+
+
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory")], ids=["cpu", "gpu"])
+def test_out_of_memory_halves_the_pack_and_tries_again(make_spec, monkeypatch, error):
+    spec = make_spec(variants=["sgd"], seeds=[0])
+    data, pack = spec.workload.load(), pack_of(spec)
+    whole = train_pack(pack, data, strategy="loop", compile=False)
+    sizes = []
+    original = session.Session.start
+
+    def start(kind, program, members, data, capacity):
+        sizes.append(len(members))
+        if len(members) > 4:
+            raise error
+        return original(kind, program, members, data, capacity)
+
+    monkeypatch.setattr(session.Session, "start", start)
+    parts = train_pack(pack, data, strategy="loop", compile=False)
+    assert sizes == [12, 6, 3, 3, 3, 3]
+    assert metrics(parts) == metrics(whole)
+
+
+def test_one_run_that_does_not_fit_is_an_error(make_spec, monkeypatch):
+    spec = make_spec(variants=["sgd"], seeds=[0], grid={"lr": [0.1], "wd": [0.0]})
+    data = spec.workload.load()
+    train_pack(pack_of(spec), data, strategy="loop", compile=False)
+
+    def start(*_):
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(session.Session, "start", start)
+    with pytest.raises(MemoryError):
+        train_pack(pack_of(spec), data, strategy="loop", compile=False)
+
+
+@pytest.mark.parametrize("strategy", ["fused", "loop"])
+def test_snapshots_are_judged_at_every_restart_and_so_is_their_average(make_spec, strategy):
+    schedule = {"name": "cosine_restarts", "first": 10, "mult": 2}
+    spec = make_spec(
+        variants=["adamw-normalised"], seeds=[0], grid={"lr": [0.01], "wd": [0.0, 0.1]}, budget={"steps": 70},
+        schedule=schedule, training={"snapshots": True}, evaluations=1,
+    )  # fmt: skip
+    data = spec.workload.load()
+    results = train_pack(pack_of(spec), data, strategy=strategy, compile=False)
+    for result in results:
+        assert [(point.step, point.snapshot) for point in result.curve] == [(10, True), (30, True), (70, True)]
+        assert 0 < result.metrics["ensemble_val_loss"] < max(point.val_loss for point in result.curve)
+        assert {f"ensemble_{split}_{name}" for split in ("val", "test") for name in ("loss", "error")} <= set(result.metrics)
+    # one period only: the average of one snapshot is that snapshot
+    single = make_spec(
+        variants=["adamw"], seeds=[0], grid={"lr": [0.01], "wd": [0.1]}, budget={"steps": 10},
+        schedule=schedule, training={"snapshots": True},
+    )  # fmt: skip
+    (result,) = train_pack(pack_of(single), data, strategy=strategy, compile=False)
+    assert result.metrics["ensemble_test_loss"] == pytest.approx(result.metrics["test_loss"], rel=1e-5)
+
+
+def test_normalised_decay_follows_the_period_of_the_current_restart(make_spec):
+    """A normalised run is a run whose λ changes with each restart, and so is not one of plain ``adamw``."""
+    schedule = {"name": "cosine_restarts", "first": 10, "mult": 2}
+    spec = make_spec(variants=["sgdw-normalised"], seeds=[0], grid={"lr": [0.01], "wd": [0.5]}, budget={"steps": 70}, schedule=schedule)
+    (run,) = runs(spec)
+    at = session.numbers_of([run], range(70), torch.device("cpu"))
+    eta = [run.recipe.schedule.multiplier(step, 70) for step in range(70)]
+    period = [10] * 10 + [20] * 20 + [40] * 40
+    expected = [e * 0.5 / p**0.5 for e, p in zip(eta, period, strict=True)]
+    assert [float(numbers.shrink) for numbers in at] == pytest.approx(expected, rel=1e-5)
+
+
+def test_further_metrics_of_a_task_are_reported_on_every_split(make_spec, monkeypatch):
+    spec = make_spec(variants=["sgd"], seeds=[0], workload={**make_spec().workload.model_dump(), "data_seed": 23})
+    plain = spec.workload.task()
+    task = replace(plain, metrics={"top3_error": top_error(3), "unmappable": lambda o, t: torch.tensor(float(o.sum()))})
+    monkeypatch.setattr(type(spec.workload), "task", lambda self: task)
+    for result in train_pack(pack_of(spec), spec.workload.load(), compile=False):
+        for split in ("train", "val", "test"):
+            assert result.metrics[f"{split}_top3_error"] <= result.metrics[f"{split}_error"]
+            assert f"{split}_unmappable" in result.metrics

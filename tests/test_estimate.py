@@ -26,7 +26,7 @@ def test_stored_runs_say_what_a_run_costs(tmp_path, make_spec):
     assert cost.n_stored == 40
     assert sum(cost.by_variant.values()) == 32
     assert cost.seconds_per_run_step == 0.024 / 12
-    assert "measured on the stored runs" in cost.text()
+    assert "measured on this sweep's stored runs" in cost.text()
 
 
 def test_a_finished_sweep_costs_nothing(tmp_path, make_spec):

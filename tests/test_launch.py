@@ -15,8 +15,8 @@ def worker(tmp_path, make_spec):
     """A trainable in this process, ready for its first pack, and what it was given."""
     spec = make_spec(resources={"compile": False, "pack_size": 9})
     assignment = launch._Assignment(
-        sweep="tiny", metric="val_loss", store=str(tmp_path), compile=False, packs=packs(spec),
-        data=spec.workload.load(), provenance={"hpscan_version": "1", "git_commit": None},
+        sweep="tiny", metric="val_loss", store=str(tmp_path), resources=spec.resources, workers=1, gpu=False,
+        packs=packs(spec), data=spec.workload.load(), provenance={"hpscan_version": "1", "git_commit": None},
     )  # fmt: skip
     trainable = object.__new__(launch._PackTrainable)
     trainable.config = {"pack": 0}
@@ -43,6 +43,8 @@ def test_a_pack_is_stored_with_everything_that_is_known_of_it(worker, tmp_path):
         assert json.loads(row["config"]) == run.config
         assert row["best_val_loss"] <= row["val_loss"]
     unknown = {"error", "git_commit", "ray_version", "python_version"}  # not given to this worker
+    unknown |= {"beta1", "beta2", "eps"}  # SGD has none
+    assert set(rows["strategy"]) == {"fused"}
     assert rows.drop(columns=list(unknown)).notna().all(axis=None)
     assert set(rows.columns) == set(RUNS.names)
     assert len(Store(tmp_path).curves("tiny")) == 2 * len(pack.runs)
@@ -57,7 +59,7 @@ def test_an_actor_goes_on_with_another_pack(worker, tmp_path):
 
 
 def test_what_training_raises_is_kept_with_the_failed_runs(worker, tmp_path):
-    bad = Split(worker.assignment.data.train.inputs[:, :5], worker.assignment.data.train.targets)
+    bad = Split(worker.assignment.data.train.inputs[:, :, :5], worker.assignment.data.train.targets)
     data = Data(bad, worker.assignment.data.validation, worker.assignment.data.test)
     worker.assignment = launch._Assignment(**{**worker.assignment.__dict__, "data": data})
     answer = worker.step()
@@ -70,6 +72,21 @@ def test_what_training_raises_is_kept_with_the_failed_runs(worker, tmp_path):
 def test_a_store_that_cannot_be_written_is_told_to_the_driver(worker, tmp_path):
     (tmp_path / "tiny").write_text("in the way")
     assert "cannot be written" in worker.step()["store_error"]
+
+
+def test_a_fault_of_the_machine_makes_no_failed_runs(worker, tmp_path, monkeypatch):
+    def broken(*_, **__):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("hpscan.engine.train_pack", broken)
+    with pytest.raises(OSError, match="Input/output"):
+        worker.step()
+    assert not (tmp_path / "tiny").exists()
+
+
+def test_the_reason_of_a_lost_pack_is_the_last_line_of_a_chain():
+    assert launch._last_line(RuntimeError("Traceback:\n  File x\n\nOSError: disk gone\n")) == "OSError: disk gone"
+    assert launch._last_line(RuntimeError()) == "no message"
 
 
 def test_the_commit_of_a_checkout_is_recorded(tmp_path, monkeypatch):

@@ -2,7 +2,7 @@ import pytest
 import yaml
 
 from hpscan.schedules import Cosine, Step
-from hpscan.spec import Budget, Spec, SpecError, shipped_specs
+from hpscan.spec import Spec, SpecError, shipped_specs
 
 
 def load(tmp_path, raw, *overrides):
@@ -38,32 +38,74 @@ def test_yaml_round_trip(make_spec):
         ({"grid": {"lr": [-0.1], "wd": [0]}}, "`grid.lr`: must be positive; got -0.1"),
         ({"grid": {"lr": [], "wd": [0]}}, "`grid.lr`: must hold at least one value; got an empty list"),
         ({"grid": {}}, "`grid.lr`: missing, and `grid.variants.sgd.lr` is not given either"),
-        ({"grid": {"lr": [1], "wd": [0], "mom": [1]}}, "`grid`: unknown key 'mom'; known are lr, wd, variants"),
+        (
+            {"grid": {"lr": [1], "wd": [0], "mom": [1]}},
+            "`grid`: unknown key 'mom'; known are lr, wd, momentum, nesterov, beta1, beta2, eps, variants",
+        ),
         ({"grid": {"lr": [1], "wd": [1], "variants": {"x": {}}}}, "`grid.variants`: unknown variant 'x'"),
         ({"variants": ["adamax"]}, "`variants`: unknown variant 'adamax'; known are sgd"),
         ({"variants": []}, "`variants`: must name at least one variant"),
         ({"variants": ["sgd", "sgd"]}, "`variants`: must not repeat a value; sgd is given more than once"),
-        ({"workload": "imagenet"}, "`workload.name`: input must be 'digits'; got 'imagenet'"),
+        (
+            {"workload": "imagenet"},
+            "`workload`: name must be one of digits, fashion_mnist, cifar10, cifar100, imagenet32, charlm, factory, trainable; got 'imagenet'",
+        ),
         ({"workload": {"name": "digits", "noise": 1}}, "`workload`: unknown key 'noise'"),
         (
             {"workload": {"name": "digits", "label_noise": 1.5}},
             "`workload.label_noise`: input must be less than 1; got 1.5",
         ),
-        ({"workload": {"name": "digits", "train": 1790}}, "`workload`: train: must leave at least 200"),
+        (
+            {"workload": {"name": "digits", "train": 1790}},
+            "`workload`: train: with 398 validation images at most 1299 are left; got 1790",
+        ),
         ({"seeds": [1, 2, 1]}, "`seeds`: must not repeat a value; 1 is given more than once"),
         ({"seeds": []}, "`seeds`: must hold at least one seed"),
         ({"seeds": 0}, "`seeds`: must hold at least one seed"),
         ({"seeds": [-1]}, "`seeds.0`: input must be greater than or equal to 0; got -1"),
         ({"budget": {"steps": 0}}, "`budget.steps`: input must be greater than or equal to 1; got 0"),
         ({"budget": {}}, "`budget`: give either steps or epochs"),
-        ({"budget": {"steps": 1, "epochs": 1}}, "`budget`: give either steps or epochs"),
+        (
+            {"workload": {"trainable": "a:b"}, "budget": {"steps": 1, "epochs": 1}},
+            "`budget`: give either steps or epochs",
+        ),
         ({"batch_size": 1}, "batch_size: must be at least 2"),
-        ({"batch_size": 500}, "batch_size: must be at most workload.train (200); got 500"),
-        ({"schedule": "triangle"}, "`schedule`: "),
+        ({"batch_size": 500}, "batch_size: must be at most the 200 training examples of the workload; got 500"),
+        ({"schedule": "triangle"}, "`schedule`: name must be one of constant, cosine, cosine_restarts, cyclic"),
+        ({"schedule": "cosine_restarts"}, "`schedule.first`: missing"),
+        ({"workload": {"factory": "no_colon"}}, "`workload.factory`: "),
+        ({"workload": {"factory": "a:b", "model": 1}}, "`workload`: unknown key 'model'; known are args, folder"),
+        (
+            {"grid": {"lr": [1], "wd": [0], "beta1": [1.0], "variants": {}}},
+            "`grid.beta1`: must be at least 0 and below 1; got 1",
+        ),
+        ({"grid": {"lr": [1], "wd": [0], "nesterov": [2]}}, "`grid.nesterov`: must be true or false; got 2"),
+        (
+            {"variants": ["sgd"], "grid": {"lr": [1], "wd": [0], "eps": [1]}},
+            "`grid.eps`: concerns no variant: no variant has such",
+        ),
+        (
+            {"variants": ["sgd"], "grid": {"lr": [1], "wd": [0], "variants": {"sgd": {"lr": [2]}}}},
+            "`grid.lr`: concerns no variant: every variant has a range of its own",
+        ),
+        (
+            {"grid": {"lr": [1], "wd": [0], "variants": {"sgd": {"eps": [1]}}}},
+            "`grid.variants`: sgd: has no eps; its settings are",
+        ),
+        ({"training": {"accumulate": 3}}, "training.accumulate: must divide the batch size, 16; got 3"),
+        ({"training": {"accumulate": 16}}, "batch_size: must be at least 32 for BatchNorm"),
+        (
+            {"training": {"snapshots": True}},
+            "training.snapshots: are taken at restarts; schedule must be cosine_restarts",
+        ),
+        ({"optimizer": {"betas": [0.9, 1]}}, "`optimizer.betas.1`: input must be less than 1; got 1"),
         ({"schedule": {"name": "step", "factor": 2}}, "`schedule.factor`: input must be less than 1; got 2"),
         ({"name": "../up"}, "`name`: must be a folder name"),
         ({"name": "<script>"}, "`name`: must be a folder name"),
-        ({"metric": "test_loss"}, "`metric`: input must be 'val_loss' or 'val_error'; got 'test_loss'"),
+        (
+            {"metric": "test_loss"},
+            "`metric`: must be a validation metric, such as val_loss or val_error; got 'test_loss'",
+        ),
     ],
     ids=str,
 )
@@ -140,5 +182,27 @@ def test_short_forms(make_spec):
 
 
 @pytest.mark.parametrize(("epochs", "steps"), [(1, 12), (2.5, 31), (0.001, 1)])
-def test_epochs_count_whole_passes_over_the_training_set(epochs, steps):
-    assert Budget(epochs=epochs).in_steps(n_train=200, batch_size=16) == steps
+def test_epochs_count_whole_passes_over_the_training_set(make_spec, epochs, steps):
+    assert make_spec(budget={"epochs": epochs}).steps == steps
+
+
+def test_lengths_of_a_schedule_are_in_the_unit_of_the_budget(make_spec):
+    schedule = {"name": "cosine_restarts", "first": 2, "warmup": 1}
+    spec = make_spec(budget={"epochs": 8}, schedule=schedule)
+    assert (spec.schedule_in_steps.first, spec.schedule_in_steps.warmup) == (25, 12)  # 12.5 steps an epoch
+    assert make_spec(schedule=schedule).schedule_in_steps.first == 2
+
+
+def test_further_axes_go_to_the_variants_that_have_them(make_spec):
+    grid = {"lr": [0.1], "wd": [0.0], "momentum": [0.5, 0.9], "variants": {"adamw": {"beta2": [0.9]}}}
+    spec = make_spec(grid=grid)
+    assert [spec.grid.further(variant) for variant in spec.variants] == [
+        {"momentum": (0.5, 0.9)}, {"momentum": (0.5, 0.9)}, {"beta2": (0.9,)},
+    ]  # fmt: skip
+
+
+def test_settings_not_given_are_the_optimizers_own(make_spec):
+    optimizer = make_spec(optimizer={"betas": [0.8, 0.9], "nesterov": True}).optimizer
+    assert optimizer.settings("sgd") == {"momentum": 0.9, "nesterov": 1.0}
+    assert optimizer.settings("adamw") == {"beta1": 0.8, "beta2": 0.9, "eps": 1e-8}
+    assert make_spec().optimizer.settings("adagrad") == {"eps": 1e-10}

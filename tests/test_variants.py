@@ -27,5 +27,5 @@ def test_coefficients_broadcast_over_steps_and_runs(decay):
 
 
 def test_unknown_variant_is_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match=r"unknown variant 'adamax'; known are sgd, sgdw, adam, adamw, adamw-torch"):
+    with pytest.raises(ValueError, match=r"unknown variant 'adamax'; known are sgd, sgdw, sgdw-torch, "):
         known_variant("adamax")

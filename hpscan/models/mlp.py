@@ -1,33 +1,15 @@
-"""Models, and what a task is to the engine: a model factory, a loss and an error rate."""
+"""Multilayer perceptrons, with normalisation after every layer and without any."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  (torch's own convention)
 
-__all__ = ["NormalisedMLP", "PlainMLP", "Task", "classification"]
-
-
-@dataclass(frozen=True)
-class Task:
-    """What to train: a model factory (called under the run's seed), a mean loss and a mean error rate of a batch."""
-
-    model: Callable[[], nn.Module]
-    loss: Callable[[Tensor, Tensor], Tensor]
-    error: Callable[[Tensor, Tensor], Tensor]
-
-
-def classification(model: Callable[[], nn.Module]) -> Task:
-    """A task with softmax cross-entropy and the share of misclassified examples.
-
-    Outputs have shape (batch, classes), targets are class indices of shape (batch,).
-    """
-    return Task(model, F.cross_entropy, lambda logits, target: (logits.argmax(-1) != target).float().mean())
+__all__ = ["NormalisedMLP", "PlainMLP"]
 
 
 class NormalisedMLP(nn.Module):
@@ -52,8 +34,8 @@ class NormalisedMLP(nn.Module):
         self.output = nn.Sequential(nn.Linear(*output, bias=False), nn.BatchNorm1d(output[1]))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Map (batch, widths[0]) to logits of shape (batch, widths[-1])."""
-        activations = inputs
+        """Map (batch, …), widths[0] numbers each, to logits of shape (batch, widths[-1])."""
+        activations = inputs.flatten(1)
         for linear, norm, bias in zip(self.linear, self.norm, self.bias, strict=True):
             activations = F.relu(norm(linear(activations)) + bias)
         return self.output(activations)
@@ -69,7 +51,7 @@ class PlainMLP(nn.Sequential):
     """
 
     def __init__(self, widths: Sequence[int]) -> None:
-        layers: list[nn.Module] = []
+        layers: list[nn.Module] = [nn.Flatten()]
         for n_in, n_out in pairwise(widths):
             layers += [nn.Linear(n_in, n_out), nn.ReLU()]
         super().__init__(*layers[:-1])

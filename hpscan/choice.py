@@ -1,0 +1,164 @@
+"""How a workload is trained on this machine: fused or in a loop, compiled or not, and how many rows at once."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from hpscan.grid import Pack, Recipe
+from hpscan.memory import rows_that_fit
+from hpscan.session import Session
+from hpscan.strategies import MIN_ROWS, Fused, Loop, Program
+from hpscan.workloads import Data, Trainable
+
+__all__ = ["COMPILE_S", "Asked", "Choice", "choose", "program_for"]
+
+COMPILE_S = 8.0
+"""Seconds that compiling the gradients for another number of rows costs, about: what shrinking a pack must save."""
+WORTH_TRYING = 3.0
+"""How many times slower than the loop uncompiled fused gradients may be for compiling them to be worth a try."""
+GAIN = 3.0
+"""How many times faster fused gradients are compiled, about."""
+MOST_ROWS = 1024
+"""Rows beyond which nothing is gained."""
+FEW = 4
+"""Runs of a loop that are timed."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How a workload is trained in this process."""
+
+    strategy: Literal["fused", "loop"]
+    compiled: bool
+    rows: int
+    """Runs that fit in memory together."""
+    reason: str
+
+    @property
+    def kind(self) -> type[Fused | Loop]:
+        """The strategy's class."""
+        return Fused if self.strategy == "fused" else Loop
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked for, and what it is asked on."""
+
+    strategy: Literal["auto", "fused", "loop"]
+    may_compile: bool
+    cuda_graphs: bool
+    device: str
+    steps_to_come: float
+    """Run-steps that this process is going to train of this workload: what compiling pays into."""
+    memory_share: float
+
+
+_programs: dict[str, Program] = {}
+_choices: dict[tuple[str, str, str, bool], Choice] = {}
+
+
+def _identity(recipe: Recipe, asked: Asked) -> str:
+    """What a program depends on: the same task trained the same way is compiled once a process."""
+    config = [recipe.workload.identity(), recipe.training.model_dump(mode="json"), asked.device, asked.cuda_graphs]
+    return json.dumps(config, sort_keys=True)
+
+
+def program_for(recipe: Recipe, asked: Asked, *, compiled: bool) -> Program:
+    """The program of a recipe; made once in a process."""
+    wanted = f"{_identity(recipe, asked)} {compiled}"
+    if wanted not in _programs:
+        workload = recipe.workload
+        assert not isinstance(workload, Trainable)
+        device = torch.device(asked.device)
+        _programs[wanted] = Program(workload.task(), recipe.training, device, compiled, asked.cuda_graphs)
+    return _programs[wanted]
+
+
+def choose(pack: Pack, data: Data, asked: Asked) -> Choice:
+    """Choose a strategy and how many rows it can hold, once for each workload and optimizer in a process.
+
+    ``auto`` times a few steps of both, on copies that are thrown away. It compiles only what the run-steps to come
+    earn back, and leaves fused gradients alone that are hopeless uncompiled or that vmap cannot compute.
+    """
+    identity = _identity(pack.runs[0].recipe, asked)
+    wanted = (identity, pack.runs[0].variant.optimizer, asked.strategy, asked.may_compile)
+    if wanted not in _choices:
+        _choices[wanted] = _Trials(pack, data, asked).choice()
+    return _choices[wanted]
+
+
+@dataclass(frozen=True)
+class _Trials:
+    """Tries out how a pack can be trained."""
+
+    pack: Pack
+    data: Data
+    asked: Asked
+
+    def choice(self) -> Choice:
+        if self.asked.strategy == "loop":
+            return self._loop("asked for")
+        try:
+            rows = self._fitting(Fused)
+            fused_s = self._seconds(Fused, min(rows, len(self.pack.runs)), compiled=False)
+        except Exception as error:  # noqa: BLE001  (whatever vmap cannot do with a user's model)
+            return self._loop(f"no fused gradients: {_first_line(error)}")
+        loop_s = self._seconds(Loop, FEW, compiled=False)
+        if self.asked.strategy == "auto" and fused_s > WORTH_TRYING * loop_s:
+            return self._loop(_timed(fused_s, loop_s, "uncompiled"))
+        saved = self.asked.steps_to_come * (min(fused_s, loop_s) - fused_s / GAIN)
+        if self.asked.may_compile and (self.asked.strategy == "fused" or saved > 2 * COMPILE_S):
+            try:
+                compiled_s = self._seconds(Fused, max(MIN_ROWS, min(self.pack.capacity, rows)), compiled=True)
+            except Exception as error:  # noqa: BLE001  (whatever the compiler cannot do with a user's model)
+                return self._faster(fused_s, loop_s, rows, f"cannot be compiled: {_first_line(error)}")
+            return self._faster(compiled_s, self._seconds(Loop, FEW, compiled=True), rows, "compiled", compiled=True)
+        why = "too short to compile" if self.asked.may_compile else "uncompiled"
+        return self._faster(fused_s, loop_s, rows, why)
+
+    def _faster(self, fused_s: float, loop_s: float, rows: int, why: str, *, compiled: bool = False) -> Choice:
+        reason = _timed(fused_s, loop_s, why)
+        if self.asked.strategy == "fused" or fused_s <= loop_s:
+            return Choice("fused", compiled, rows, reason)
+        return self._loop(reason)
+
+    def _loop(self, reason: str) -> Choice:
+        return Choice("loop", self.asked.may_compile, self._fitting(Loop), reason)
+
+    def _start(self, kind: type[Fused | Loop], rows: int, *, compiled: bool) -> Session:
+        runs = self.pack.runs[:rows]
+        program = program_for(runs[0].recipe, self.asked, compiled=compiled)
+        return Session.start(kind, program, runs, self.data, rows)
+
+    def _fitting(self, kind: type[Fused | Loop]) -> int:
+        def trial(rows: int) -> None:
+            self._start(kind, rows, compiled=False).advance(range(1))
+
+        device = torch.device(self.asked.device)
+        return rows_that_fit(trial, device, most=MOST_ROWS, share=self.asked.memory_share)
+
+    def _seconds(self, kind: type[Fused | Loop], rows: int, *, compiled: bool) -> float:
+        """Seconds a run-step, the best of three times three steps."""
+        trial = self._start(kind, rows, compiled=compiled)
+        trial.advance(range(1))
+        best = math.inf
+        for _ in range(3):
+            start = time.perf_counter()
+            trial.advance(range(1, 4)).sum().item()  # reading a number waits for the device
+            best = min(best, time.perf_counter() - start)
+        return best / 3 / len(trial.results)
+
+
+def _timed(fused_s: float, loop_s: float, how: str) -> str:
+    return f"{fused_s * 1e6:.0f} µs a run-step fused, {loop_s * 1e6:.0f} µs in a loop, {how}"
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or ["no message"]
+    return f"{type(error).__name__}: {lines[0]}"[:300]

@@ -1,0 +1,136 @@
+"""Runs in training: a strategy that holds their state, what feeds them, and what became of each so far."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.func import vmap
+
+from hpscan.feed import Feed
+from hpscan.grid import Run
+from hpscan.optimizers import StepNumbers, step_numbers
+from hpscan.strategies import Fused, Loop, Program, Strategy
+from hpscan.tasks import Task
+from hpscan.workloads import Data
+
+__all__ = ["Evaluation", "RunResult", "Session", "judged", "numbers_of"]
+
+CHUNK = 1024
+"""Examples that are judged at once."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One row of a run's curve."""
+
+    step: int
+    """Steps taken so far."""
+    batch_loss: float | None
+    """Mean loss of the training batches since the evaluation before."""
+    val_loss: float
+    val_error: float | None
+    snapshot: bool = False
+    """Whether a period of the schedule ends here."""
+
+
+@dataclass
+class RunResult:
+    """What became of a run."""
+
+    run: Run
+    state: Literal["completed", "diverged", "failed"] = "completed"
+    steps_done: int = 0
+    """Steps with a finite loss."""
+    error: str | None = None
+    """What a failed run raised."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """``train_loss``, ``val_error`` and so on in evaluation mode at the end of the budget; empty if diverged. With
+    snapshots also ``ensemble_val_loss`` and so on, of their averaged predictions."""
+    curve: list[Evaluation] = field(default_factory=list)
+    wall_s: float = 0.0
+    """From the start of the pack to the end of the run."""
+    device_s: float = 0.0
+    """The run's share of that time: a pack's seconds are divided among the runs alive in it."""
+
+
+@dataclass
+class Session:
+    """Runs of a pack in training: row i of the strategy belongs to ``results[i]``; further rows are idle copies."""
+
+    program: Program
+    strategy: Strategy
+    feed: Feed
+    results: list[RunResult]
+
+    @classmethod
+    def start(
+        cls, kind: type[Fused | Loop], program: Program, runs: Sequence[Run], data: Data, capacity: int
+    ) -> Session:
+        """Initialise runs of one variant and one recipe, in ``capacity`` rows."""
+        recipe, seeds = runs[0].recipe, [run.seed for run in runs]
+        strategy = kind(program, runs[0].variant.optimizer, recipe.decay_on == "all", seeds, capacity)
+        feed = Feed(data, program.task, recipe.batch_size, seeds, program.device)
+        return cls(program, strategy, feed, [RunResult(run) for run in runs])
+
+    def advance(self, steps: range) -> Tensor:
+        """Take some steps; the training losses, of shape (steps, rows)."""
+        runs = [result.run for result in self.results]
+        runs += runs[-1:] * (self.strategy.count - len(runs))
+        seeds = [run.seed for run in runs]
+        at = numbers_of(runs, steps, self.program.device)
+        return self.strategy.advance(self.feed.take(seeds, steps), seeds, steps, at)
+
+    def keep(self, rows: list[int], capacity: int) -> None:
+        """Go on with the rows named."""
+        self.strategy.keep(rows, capacity)
+        self.results = [self.results[row] for row in rows]
+
+    def outputs(self, inputs: Tensor) -> Tensor:
+        """Outputs of the live runs in evaluation mode, shape (runs, examples, …), a chunk of examples at a time."""
+        parts = [self.strategy.outputs(part)[: len(self.results)] for part in torch.split(inputs, CHUNK)]
+        return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
+
+    def judge(self, inputs: Tensor, targets: Tensor) -> dict[str, list[float]]:
+        """Every metric of the live runs on a split."""
+        sums: dict[str, Tensor] = {}
+        for x, y in zip(torch.split(inputs, CHUNK), torch.split(targets, CHUNK), strict=True):
+            outputs = self.strategy.outputs(x)
+            for name, values in judged(self.program.task, outputs, y).items():
+                weighted = values if len(inputs) == len(x) else values * (len(x) / len(inputs))
+                sums[name] = sums[name] + weighted if name in sums else weighted
+        return {name: values[: len(self.results)].tolist() for name, values in sums.items()}
+
+
+def judged(task: Task, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    """Every metric of each row of outputs."""
+    with torch.no_grad():
+        try:
+            return {name: vmap(judge, in_dims=(0, None))(outputs, targets) for name, judge in task.judges.items()}
+        except RuntimeError:  # a metric of the user's that vmap cannot do
+            rows = [{name: judge(row, targets) for name, judge in task.judges.items()} for row in outputs]
+            return {name: torch.stack([torch.as_tensor(row[name]) for row in rows]) for name in rows[0]}
+
+
+def numbers_of(runs: Sequence[Run], steps: range, device: torch.device) -> list[StepNumbers]:
+    """The per-run numbers of some steps, for runs of one variant and one recipe."""
+    recipe = runs[0].recipe
+    starts = recipe.restarts()
+    period = [next(b - a for a, b in pairwise(starts) if step < b or b == starts[-1]) for step in steps]
+    settings = [dict(run.cell.settings) for run in runs]
+    return step_numbers(
+        runs[0].variant,
+        {name: np.array([own[name] for own in settings]) for name in settings[0]},
+        np.array([run.cell.lr for run in runs]),
+        np.array([run.cell.wd for run in runs]),
+        np.array([recipe.schedule.multiplier(step, recipe.steps) for step in steps]),
+        start=steps.start,
+        period=np.array(period),
+        paper_momentum=recipe.momentum_form == "paper",
+        device=device,
+    )

@@ -1,0 +1,349 @@
+"""Two ways to train the runs of a pack: all in one call (fused), or one run after another (loop).
+
+Both hold the state of K runs, advance it by a number of steps, judge it on a split, and drop rows. Both give what
+training each run alone would give, to rounding; a fused pack's rows never mix.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad_and_value, stack_module_state, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from hpscan.optimizers import OPTIMIZERS, StepNumbers, apply_average, apply_step
+from hpscan.randomness import RandomLayer, initial_model, key, layer_keys
+from hpscan.spec import Training
+from hpscan.tasks import Task
+
+__all__ = ["Batch", "Fused", "Loop", "Program", "Strategy"]
+
+MIN_ROWS = 8
+"""Rows of a compiled pack at the least. From four rows on, the compiler's kernels round alike whatever the number of
+rows; below, it vectorises some sums along another axis, and a run's last bits would depend on its pack."""
+MOST_TENSORS_COMPILED = 100
+"""Parameters of a model whose update is worth compiling one run at a time: for a deeper one it costs next to nothing."""
+
+Named = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What K runs train on in one step."""
+
+    index: Tensor
+    """Shape (K, batch): rows of ``inputs`` and ``targets``."""
+    inputs: Tensor
+    """The whole training set, or with ``own`` shape (K, batch, …): what each run was given."""
+    targets: Tensor
+    own: bool
+
+    def of(self, row: int, part: slice) -> tuple[Tensor, Tensor]:
+        """The inputs and targets of one run, one part of the batch."""
+        if self.own:
+            return self.inputs[row, part], self.targets[row, part]
+        index = self.index[row, part]
+        return self.inputs.index_select(0, index), self.targets.index_select(0, index)
+
+
+@dataclass
+class Program:
+    """A task made ready to be trained in this process; every pack that trains it shares what is compiled here."""
+
+    task: Task
+    training: Training
+    device: torch.device
+    compiled: bool
+    cuda_graphs: bool = False
+    rows_compiled: set[int] = field(default_factory=set)
+    """Numbers of rows that the fused gradients were compiled for."""
+
+    def __post_init__(self) -> None:
+        torch.backends.mha.set_fastpath_enabled(False)  # nn.MultiheadAttention's has no batching rule
+        if self.compiled:  # every number of rows is a graph of its own; dynamo's default gives up after eight
+            torch._dynamo.config.recompile_limit = 256  # noqa: SLF001
+        self.template = initial_model(self.task.model, 0).to(self.device)
+        self.frozen = copy.deepcopy(self.template).eval()
+        smoothing = self.training.label_smoothing
+        self.loss = self.task.smoothed(smoothing) if smoothing and self.task.smoothed else self.task.loss
+        self.random_layers = [
+            f"{name}.stream" if name else "stream"
+            for name, module in self.template.named_modules()
+            if isinstance(module, RandomLayer)
+        ]
+        self.update = self._ready(apply_step)
+        self.average = self._ready(apply_average)
+
+    def _ready(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        if not self.compiled:
+            return function
+        mode = "reduce-overhead" if self.cuda_graphs and self.device.type == "cuda" else None
+        return torch.compile(function, dynamic=False, fullgraph=True, mode=mode)
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """The context of a forward pass."""
+        if self.training.precision == "bf16":
+            return torch.autocast(self.device.type, dtype=torch.bfloat16)
+        return nullcontext()
+
+    def forward(self, model: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
+        """Outputs in float32 for inputs as stored."""
+        with self.autocast():
+            outputs = model(inputs if self.task.prepare is None else self.task.prepare(inputs))
+        return outputs.float()
+
+    @cached_property
+    def gradients(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
+        """The stacked gradients for a shared training set, and for batches that each run was given."""
+
+        def loss(params: Named, buffers: Named, index: Tensor, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Named]:
+            return given(params, buffers, inputs[index], targets[index])
+
+        def given(params: Named, buffers: Named, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Named]:
+            # BatchNorm updates its statistics in place, which vmap refuses for captured tensors: work on copies.
+            buffers = {name: buffer.clone() for name, buffer in buffers.items()}
+            with sdpa_kernel(SDPBackend.MATH):  # the fused attentions have no batching rule
+                outputs = self.forward(lambda x: functional_call(self.template, (params, buffers), (x,)), inputs)
+            return self.loss(outputs, targets), buffers
+
+        shared = vmap(grad_and_value(loss, has_aux=True), in_dims=(0, 0, 0, None, None))
+        return self._ready(shared), self._ready(vmap(grad_and_value(given, has_aux=True)))
+
+    def outputs(self, params: Named, buffers: Named, inputs: Tensor) -> Tensor:
+        """Outputs of one run in evaluation mode."""
+        with sdpa_kernel(SDPBackend.MATH):
+            return self.forward(lambda x: functional_call(self.frozen, (params, buffers), (x,)), inputs)
+
+    def streams(self, seeds: Sequence[int], steps: range) -> Tensor | None:
+        """What the random layers draw from, shape (layers, steps, K); None without such layers."""
+        if not self.random_layers:
+            return None
+        keys = {seed: layer_keys(seed, steps, len(self.random_layers)) for seed in set(seeds)}
+        stacked = np.stack([keys[seed] for seed in seeds], axis=-1)
+        return torch.from_numpy(np.ascontiguousarray(stacked.swapaxes(0, 1))).to(self.device)
+
+    def averaged(self, buffers: Named) -> list[str]:
+        """Names of the buffers that an average of the weights takes along: BatchNorm's statistics."""
+        return [name for name, buffer in buffers.items() if buffer.is_floating_point()]
+
+
+class Strategy(Protocol):
+    """The state of K runs in training."""
+
+    name: str
+
+    @property
+    def count(self) -> int:
+        """Rows, idle copies included."""
+
+    def advance(self, batches: Iterator[Batch], seeds: Sequence[int], steps: range, at: list[StepNumbers]) -> Tensor:
+        """Take some steps; the training losses, of shape (steps, K)."""
+
+    def outputs(self, inputs: Tensor) -> Tensor:
+        """Outputs in evaluation mode, shape (K, examples, …)."""
+
+    def keep(self, rows: list[int], capacity: int) -> None:
+        """Keep the rows named, in ``capacity`` rows: the last is repeated to fill them."""
+
+
+def _parts(batch_size: int, accumulate: int) -> list[slice]:
+    size = batch_size // accumulate
+    return [slice(start, start + size) for start in range(0, batch_size, size)]
+
+
+class Fused:
+    """Every parameter is one tensor of shape (K, *shape); one call computes the gradients of all runs."""
+
+    name = "fused"
+
+    def __init__(self, program: Program, optimizer: str, decay_all: bool, seeds: Sequence[int], capacity: int) -> None:
+        self.program = program
+        models = {seed: initial_model(program.task.model, seed) for seed in set(seeds)}
+        params, buffers = stack_module_state([models[seed] for seed in seeds])
+        self.params: Named = {name: value.detach().to(program.device) for name, value in params.items()}
+        self.buffers: Named = {name: value.to(program.device) for name, value in buffers.items()}
+        self.direction, n_moments = OPTIMIZERS[optimizer].direction, OPTIMIZERS[optimizer].n_moments
+        self.moments = [[torch.zeros_like(value) for _ in range(n_moments)] for value in self.params.values()]
+        self.decays = [decay_all or value.dim() > 2 for value in self.params.values()]  # axis 0 is the run
+        self.averages: Named = {}
+        self.keep(list(range(len(seeds))), capacity)
+        if program.training.ema is not None:
+            averaged = {name: self.buffers[name] for name in program.averaged(self.buffers)}
+            self.averages = {name: value.clone() for name, value in {**self.params, **averaged}.items()}
+
+    @property
+    def count(self) -> int:
+        """Rows, idle copies included."""
+        return len(next(iter(self.params.values())))
+
+    def keep(self, rows: list[int], capacity: int) -> None:
+        """Keep the rows named, in ``capacity`` rows: the last is repeated to fill them."""
+        index = torch.tensor(rows + rows[-1:] * (capacity - len(rows)), device=self.program.device)
+        self.params, self.buffers, self.averages = (
+            {name: value[index] for name, value in named.items()}
+            for named in (self.params, self.buffers, self.averages)
+        )
+        self.moments = [[moment[index] for moment in moments] for moments in self.moments]
+
+    def advance(self, batches: Iterator[Batch], seeds: Sequence[int], steps: range, at: list[StepNumbers]) -> Tensor:
+        """Take some steps; the training losses, of shape (steps, K)."""
+        program, ema = self.program, self.program.training.ema
+        losses = torch.empty(len(steps), self.count, device=program.device)
+        streams = program.streams(seeds, steps)
+        thetas, averages = list(self.params.values()), list(self.averages.values())
+        for i, batch in enumerate(batches):
+            if streams is not None:
+                self.buffers.update(zip(program.random_layers, streams[:, i], strict=True))
+            grads, losses[i] = self._gradients(batch)
+            program.update(self.direction, thetas, grads, self.moments, self.decays, at[i], program.training.clip_norm)
+            if ema is not None:
+                values = [*thetas, *(self.buffers[name] for name in program.averaged(self.buffers))]
+                program.average(averages, values, ema)
+        program.rows_compiled.add(self.count)
+        return losses
+
+    def _gradients(self, batch: Batch) -> tuple[list[Tensor], Tensor]:
+        shared, given = self.program.gradients
+        parts = _parts(batch.index.shape[1], self.program.training.accumulate)
+        total: list[Tensor] = []
+        losses: list[Tensor] = []
+        for part in parts:
+            if batch.own:
+                data = (batch.inputs[:, part], batch.targets[:, part])
+                grads, (loss, self.buffers) = given(self.params, self.buffers, *data)
+            else:
+                index = batch.index[:, part].contiguous()
+                grads, (loss, self.buffers) = shared(self.params, self.buffers, index, batch.inputs, batch.targets)
+            if self.program.cuda_graphs:  # a graph's outputs are overwritten by its next replay
+                self.buffers = {name: buffer.clone() for name, buffer in self.buffers.items()}
+            losses.append(loss)
+            total = [t + g for t, g in zip(total, grads.values(), strict=True)] if total else list(grads.values())
+        if len(parts) == 1:
+            return total, losses[0]
+        return [gradient / len(parts) for gradient in total], torch.stack(losses).mean(0)
+
+    def outputs(self, inputs: Tensor) -> Tensor:
+        """Outputs in evaluation mode, shape (K, examples, …)."""
+        params, buffers = self.params, self.buffers
+        if self.averages:
+            params = {name: self.averages[name] for name in params}
+            buffers = {name: self.averages.get(name, buffer) for name, buffer in buffers.items()}
+        # One copy of the inputs a run: shared inputs would make vmap fold the runs into one product, whose rounding
+        # depends on their number.
+        with torch.no_grad():
+            return vmap(self.program.outputs)(params, buffers, inputs.expand(self.count, *inputs.shape))
+
+
+@dataclass
+class _Single:
+    """One run of a loop: a stock module, with what its optimizer keeps."""
+
+    model: nn.Module
+    thetas: list[Tensor]
+    """Views of the parameters with an axis for the run in front, so that the stacked update serves one run as well."""
+    moments: list[list[Tensor]]
+    averages: Named
+
+    @property
+    def buffers(self) -> Named:
+        return dict(self.model.named_buffers())
+
+
+class Loop:
+    """One run after another, each a stock module; convolutions in channels-last format."""
+
+    name = "loop"
+
+    def __init__(self, program: Program, optimizer: str, decay_all: bool, seeds: Sequence[int], capacity: int) -> None:
+        self.program = program
+        self.direction = OPTIMIZERS[optimizer].direction
+        n_moments = OPTIMIZERS[optimizer].n_moments
+        self.singles = [self._single(initial_model(program.task.model, seed), n_moments) for seed in seeds]
+        self.decays = [decay_all or theta.dim() > 2 for theta in self.singles[0].thetas]
+        compiled = len(self.decays) <= MOST_TENSORS_COMPILED
+        self.update = program.update if compiled else apply_step
+        self.average = program.average if compiled else apply_average
+
+    def _single(self, model: nn.Module, n_moments: int) -> _Single:
+        model = model.to(self.program.device)
+        if any(isinstance(module, nn.Conv2d) for module in model.modules()):
+            model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        thetas = [parameter.detach().unsqueeze(0) for parameter in model.parameters()]
+        averages: Named = {}
+        if self.program.training.ema is not None:
+            buffers = dict(model.named_buffers())
+            averaged = {name: buffers[name] for name in self.program.averaged(buffers)}
+            averages = {
+                name: value.detach().clone() for name, value in {**dict(model.named_parameters()), **averaged}.items()
+            }
+        return _Single(
+            model, thetas, [[torch.zeros_like(theta) for _ in range(n_moments)] for theta in thetas], averages
+        )
+
+    @property
+    def count(self) -> int:
+        """Runs."""
+        return len(self.singles)
+
+    def keep(self, rows: list[int], capacity: int) -> None:
+        """Keep the rows named; a loop has no idle rows."""
+        self.singles = [self.singles[row] for row in rows]
+
+    def advance(self, batches: Iterator[Batch], seeds: Sequence[int], steps: range, at: list[StepNumbers]) -> Tensor:
+        """Take some steps, a whole run at a time; the training losses, of shape (steps, K)."""
+        losses = torch.empty(len(steps), self.count, device=self.program.device)
+        streams = self.program.streams(seeds, steps)
+        feed = list(batches)
+        for row, single in enumerate(self.singles):
+            own = [StepNumbers(*(number[row : row + 1] for number in numbers)) for numbers in at]
+            layers = [dict(single.model.named_buffers())[name] for name in self.program.random_layers]
+            with torch.random.fork_rng():
+                for i, batch in enumerate(feed):
+                    # A model that draws from torch's own generators draws by seed and step, too.
+                    torch.manual_seed(key(seeds[row], f"step {steps[i]}"))
+                    if streams is not None:
+                        for j, layer in enumerate(layers):
+                            layer.copy_(streams[j, i, row])
+                    losses[i, row] = self._step(single, batch, row, own[i])
+        return losses
+
+    def _step(self, single: _Single, batch: Batch, row: int, at: StepNumbers) -> Tensor:
+        program = self.program
+        parts = _parts(batch.index.shape[1], program.training.accumulate)
+        parameters = list(single.model.parameters())
+        losses = []
+        for part in parts:
+            inputs, targets = batch.of(row, part)
+            loss = program.loss(program.forward(single.model, inputs), targets)
+            (loss / len(parts) if len(parts) > 1 else loss).backward()  # type: ignore[no-untyped-call]
+            losses.append(loss.detach())
+        grads = [torch.zeros_like(p).unsqueeze(0) if p.grad is None else p.grad.unsqueeze(0) for p in parameters]
+        self.update(self.direction, single.thetas, grads, single.moments, self.decays, at, program.training.clip_norm)
+        for parameter in parameters:
+            parameter.grad = None
+        if program.training.ema is not None:
+            buffers = single.buffers
+            values = [p.detach() for p in parameters] + [buffers[name] for name in program.averaged(buffers)]
+            self.average(list(single.averages.values()), values, program.training.ema)
+        return torch.stack(losses).mean() if len(parts) > 1 else losses[0]
+
+    def outputs(self, inputs: Tensor) -> Tensor:
+        """Outputs in evaluation mode, shape (K, examples, …)."""
+        with torch.no_grad():
+            return torch.stack([self._outputs(single, inputs) for single in self.singles])
+
+    def _outputs(self, single: _Single, inputs: Tensor) -> Tensor:
+        params: Named = dict(single.model.named_parameters())
+        buffers = single.buffers
+        if single.averages:
+            params = {name: single.averages[name] for name in params}
+            buffers = {name: single.averages.get(name, buffer) for name, buffer in buffers.items()}
+        return self.program.outputs(params, buffers, inputs)

@@ -1,0 +1,120 @@
+"""A user's plain training function, one run at a time, and an optimizer for it that follows a run's config."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hpscan.grid import Pack, Run
+from hpscan.optimizers import OPTIMIZERS, apply_step
+from hpscan.randomness import key
+from hpscan.session import Evaluation, RunResult, numbers_of
+from hpscan.workloads import Trainable, WorkloadError
+from hpscan.workloads.user import user_code
+
+__all__ = ["RunOptimizer", "train_one_by_one"]
+
+
+class RunOptimizer(torch.optim.Optimizer):
+    """The update rule of a run, its schedule and its decay included, for parameters of the user's own.
+
+    Parameters
+    ----------
+    params
+        The parameters, as for any ``torch.optim`` optimizer.
+    config
+        What a trainable is called with.
+    """
+
+    def __init__(self, params: Iterable[Tensor], config: Mapping[str, Any]) -> None:
+        super().__init__(params, {})
+        self.run: Run = config["run"]
+        self.steps_taken = 0
+        self.optimizer = OPTIMIZERS[self.run.variant.optimizer]
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """Take one step; the learning rate follows the schedule by the number of steps taken."""
+        recipe = self.run.recipe
+        first = min(self.steps_taken, recipe.steps - 1)
+        thetas = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
+        (at,) = numbers_of([self.run], range(first, first + 1), thetas[0].device)
+        for theta in thetas:
+            if not self.state[theta]:
+                moments = [torch.zeros_like(theta).unsqueeze(0) for _ in range(self.optimizer.n_moments)]
+                self.state[theta] = {"moments": moments}
+        apply_step(
+            self.optimizer.direction,
+            [theta.detach().unsqueeze(0) for theta in thetas],
+            [theta.grad.unsqueeze(0) for theta in thetas if theta.grad is not None],
+            [self.state[theta]["moments"] for theta in thetas],
+            [recipe.decay_on == "all" or theta.dim() >= 2 for theta in thetas],
+            at,
+            recipe.training.clip_norm,
+        )
+        self.steps_taken += 1
+
+
+def train_one_by_one(pack: Pack) -> list[RunResult]:
+    """Call the trainable of a pack's recipe for each of its runs, and collect what it yields.
+
+    A run whose function raises has failed, and the others go on; one whose ``val_loss`` is not finite has diverged.
+    """
+    workload = pack.runs[0].recipe.workload
+    assert isinstance(workload, Trainable)
+    function = workload.function()
+    return [_train(run, function, workload) for run in pack.runs]
+
+
+def _train(run: Run, function: Callable[..., Any], workload: Trainable) -> RunResult:
+    result = RunResult(run)
+    config = {**run.config, "variant": run.variant.name, "args": workload.args, "run": run}
+    started = time.perf_counter()
+    try:
+        with user_code(f"{workload.trainable}"), torch.random.fork_rng():
+            torch.manual_seed(key(run.seed, "trainable"))
+            for reported in function(config):
+                _take(result, reported)
+                if result.state == "diverged":
+                    break
+    except WorkloadError as error:
+        result.state, result.error = "failed", str(error)
+    else:
+        if not result.metrics:
+            result.state, result.error = "failed", f"{workload.trainable} yielded nothing; it must yield metrics"
+    if result.state != "completed":
+        result.metrics = {}
+    result.wall_s = result.device_s = time.perf_counter() - started
+    return result
+
+
+SPLITS = ("train_", "val_", "test_")
+
+
+def _take(result: RunResult, reported: Any) -> None:
+    """Add what was yielded to a run's curve and metrics; the last of each name counts."""
+    if not isinstance(reported, Mapping) or "val_loss" not in reported:
+        raise WorkloadError(f"must yield mappings with val_loss; got {reported!r:.200}")
+    unknown = [name for name in reported if name not in ("step", "batch_loss") and not str(name).startswith(SPLITS)]
+    if unknown:
+        raise WorkloadError(f"metrics must be named train_…, val_… or test_…; got {unknown[0]!r}")
+    metrics = {str(name): float(value) for name, value in reported.items() if str(name).startswith(SPLITS)}
+    result.metrics |= metrics
+    result.steps_done = int(reported.get("step", result.steps_done))
+    batch_loss = reported.get("batch_loss")
+    if not math.isfinite(metrics["val_loss"]):
+        result.state = "diverged"
+        return
+    result.curve.append(
+        Evaluation(
+            result.steps_done,
+            None if batch_loss is None else float(batch_loss),
+            metrics["val_loss"],
+            metrics.get("val_error"),
+        )
+    )

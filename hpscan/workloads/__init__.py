@@ -1,0 +1,56 @@
+"""Workloads: what a run trains. A workload names its data and its task; its arguments come from the spec.
+
+Every workload has ``identity()``, what of it determines a run's result; ``resolved()``, itself as launched, so that it
+means the same from any folder; and ``n_train``, its number of training examples. All but :class:`Trainable` have
+``load()``, the data; ``task()``, the model factory, the loss and how outputs are judged; and ``example(n)``, inputs of
+the right shape that need no data.
+
+Importing this package needs neither torch nor scikit-learn; ``load()`` and ``task()`` do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+from hpscan._model import accept_name
+from hpscan.workloads.base import Data, DataAbsentError, Split, UserWorkload, WorkloadError
+from hpscan.workloads.images import CIFAR10, CIFAR100, Digits, FashionMNIST, ImageNet32
+from hpscan.workloads.text import CharLM
+from hpscan.workloads.user import Factory, Trainable
+
+__all__ = [
+    "CIFAR10",
+    "CIFAR100",
+    "CharLM",
+    "Data",
+    "DataAbsentError",
+    "Digits",
+    "Factory",
+    "FashionMNIST",
+    "ImageNet32",
+    "PackedWorkload",
+    "Split",
+    "Trainable",
+    "UserWorkload",
+    "Workload",
+    "WorkloadError",
+]
+
+
+def _named(raw: Any) -> Any:
+    """Let ``factory:`` and ``trainable:`` stand without a name beside them."""
+    raw = accept_name(raw)
+    if isinstance(raw, Mapping) and "name" not in raw:
+        for kind in ("factory", "trainable"):
+            if kind in raw:
+                return {"name": kind, **raw}
+    return raw
+
+
+PackedWorkload = Digits | FashionMNIST | CIFAR10 | CIFAR100 | ImageNet32 | CharLM | Factory
+"""What the packed engine can train."""
+
+Workload = Annotated[PackedWorkload | Trainable, Field(discriminator="name"), BeforeValidator(_named)]

@@ -1,0 +1,157 @@
+"""A user's own code: a factory of data and model for the packed engine, or a plain training function."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+
+import numpy as np
+from pydantic import Field
+
+from hpscan._model import Model
+from hpscan.workloads.base import Data, Split, UserWorkload, WorkloadError
+
+if TYPE_CHECKING:
+    from hpscan.tasks import Task
+
+__all__ = ["Factory", "Trainable", "user_code"]
+
+Reference = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
+"""``module:function``."""
+
+
+class _UserCode(Model):
+    args: dict[str, Any] = Field(default_factory=dict)
+    """Keyword arguments; they are part of a run's identity, the code is not: change an argument when you change it."""
+    folder: str | None = None
+    """Where the module is imported from; filled in at launch with the working directory."""
+
+    _field: ClassVar[str]
+    """The field that holds the reference."""
+
+    def identity(self) -> dict[str, Any]:
+        """The function and its arguments."""
+        return self.model_dump(mode="json", include={"name", self._field, "args"})
+
+    def function(self) -> Callable[..., Any]:
+        """Import the function.
+
+        Raises
+        ------
+        WorkloadError
+            If there is no such module or function, or importing it raises.
+        """
+        module, _, name = getattr(self, self._field).partition(":")
+        folder = str(Path(self.folder or ".").absolute())
+        if folder not in sys.path:
+            sys.path.insert(0, folder)
+            importlib.invalidate_caches()
+        with user_code(f"workload.{self._field}: importing {module!r} from {folder}"):
+            found = getattr(importlib.import_module(module), name, None)
+        if not callable(found):
+            raise WorkloadError(f"workload.{self._field}: {module!r} in {folder} has no function {name!r}")
+        return found
+
+
+class Factory(_UserCode):
+    """``factory`` returns an :class:`hpscan.UserWorkload`, to be trained by the packed engine."""
+
+    name: Literal["factory"] = "factory"
+    factory: Reference
+    train: int | None = None
+    """Training examples, filled in at launch."""
+
+    _field: ClassVar[str] = "factory"
+
+    @property
+    def n_train(self) -> int:
+        """Training examples."""
+        return self.train or len(self.load().train.targets)
+
+    def resolved(self) -> Self:
+        """The same workload with its folder and the number of its training examples."""
+        placed = self.model_copy(update={"folder": str(Path(self.folder or ".").absolute())})
+        return placed.model_copy(update={"train": placed.n_train})
+
+    def example(self, n: int) -> np.ndarray:
+        """The first ``n`` training inputs, repeated if there are fewer."""
+        return np.resize(self.load().train.inputs[:n], (n, *self.load().train.inputs.shape[1:]))
+
+    def load(self) -> Data:
+        """What the factory's ``load`` returns."""
+        return _loaded(self.factory, self._made())
+
+    def task(self) -> Task:
+        """The factory's task."""
+        return self._made().task
+
+    def _made(self) -> UserWorkload:
+        return _made(self.factory, self.folder, json.dumps(self.args, sort_keys=True))
+
+
+class Trainable(_UserCode):
+    """``trainable`` is called with each run's config and yields its metrics; one run at a time, by its own means."""
+
+    name: Literal["trainable"] = "trainable"
+    trainable: Reference
+
+    _field: ClassVar[str] = "trainable"
+
+    @property
+    def n_train(self) -> int:
+        """Unknown: a budget in epochs needs a workload that says how many examples there are."""
+        raise WorkloadError("budget: must be in steps for a trainable, whose training set hpscan does not know")
+
+    def resolved(self) -> Self:
+        """The same workload with its folder; the function must exist."""
+        placed = self.model_copy(update={"folder": str(Path(self.folder or ".").absolute())})
+        placed.function()
+        return placed
+
+
+@lru_cache(maxsize=4)
+def _made(reference: str, folder: str | None, args: str) -> UserWorkload:
+    """Call a factory, once for each set of arguments (JSON) in a process."""
+    config = Factory(factory=reference, folder=folder, args=json.loads(args))
+    function = config.function()
+    with user_code(f"workload.factory: {reference} with args {args}"):
+        made = function(**config.args)
+    if not isinstance(made, UserWorkload):
+        raise WorkloadError(f"workload.factory: {reference} must return hpscan.UserWorkload; got {type(made).__name__}")
+    return made
+
+
+def _loaded(reference: str, made: UserWorkload) -> Data:
+    with user_code(f"workload.factory: load of {reference}"):
+        data = made.load()
+    if not isinstance(data, Data):
+        raise WorkloadError(f"workload.factory: load of {reference} must return hpscan.Data; got {type(data).__name__}")
+    for name in ("train", "validation", "test"):
+        split: Split = getattr(data, name)
+        if not len(split.inputs) == len(split.targets) > 0:
+            raise WorkloadError(
+                f"workload.factory: {name} of {reference} must hold as many inputs as targets, at least one; "
+                f"got {len(split.inputs)} and {len(split.targets)}"
+            )
+    return data
+
+
+@contextmanager
+def user_code(what: str) -> Iterator[None]:
+    """Turn whatever a user's code raises into one line that says where it was raised."""
+    try:
+        yield
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        message = str(error).strip().splitlines()
+        raise WorkloadError(
+            f"{what} raised {type(error).__name__}: {message[0] if message else 'no message'} "
+            f"({Path(where.filename).name}, line {where.lineno})"
+        ) from error

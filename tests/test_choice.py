@@ -1,0 +1,86 @@
+"""The choice of a strategy on this machine."""
+
+import pytest
+
+from hpscan import choice
+from hpscan.choice import Asked, choose
+from hpscan.grid import Pack, runs
+from hpscan.hardware import prepare_worker
+
+prepare_worker()
+
+
+@pytest.fixture(autouse=True)
+def _forget(monkeypatch):
+    monkeypatch.setattr(choice, "_choices", {})
+
+
+@pytest.fixture
+def pack(make_spec):
+    members = tuple(runs(make_spec(variants=["sgd"])))
+    return Pack(members, len(members))
+
+
+def asked(**changes):
+    given = {
+        "strategy": "auto", "may_compile": True, "cuda_graphs": False, "device": "cpu", "steps_to_come": 1e9,
+        "memory_share": 1.0, **changes,
+    }  # fmt: skip
+    return Asked(**given)
+
+
+def timings(monkeypatch, **seconds):
+    """Replace the clock's part by figures: fused, loop, fused_compiled, loop_compiled."""
+
+    def measured(self, kind, rows, *, compiled):
+        return seconds[f"{kind.name}{'_compiled' if compiled else ''}"]
+
+    monkeypatch.setattr(choice._Trials, "_seconds", measured)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "steps", "expected"),
+    [
+        ({"fused": 1e-4, "loop": 1e-3, "fused_compiled": 3e-5, "loop_compiled": 1e-3}, 1e9, ("fused", True)),
+        ({"fused": 1e-4, "loop": 1e-3}, 1e4, ("fused", False)),  # too short to compile
+        ({"fused": 1e-2, "loop": 1e-3}, 1e9, ("loop", True)),  # hopeless: not even tried
+        ({"fused": 2e-3, "loop": 1e-3, "fused_compiled": 1.5e-3, "loop_compiled": 9e-4}, 1e9, ("loop", True)),
+        ({"fused": 2e-3, "loop": 1e-3, "fused_compiled": 7e-4, "loop_compiled": 9e-4}, 1e9, ("fused", True)),
+    ],
+)
+def test_auto_takes_the_faster_and_compiles_what_earns_it_back(monkeypatch, make_spec, pack, seconds, steps, expected):
+    timings(monkeypatch, **seconds)
+    chosen = choose(pack, make_spec().workload.load(), asked(steps_to_come=steps))
+    assert (chosen.strategy, chosen.compiled) == expected
+
+
+def test_without_a_compiler_nothing_is_compiled(monkeypatch, make_spec, pack):
+    timings(monkeypatch, fused=1e-4, loop=1e-3)
+    assert not choose(pack, make_spec().workload.load(), asked(may_compile=False)).compiled
+
+
+def test_the_choice_is_made_once_and_says_why(make_spec, pack):
+    data = make_spec().workload.load()
+    first = choose(pack, data, asked(may_compile=False))
+    assert "µs a run-step fused" in first.reason
+    assert choose(pack, data, asked(may_compile=False)) is first
+    assert choose(pack, data, asked(strategy="loop", may_compile=False)).strategy == "loop"
+
+
+def test_what_cannot_be_compiled_is_trained_uncompiled_with_a_note(monkeypatch, make_spec, pack):
+    original = choice._Trials._seconds
+
+    def broken(self, kind, rows, *, compiled):
+        if compiled and kind.name == "fused":
+            raise RuntimeError("the compiler gave up\nand more")
+        return original(self, kind, rows, compiled=compiled)
+
+    monkeypatch.setattr(choice._Trials, "_seconds", broken)
+    chosen = choose(pack, make_spec().workload.load(), asked())
+    assert not chosen.compiled
+    assert chosen.reason.endswith("cannot be compiled: RuntimeError: the compiler gave up")
+
+
+def test_fewer_rows_are_held_where_memory_is_short(monkeypatch, make_spec, pack):
+    monkeypatch.setattr(choice, "rows_that_fit", lambda trial, device, most, share: 5)
+    assert choose(pack, make_spec().workload.load(), asked(may_compile=False)).rows == 5

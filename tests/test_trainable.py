@@ -1,0 +1,116 @@
+"""A user's own training function, and the optimizer that follows a run's config."""
+
+import numpy as np
+import pytest
+import torch
+
+from hpscan.engine import train_pack
+from hpscan.grid import Pack, runs
+from hpscan.randomness import batches, initial_model
+from hpscan.spec import Spec
+from hpscan.trainable import RunOptimizer, train_one_by_one
+from tests.conftest import TINY
+
+MODULE = """
+import math
+
+def train(config):
+    if config["args"].get("raise_at") == config["seed"]:
+        raise RuntimeError("my model broke")
+    for step in (6, 12):
+        loss = config["args"].get("loss", 1.0) * config["lr"] / step
+        yield {"step": step, "val_loss": loss, "val_error": 0.5, "test_loss": 2 * loss, "val_f1": 0.1}
+
+def explodes(config):
+    yield {"step": 6, "val_loss": 1.0}
+    yield {"step": 7, "val_loss": math.inf}
+    raise AssertionError("must not be asked for more")
+
+def silent(config):
+    return iter(())
+
+def misnamed(config):
+    yield {"val_loss": 1.0, "accuracy": 3}
+
+def lossless(config):
+    yield {"val_error": 1.0}
+"""
+
+
+@pytest.fixture
+def pack_of(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "users_trainables.py").write_text(MODULE)
+
+    def pack(function, **args):
+        workload = {"trainable": f"users_trainables:{function}", "args": args}
+        return Pack(tuple(runs(Spec.validated({**TINY, "variants": ["adamw"], "workload": workload}))), 32)
+
+    return pack
+
+
+def test_each_run_is_called_with_its_config_and_its_last_metrics_count(pack_of):
+    results = train_one_by_one(pack_of("train", loss=3.0))
+    assert {result.state for result in results} == {"completed"}
+    for result in results:
+        assert result.metrics["val_loss"] == pytest.approx(3.0 * result.run.cell.lr / 12)
+        assert result.metrics["val_f1"] == 0.1
+        assert [point.step for point in result.curve] == [6, 12]
+        assert result.steps_done == 12
+
+
+def test_a_run_that_raises_has_failed_and_the_others_go_on(pack_of):
+    results = train_one_by_one(pack_of("train", raise_at=1))
+    assert {(result.run.seed, result.state) for result in results} == {(0, "completed"), (1, "failed")}
+    failed = next(result for result in results if result.state == "failed")
+    assert failed.error == "users_trainables:train raised RuntimeError: my model broke (users_trainables.py, line 6)"
+    assert failed.metrics == {}
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_as_diverged(pack_of):
+    for result in train_one_by_one(pack_of("explodes")):
+        assert (result.state, result.steps_done, result.metrics) == ("diverged", 7, {})
+        assert len(result.curve) == 1
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        ("silent", "yielded nothing; it must yield metrics"),
+        ("misnamed", "metrics must be named train_…, val_… or test_…; got 'accuracy'"),
+        ("lossless", "must yield mappings with val_loss"),
+    ],
+)
+def test_what_is_yielded_wrongly_is_said(pack_of, function, message):
+    for result in train_one_by_one(pack_of(function)):
+        assert result.state == "failed"
+        assert message in result.error
+
+
+@pytest.mark.parametrize("variant", ["sgdw", "adamw-normalised", "lion-l2"])
+def test_the_run_optimizer_trains_as_the_engine_does(variant):
+    options = {
+        "variants": [variant],
+        "seeds": [0],
+        "grid": {"lr": [0.01], "wd": [0.05]},
+        "training": {"clip_norm": 0.5},
+    }
+    spec = Spec.validated({**TINY, **options})
+    (run,) = runs(spec)
+    data, task = spec.workload.load(), spec.workload.task()
+    (packed,) = train_pack(Pack((run,), 1), data, strategy="fused", compile=False)
+    model = initial_model(task.model, run.seed)
+    optimizer = RunOptimizer(model.parameters(), {**run.config, "run": run})
+    order = batches(run.seed, 200, 16)
+    for _ in range(run.recipe.steps):
+        index = torch.from_numpy(next(order))
+        optimizer.zero_grad()
+        outputs = model(task.prepare(torch.from_numpy(data.train.inputs)[index]))
+        task.loss(outputs, torch.from_numpy(data.train.targets)[index]).backward()
+        optimizer.step()
+    model.eval()
+    with torch.no_grad():
+        loss = task.loss(
+            model(task.prepare(torch.from_numpy(data.validation.inputs))), torch.from_numpy(data.validation.targets)
+        )
+    np.testing.assert_allclose(packed.metrics["val_loss"], loss.item(), rtol=1e-4)
