@@ -12,8 +12,9 @@ import torch
 
 from hpscan.grid import Pack, Recipe
 from hpscan.memory import rows_that_fit
+from hpscan.program import Program
 from hpscan.session import Session
-from hpscan.strategies import MIN_ROWS, Fused, Loop, Program
+from hpscan.strategies import MIN_ROWS, Fused, Loop
 from hpscan.workloads import Data, Trainable
 
 __all__ = ["COMPILE_S", "Asked", "Choice", "choose", "program_for"]

@@ -21,8 +21,9 @@ from hpscan.feed import on_device
 from hpscan.grid import Pack
 from hpscan.hardware import can_compile
 from hpscan.memory import is_out_of_memory
+from hpscan.program import Program
 from hpscan.session import Evaluation, RunResult, Session, judged
-from hpscan.strategies import MIN_ROWS, Program, Strategy
+from hpscan.strategies import MIN_ROWS, Strategy
 from hpscan.tasks import Task
 from hpscan.workloads import Data
 

@@ -25,6 +25,8 @@ class Hardware:
 
     device: str
     device_name: str
+    gpu: str | None
+    """``CUDA_VISIBLE_DEVICES``: the GPU that Ray gave this worker; None without."""
     host: str
     threads: int
     matmul_mode: str
@@ -52,6 +54,7 @@ def prepare_worker(precision: str = "float32", *, gpu: bool = False) -> Hardware
     return Hardware(
         device="cuda:0" if on_gpu else "cpu",
         device_name=torch.cuda.get_device_name(0) if on_gpu else _cpu_name(),
+        gpu=os.environ.get("CUDA_VISIBLE_DEVICES") if gpu else None,
         host=platform.node(),
         threads=torch.get_num_threads(),
         matmul_mode=torch.get_float32_matmul_precision() if on_gpu else _choose_matmul_mode(),

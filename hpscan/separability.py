@@ -126,13 +126,15 @@ class Separability:
         """``separable``, ``tied`` or ``unclear``.
 
         Separable: the slope's interval lies nearer to 0 than to ±1, and at most :data:`SLIGHT` of the variance is
-        interaction. Tied: the slope's interval lies beyond. Unclear: neither, as where the two interact but along no one
+        interaction. Tied: the slope's interval lies beyond, and more than that is interaction; a slope without interaction
+        says only that one of the two hardly matters. Unclear: neither, as where the two interact but along no one
         direction. For a single seed the values stand in for the intervals.
         """
         slope_low, slope_high = self.contour_slope.ends
-        if slope_low > 0.5 or slope_high < -0.5:
+        least, most = self.interaction_share.ends
+        if (slope_low > 0.5 or slope_high < -0.5) and least > SLIGHT:
             return "tied"
-        if slope_low > -0.5 and slope_high < 0.5 and self.interaction_share.ends[1] <= SLIGHT:
+        if slope_low > -0.5 and slope_high < 0.5 and most <= SLIGHT:
             return "separable"
         return "unclear"
 

@@ -15,7 +15,8 @@ from torch.func import vmap
 from hpscan.feed import Feed
 from hpscan.grid import Run
 from hpscan.optimizers import StepNumbers, step_numbers
-from hpscan.strategies import Fused, Loop, Program, Strategy
+from hpscan.program import Program
+from hpscan.strategies import Fused, Loop, Strategy
 from hpscan.tasks import Task
 from hpscan.workloads import Data
 

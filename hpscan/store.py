@@ -58,6 +58,7 @@ RUNS = pa.schema(
         ("compiled", pa.bool_()),
         ("device", pa.string()),
         ("device_name", pa.string()),
+        ("gpu", pa.string()),  # which one Ray gave the worker
         ("host", pa.string()),
         ("threads", pa.int64()),
         ("matmul_mode", pa.string()),

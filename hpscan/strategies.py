@@ -6,33 +6,25 @@ training each run alone would give, to rounding; a fused pack's rows never mix.
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any, Protocol
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad_and_value, stack_module_state, vmap
-from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.func import stack_module_state, vmap
 
 from hpscan.optimizers import OPTIMIZERS, StepNumbers, apply_average, apply_step
-from hpscan.randomness import RandomLayer, initial_model, key, layer_keys
-from hpscan.spec import Training
-from hpscan.tasks import Task
+from hpscan.program import Named, Program
+from hpscan.randomness import initial_model, key
 
-__all__ = ["Batch", "Fused", "Loop", "Program", "Strategy"]
+__all__ = ["MIN_ROWS", "Batch", "Fused", "Loop", "Strategy"]
 
 MIN_ROWS = 8
 """Rows of a compiled pack at the least. From four rows on, the compiler's kernels round alike whatever the number of
 rows; below, it vectorises some sums along another axis, and a run's last bits would depend on its pack."""
 MOST_TENSORS_COMPILED = 100
 """Parameters of a model whose update is worth compiling one run at a time: for a deeper one it costs next to nothing."""
-
-Named = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -54,85 +46,11 @@ class Batch:
         return self.inputs.index_select(0, index), self.targets.index_select(0, index)
 
 
-@dataclass
-class Program:
-    """A task made ready to be trained in this process; every pack that trains it shares what is compiled here."""
-
-    task: Task
-    training: Training
-    device: torch.device
-    compiled: bool
-    cuda_graphs: bool = False
-    rows_compiled: set[int] = field(default_factory=set)
-    """Numbers of rows that the fused gradients were compiled for."""
-
-    def __post_init__(self) -> None:
-        torch.backends.mha.set_fastpath_enabled(False)  # nn.MultiheadAttention's has no batching rule
-        if self.compiled:  # every number of rows is a graph of its own; dynamo's default gives up after eight
-            torch._dynamo.config.recompile_limit = 256  # noqa: SLF001
-        self.template = initial_model(self.task.model, 0).to(self.device)
-        self.frozen = copy.deepcopy(self.template).eval()
-        smoothing = self.training.label_smoothing
-        self.loss = self.task.smoothed(smoothing) if smoothing and self.task.smoothed else self.task.loss
-        self.random_layers = [
-            f"{name}.stream" if name else "stream"
-            for name, module in self.template.named_modules()
-            if isinstance(module, RandomLayer)
-        ]
-        self.update = self._ready(apply_step)
-        self.average = self._ready(apply_average)
-
-    def _ready(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        if not self.compiled:
-            return function
-        mode = "reduce-overhead" if self.cuda_graphs and self.device.type == "cuda" else None
-        return torch.compile(function, dynamic=False, fullgraph=True, mode=mode)
-
-    def autocast(self) -> AbstractContextManager[Any]:
-        """The context of a forward pass."""
-        if self.training.precision == "bf16":
-            return torch.autocast(self.device.type, dtype=torch.bfloat16)
-        return nullcontext()
-
-    def forward(self, model: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
-        """Outputs in float32 for inputs as stored."""
-        with self.autocast():
-            outputs = model(inputs if self.task.prepare is None else self.task.prepare(inputs))
-        return outputs.float()
-
-    @cached_property
-    def gradients(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
-        """The stacked gradients for a shared training set, and for batches that each run was given."""
-
-        def loss(params: Named, buffers: Named, index: Tensor, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Named]:
-            return given(params, buffers, inputs[index], targets[index])
-
-        def given(params: Named, buffers: Named, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Named]:
-            # BatchNorm updates its statistics in place, which vmap refuses for captured tensors: work on copies.
-            buffers = {name: buffer.clone() for name, buffer in buffers.items()}
-            with sdpa_kernel(SDPBackend.MATH):  # the fused attentions have no batching rule
-                outputs = self.forward(lambda x: functional_call(self.template, (params, buffers), (x,)), inputs)
-            return self.loss(outputs, targets), buffers
-
-        shared = vmap(grad_and_value(loss, has_aux=True), in_dims=(0, 0, 0, None, None))
-        return self._ready(shared), self._ready(vmap(grad_and_value(given, has_aux=True)))
-
-    def outputs(self, params: Named, buffers: Named, inputs: Tensor) -> Tensor:
-        """Outputs of one run in evaluation mode."""
-        with sdpa_kernel(SDPBackend.MATH):
-            return self.forward(lambda x: functional_call(self.frozen, (params, buffers), (x,)), inputs)
-
-    def streams(self, seeds: Sequence[int], steps: range) -> Tensor | None:
-        """What the random layers draw from, shape (layers, steps, K); None without such layers."""
-        if not self.random_layers:
-            return None
-        keys = {seed: layer_keys(seed, steps, len(self.random_layers)) for seed in set(seeds)}
-        stacked = np.stack([keys[seed] for seed in seeds], axis=-1)
-        return torch.from_numpy(np.ascontiguousarray(stacked.swapaxes(0, 1))).to(self.device)
-
-    def averaged(self, buffers: Named) -> list[str]:
-        """Names of the buffers that an average of the weights takes along: BatchNorm's statistics."""
-        return [name for name, buffer in buffers.items() if buffer.is_floating_point()]
+def _seed_generators(seed: int, device: torch.device) -> None:
+    """What torch.manual_seed does, on the devices in use alone: it is called at every step."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
 
 
 class Strategy(Protocol):
@@ -247,6 +165,7 @@ class _Single:
     """One run of a loop: a stock module, with what its optimizer keeps."""
 
     model: nn.Module
+    parameters: list[nn.Parameter]
     thetas: list[Tensor]
     """Views of the parameters with an axis for the run in front, so that the stacked update serves one run as well."""
     moments: list[list[Tensor]]
@@ -276,7 +195,8 @@ class Loop:
         model = model.to(self.program.device)
         if any(isinstance(module, nn.Conv2d) for module in model.modules()):
             model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        thetas = [parameter.detach().unsqueeze(0) for parameter in model.parameters()]
+        parameters = list(model.parameters())
+        thetas = [parameter.detach().unsqueeze(0) for parameter in parameters]
         averages: Named = {}
         if self.program.training.ema is not None:
             buffers = dict(model.named_buffers())
@@ -284,9 +204,8 @@ class Loop:
             averages = {
                 name: value.detach().clone() for name, value in {**dict(model.named_parameters()), **averaged}.items()
             }
-        return _Single(
-            model, thetas, [[torch.zeros_like(theta) for _ in range(n_moments)] for theta in thetas], averages
-        )
+        moments = [[torch.zeros_like(theta) for _ in range(n_moments)] for theta in thetas]
+        return _Single(model, parameters, thetas, moments, averages)
 
     @property
     def count(self) -> int:
@@ -302,13 +221,14 @@ class Loop:
         losses = torch.empty(len(steps), self.count, device=self.program.device)
         streams = self.program.streams(seeds, steps)
         feed = list(batches)
+        table = torch.stack([torch.stack(numbers) for numbers in at])
         for row, single in enumerate(self.singles):
-            own = [StepNumbers(*(number[row : row + 1] for number in numbers)) for numbers in at]
+            own = [StepNumbers(*numbers.unbind(0)) for numbers in table[:, :, row : row + 1].unbind(0)]
             layers = [dict(single.model.named_buffers())[name] for name in self.program.random_layers]
             with torch.random.fork_rng():
                 for i, batch in enumerate(feed):
                     # A model that draws from torch's own generators draws by seed and step, too.
-                    torch.manual_seed(key(seeds[row], f"step {steps[i]}"))
+                    _seed_generators(key(seeds[row], f"step {steps[i]}"), self.program.device)
                     if streams is not None:
                         for j, layer in enumerate(layers):
                             layer.copy_(streams[j, i, row])
@@ -318,7 +238,7 @@ class Loop:
     def _step(self, single: _Single, batch: Batch, row: int, at: StepNumbers) -> Tensor:
         program = self.program
         parts = _parts(batch.index.shape[1], program.training.accumulate)
-        parameters = list(single.model.parameters())
+        parameters = single.parameters
         losses = []
         for part in parts:
             inputs, targets = batch.of(row, part)

@@ -11,6 +11,7 @@ from hpscan import choice, engine, session, strategies
 from hpscan.engine import train_pack
 from hpscan.grid import Pack, runs
 from hpscan.hardware import prepare_worker
+from hpscan.program import Program
 from hpscan.randomness import batches, initial_model
 from hpscan.spec import Training
 from hpscan.tasks import top_error
@@ -169,14 +170,14 @@ def test_a_pack_in_which_all_runs_diverge_ends_early(make_spec):
 
 def test_shrinking_waits_until_it_pays(make_spec):
     task, cpu = make_spec().workload.task(), torch.device("cpu")
-    program = strategies.Program(task, Training(), cpu, compiled=True, rows_compiled={32})
-    fused, loop = (kind(program, "sgd", False, [0, 1], 2) for kind in (strategies.Fused, strategies.Loop))
-    assert engine._capacity(3, 32, 1.0, program, fused) == 32
-    assert engine._capacity(3, 32, 100.0, program, fused) == strategies.MIN_ROWS
-    assert engine._capacity(9, 32, 100.0, program, fused) == 16
-    assert engine._capacity(9, 32, 1.0, program, loop) == 9
-    program.rows_compiled.add(16)
-    assert engine._capacity(3, 32, 1.0, program, fused) == 16
+    shared = Program(task, Training(), cpu, compiled=True, rows_compiled={32})
+    fused, loop = (kind(shared, "sgd", False, [0, 1], 2) for kind in (strategies.Fused, strategies.Loop))
+    assert engine._capacity(3, 32, 1.0, shared, fused) == 32
+    assert engine._capacity(3, 32, 100.0, shared, fused) == strategies.MIN_ROWS
+    assert engine._capacity(9, 32, 100.0, shared, fused) == 16
+    assert engine._capacity(9, 32, 1.0, shared, loop) == 9
+    shared.rows_compiled.add(16)
+    assert engine._capacity(3, 32, 1.0, shared, fused) == 16
 
 
 def test_a_short_pack_moves_to_fewer_rows_once_they_are_compiled_and_keeps_its_numbers(make_spec, monkeypatch):
@@ -288,7 +289,9 @@ def test_snapshots_are_judged_at_every_restart_and_so_is_their_average(make_spec
     for result in results:
         assert [(point.step, point.snapshot) for point in result.curve] == [(10, True), (30, True), (70, True)]
         assert 0 < result.metrics["ensemble_val_loss"] < max(point.val_loss for point in result.curve)
-        assert {f"ensemble_{split}_{name}" for split in ("val", "test") for name in ("loss", "error")} <= set(result.metrics)
+        assert {f"ensemble_{split}_{name}" for split in ("val", "test") for name in ("loss", "error")} <= set(
+            result.metrics
+        )
     # one period only: the average of one snapshot is that snapshot
     single = make_spec(
         variants=["adamw"], seeds=[0], grid={"lr": [0.01], "wd": [0.1]}, budget={"steps": 10},
@@ -301,7 +304,13 @@ def test_snapshots_are_judged_at_every_restart_and_so_is_their_average(make_spec
 def test_normalised_decay_follows_the_period_of_the_current_restart(make_spec):
     """A normalised run is a run whose λ changes with each restart, and so is not one of plain ``adamw``."""
     schedule = {"name": "cosine_restarts", "first": 10, "mult": 2}
-    spec = make_spec(variants=["sgdw-normalised"], seeds=[0], grid={"lr": [0.01], "wd": [0.5]}, budget={"steps": 70}, schedule=schedule)
+    spec = make_spec(
+        variants=["sgdw-normalised"],
+        seeds=[0],
+        grid={"lr": [0.01], "wd": [0.5]},
+        budget={"steps": 70},
+        schedule=schedule,
+    )
     (run,) = runs(spec)
     at = session.numbers_of([run], range(70), torch.device("cpu"))
     eta = [run.recipe.schedule.multiplier(step, 70) for step in range(70)]

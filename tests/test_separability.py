@@ -193,3 +193,12 @@ def test_missing_seeds_leave_the_rest_usable(make_landscape):
     z = noisy_seeds(-1.0, 3, 0.01)
     z[2, ::2] = np.nan
     assert separability(make_landscape(z)).contour_slope.value == pytest.approx(-1.0, abs=0.05)
+
+
+def test_a_landscape_in_which_only_lr_matters_is_not_called_tied(make_landscape):
+    """Its contours are vertical, so their slope is a huge number and means nothing."""
+    rng = np.random.default_rng(0)
+    z = 1 + 0.05 * (X[:, None] - X.mean()) ** 2 + 1e-4 * rng.normal(size=(3, len(X), len(Y))) + 1e-3 * X[:, None]
+    numbers = separability(make_landscape(z))
+    assert numbers.interaction_share.value < 0.01
+    assert numbers.verdict != "tied"

@@ -10,10 +10,11 @@ from hpscan import models
 from hpscan.engine import train_pack
 from hpscan.grid import Pack, runs
 from hpscan.hardware import prepare_worker
+from hpscan.program import Program
 from hpscan.randomness import RandomLayer, batches, initial_model
 from hpscan.session import Session
 from hpscan.spec import Spec, Training
-from hpscan.strategies import Fused, Loop, Program
+from hpscan.strategies import Fused, Loop
 from hpscan.tasks import Task, classification
 from hpscan.workloads import Data, Split
 from tests.conftest import TINY

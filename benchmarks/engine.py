@@ -1,0 +1,267 @@
+"""The packed engine against plain loops, side by side in one process on one core: µs a run-step and share of the peak.
+
+    python benchmarks/engine.py [--rounds 5] [--write benchmarks/engine.md]
+
+Contenders are interleaved: every round times each of them once, and the table has medians over the rounds. ``stock`` is a
+``torch.optim`` loop as most people write it; ``tuned`` has fused=True, the better matmul mode and the same malloc settings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F  # noqa: N812
+
+from hpscan.grid import Recipe, Run, runs
+from hpscan.hardware import prepare_worker
+from hpscan.models import CNN, NormalisedMLP, PlainMLP
+from hpscan.program import Program
+from hpscan.session import Session
+from hpscan.spec import Spec, Training
+from hpscan.strategies import Fused, Loop
+from hpscan.tasks import Task, classification
+from hpscan.workloads import Data, Split
+
+CPU = torch.device("cpu")
+STEPS = 10
+OPTIMIZERS = {"adamw-torch": torch.optim.AdamW, "sgd": torch.optim.SGD}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network, a batch size and a number of runs."""
+
+    name: str
+    model: Callable[[], nn.Module]
+    shape: tuple[int, ...]
+    batch: int
+    rows: int
+    flops: float
+    """Of a run-step."""
+    variant: str = "adamw-torch"
+    seeds: int = 4
+
+
+def mlp(widths: tuple[int, ...], batch: int, rows: int, *, norm: bool = False, **other: object) -> Case:
+    products = [a * b for a, b in pairwise(widths)]
+    flops = 2.0 * batch * (3 * sum(products) - products[0])
+    name = "-".join(map(str, widths)) + (" with BatchNorm" if norm else "")
+    kind = NormalisedMLP if norm else PlainMLP
+    return Case(name, lambda: kind(widths), (widths[0],), batch, rows, flops, **other)  # type: ignore[arg-type]
+
+
+def cnn(channels: tuple[int, int], batch: int, rows: int) -> Case:
+    one, two = channels
+    flops = (
+        3 * 2.0 * batch * (9 * one * 28 * 28 + 9 * one * two * 14 * 14 + two * 49 * 10) - 2.0 * batch * 9 * one * 784
+    )
+    return Case(f"CNN {one}-{two}, 28×28", lambda: CNN((1, 28, 28), channels, 10), (1, 28, 28), batch, rows, flops)
+
+
+CASES = [
+    mlp((64, 16, 10), 32, 64),
+    mlp((64, 64, 64, 10), 128, 64),
+    mlp((64, 128, 128, 10), 128, 16),
+    mlp((784, 256, 10), 128, 16),
+    mlp((64, 64, 64, 10), 128, 16, norm=True, variant="sgd"),
+    cnn((8, 16), 64, 8),
+]
+
+
+def data_of(case: Case, n: int = 2048) -> Data:
+    rng = np.random.default_rng(0)
+    split = Split(rng.normal(size=(n, *case.shape)).astype(np.float32), rng.integers(0, 10, n))
+    return Data(split, split, split)
+
+
+def members(case: Case) -> tuple[Run, ...]:
+    """Runs of a recipe with this batch size, of several seeds mixed."""
+    spec = Spec.validated({
+        "name": "bench", "workload": "digits", "variants": [case.variant], "batch_size": case.batch,
+        "grid": {"lr": [1e-3 * 1.01**k for k in range(case.rows // case.seeds)], "wd": [0.01]},
+        "seeds": list(range(case.seeds)), "budget": {"steps": 10_000},
+    })  # fmt: skip
+    assert Recipe.of(spec).batch_size == case.batch
+    return tuple(runs(spec))
+
+
+def packed(
+    case: Case, task: Task, kind: type[Fused | Loop], *, compiled: bool, **training: object
+) -> Callable[[], None]:
+    """Ten steps of a pack."""
+    program = Program(task, Training.model_validate(training), CPU, compiled)
+    session = Session.start(kind, program, members(case), data_of(case), case.rows)
+    return lambda: session.advance(range(1, 1 + STEPS)).sum().item()
+
+
+def loop(case: Case, *, fused: bool, matmul: str) -> Callable[[], None]:
+    """Ten steps of one model after another, stock modules and a stock optimizer."""
+    count = min(case.rows, 4)
+    models = [case.model() for _ in range(count)]
+    options = {"fused": True} if fused else {}
+    optimizers = [
+        OPTIMIZERS[case.variant](model.parameters(), lr=1e-3, weight_decay=0.01, **options) for model in models
+    ]
+    data = data_of(case).train
+    inputs, targets = torch.from_numpy(data.inputs), torch.from_numpy(data.targets)
+    rng = np.random.default_rng(1)
+
+    def work() -> None:
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision(matmul)
+        for model, optimizer in zip(models, optimizers, strict=True):
+            for _ in range(STEPS):
+                index = torch.from_numpy(rng.integers(0, len(inputs), case.batch))
+                optimizer.zero_grad()
+                loss = F.cross_entropy(model(inputs[index]), targets[index])
+                loss.backward()
+                optimizer.step()
+        torch.set_float32_matmul_precision(before)
+
+    return work
+
+
+def peak_rate(matmul: str) -> float:
+    """FLOP/s of a 2048³ product."""
+    a = torch.randn(2048, 2048)
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(matmul)
+    start = time.perf_counter()
+    a @ a
+    seconds = time.perf_counter() - start
+    torch.set_float32_matmul_precision(before)
+    return 2 * 2048**3 / seconds
+
+
+def interleaved(works: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each piece of work, once a round."""
+    for work in works.values():
+        work()
+        work()
+    seconds: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(rounds):
+        for name, work in works.items():
+            start = time.perf_counter()
+            work()
+            seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def micro(seconds: list[float], count: int) -> float:
+    """µs a run-step, the median."""
+    return statistics.median(seconds) / STEPS / count * 1e6
+
+
+def table(rounds: int, mode: str) -> list[str]:
+    lines = [
+        "| network | params | batch | runs | stock | tuned | loop | fused | × stock | × tuned | GFLOP/s | of peak |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for case in CASES:
+        task = classification(case.model)
+        rates: dict[str, list[float]] = {"highest": [], "medium": []}
+        works = {
+            "stock": loop(case, fused=False, matmul="highest"),
+            "tuned highest": loop(case, fused=True, matmul="highest"),
+            "tuned medium": loop(case, fused=True, matmul=mode),
+            "loop": packed(case, task, Loop, compiled=True),
+            "fused": packed(case, task, Fused, compiled=True),
+            "peak highest": lambda rates=rates: rates["highest"].append(peak_rate("highest")),
+            "peak medium": lambda rates=rates: rates["medium"].append(peak_rate(mode)),
+        }
+        seconds = interleaved(works, rounds)
+        few = min(case.rows, 4)
+        stock = micro(seconds["stock"], few)
+        tuned = min(micro(seconds[f"tuned {which}"], few) for which in ("highest", "medium"))
+        looped, fused = (micro(seconds[name], case.rows) for name in ("loop", "fused"))
+        best = min(looped, fused)
+        peak = max(statistics.median(of_mode) for of_mode in rates.values())
+        params = sum(parameter.numel() for parameter in case.model().parameters())
+        lines.append(
+            f"| {case.name} | {params:,} | {case.batch} | {case.rows} | {stock:.0f} | {tuned:.0f} | {looped:.0f} | "
+            f"{fused:.1f} | {stock / best:.1f} | {tuned / best:.1f} | {case.flops / best / 1e3:.0f} | "
+            f"{case.flops / best * 1e6 / peak:.2f} |"
+        )
+        print(lines[-1], flush=True)
+    return lines
+
+
+def costs(rounds: int) -> list[str]:
+    """What one thing more costs on 64-64-64-10, fused and compiled, K = 16."""
+    plain = mlp((64, 64, 64, 10), 128, 16)
+    norm = mlp((64, 64, 64, 10), 128, 16, norm=True)
+    sgd = mlp((64, 64, 64, 10), 128, 16, variant="sgd")
+    one_seed = mlp((64, 64, 64, 10), 128, 16, seeds=1)
+    task, norm_task = classification(plain.model), classification(norm.model)
+    program = Program(task, Training(), CPU, compiled=True)
+    judged = Session.start(Fused, program, members(plain), data_of(plain), 16)
+    rng = np.random.default_rng(0)
+    inputs = torch.from_numpy(rng.normal(size=(1000, 64)).astype(np.float32))
+    targets = torch.from_numpy(rng.integers(0, 10, 1000))
+    works = {
+        "AdamW": packed(plain, task, Fused, compiled=True),
+        "SGD, without bias correction and second moment": packed(sgd, task, Fused, compiled=True),
+        "one seed: the same batch for every run": packed(one_seed, task, Fused, compiled=True),
+        "BatchNorm after every layer": packed(norm, norm_task, Fused, compiled=True),
+        "gradient clipping": packed(plain, task, Fused, compiled=True, clip_norm=1.0),
+        "EMA of the weights": packed(plain, task, Fused, compiled=True, ema=0.99),
+        "accumulation over 2 parts": packed(plain, task, Fused, compiled=True, accumulate=2),
+        "bf16 autocast": packed(plain, task, Fused, compiled=True, precision="bf16"),
+        "uncompiled": packed(plain, task, Fused, compiled=False),
+        "an evaluation on 1,000 examples, a run": lambda: judged.judge(inputs, targets),
+    }
+    seconds = interleaved(works, rounds)
+    base = micro(seconds["AdamW"], 16)
+    lines = ["| 64-64-64-10, batch 128, 16 runs | µs a run-step | against the first |", "|---|---|---|"]
+    for name, measured in seconds.items():
+        value = statistics.median(measured) / 16 * 1e6 if "evaluation" in name else micro(measured, 16)
+        lines.append(f"| {name} | {value:.1f} | {value / base:.2f} |")
+        print(lines[-1], flush=True)
+    return lines
+
+
+def compile_seconds() -> list[str]:
+    """What compiling costs in a process that has compiled nothing else of the kind."""
+    case = mlp((64, 48, 48, 10), 96, 16)
+    start = time.perf_counter()
+    packed(case, classification(case.model), Fused, compiled=True)()
+    return [f"First step of 64-48-48-10 compiled, cache as found: {time.perf_counter() - start:.1f} s."]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--write", type=Path)
+    options = parser.parse_args()
+    hardware = prepare_worker()
+    header = (
+        f"{hardware.device_name}, one thread, torch {torch.__version__}, Python {platform.python_version()}, matmul mode "
+        f"{hardware.matmul_mode}; medians of {options.rounds} interleaved rounds."
+    )
+    print(header)
+    parts = [
+        [header, "", "µs a run-step; ratios and GFLOP/s are of the better strategy; the peak is the better of torch.mm in "
+         "both matmul modes at 2048³."],
+        table(options.rounds, hardware.matmul_mode),
+        costs(options.rounds),
+        compile_seconds(),
+    ]  # fmt: skip
+    text = "# The packed engine against plain loops\n\n" + "\n\n".join("\n".join(part) for part in parts) + "\n"
+    if options.write:
+        options.write.write_text(text, encoding="utf-8")
+    else:
+        print(text)
+
+
+if __name__ == "__main__":
+    main()

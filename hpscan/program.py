@@ -1,0 +1,152 @@
+"""A task made ready for training: its gradients and its update, compiled or not, shared by the packs of a process."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.func import functional_call, grad_and_value, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from hpscan.optimizers import apply_average, apply_step
+from hpscan.randomness import RandomLayer, initial_model, layer_keys
+from hpscan.spec import Training
+from hpscan.tasks import Task
+
+__all__ = ["Named", "Program"]
+
+Named = dict[str, Tensor]
+
+
+class _Compiled:
+    """A compiled function that finds its graph by the shapes of its arguments.
+
+    torch.compile would check some hundred guards at every call, which for small networks takes as long as the step. Here
+    each signature has a graph of its own, compiled without guards: everything else that a graph depends on (the task,
+    the optimizer's direction, the matmul mode) is fixed for the life of a program or part of the signature.
+    """
+
+    def __init__(self, function: Callable[..., Any], *, graphs: bool) -> None:
+        self.function = function
+        self.options: dict[str, Any] = {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
+        if graphs:
+            self.options["triton.cudagraphs"] = True
+        self.ready: dict[Hashable, Callable[..., Any]] = {}
+
+    def __call__(self, *args: Any) -> Any:
+        signature = _signature(args)
+        if signature not in self.ready:
+            self.ready[signature] = self._compile()
+        return self.ready[signature](*args)
+
+    def _compile(self) -> Callable[..., Any]:
+        function = self.function
+
+        def call(*args: Any) -> Any:
+            return function(*args)
+
+        # dynamo keeps its graphs by code object
+        call.__code__ = call.__code__.replace(co_firstlineno=next(_lines))
+        return torch.compile(call, dynamic=False, fullgraph=True, options=self.options)
+
+
+_lines = itertools.count(1)
+
+
+def _signature(value: Any) -> Hashable:
+    """The types and shapes of nested arguments; anything but tensors stands for itself."""
+    if isinstance(value, Tensor):
+        return value.shape, value.stride(), value.dtype
+    if isinstance(value, dict):
+        return tuple((name, _signature(entry)) for name, entry in value.items())
+    if isinstance(value, list | tuple):
+        return tuple(map(_signature, value))
+    return value
+
+
+@dataclass
+class Program:
+    """A task made ready to be trained in this process; every pack that trains it shares what is compiled here."""
+
+    task: Task
+    training: Training
+    device: torch.device
+    compiled: bool
+    cuda_graphs: bool = False
+    rows_compiled: set[int] = field(default_factory=set)
+    """Numbers of rows that the fused gradients were compiled for."""
+
+    def __post_init__(self) -> None:
+        torch.backends.mha.set_fastpath_enabled(False)  # nn.MultiheadAttention's has no batching rule
+        if self.compiled:  # every number of rows is a graph of its own; dynamo's default gives up after eight
+            torch._dynamo.config.recompile_limit = 256  # noqa: SLF001
+        self.template = initial_model(self.task.model, 0).to(self.device)
+        self.frozen = copy.deepcopy(self.template).eval()
+        smoothing = self.training.label_smoothing
+        self.loss = self.task.smoothed(smoothing) if smoothing and self.task.smoothed else self.task.loss
+        self.random_layers = [
+            f"{name}.stream" if name else "stream"
+            for name, module in self.template.named_modules()
+            if isinstance(module, RandomLayer)
+        ]
+        self.update = self._ready(apply_step)
+        self.average = self._ready(apply_average)
+
+    def _ready(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        if not self.compiled:
+            return function
+        return _Compiled(function, graphs=self.cuda_graphs and self.device.type == "cuda")
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """The context of a forward pass."""
+        if self.training.precision == "bf16":
+            return torch.autocast(self.device.type, dtype=torch.bfloat16)
+        return nullcontext()
+
+    def forward(self, model: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
+        """Outputs in float32 for inputs as stored."""
+        with self.autocast():
+            outputs = model(inputs if self.task.prepare is None else self.task.prepare(inputs))
+        return outputs.float()
+
+    @cached_property
+    def gradients(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
+        """The stacked gradients for a shared training set, and for batches that each run was given."""
+
+        def loss(params: Named, buffers: Named, index: Tensor, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Named]:
+            return given(params, buffers, inputs[index], targets[index])
+
+        def given(params: Named, buffers: Named, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Named]:
+            # BatchNorm updates its statistics in place, which vmap refuses for captured tensors: work on copies.
+            buffers = {name: buffer.clone() for name, buffer in buffers.items()}
+            with sdpa_kernel(SDPBackend.MATH):  # the fused attentions have no batching rule
+                outputs = self.forward(lambda x: functional_call(self.template, (params, buffers), (x,)), inputs)
+            return self.loss(outputs, targets), buffers
+
+        shared = vmap(grad_and_value(loss, has_aux=True), in_dims=(0, 0, 0, None, None))
+        return self._ready(shared), self._ready(vmap(grad_and_value(given, has_aux=True)))
+
+    def outputs(self, params: Named, buffers: Named, inputs: Tensor) -> Tensor:
+        """Outputs of one run in evaluation mode."""
+        with sdpa_kernel(SDPBackend.MATH):
+            return self.forward(lambda x: functional_call(self.frozen, (params, buffers), (x,)), inputs)
+
+    def streams(self, seeds: Sequence[int], steps: range) -> Tensor | None:
+        """What the random layers draw from, shape (layers, steps, K); None without such layers."""
+        if not self.random_layers:
+            return None
+        keys = {seed: layer_keys(seed, steps, len(self.random_layers)) for seed in set(seeds)}
+        stacked = np.stack([keys[seed] for seed in seeds], axis=-1)
+        return torch.from_numpy(np.ascontiguousarray(stacked.swapaxes(0, 1))).to(self.device)
+
+    def averaged(self, buffers: Named) -> list[str]:
+        """Names of the buffers that an average of the weights takes along: BatchNorm's statistics."""
+        return [name for name, buffer in buffers.items() if buffer.is_floating_point()]
