@@ -2,14 +2,14 @@
 # make test     lint, types and all tests but the slow ones
 # make test-all those too
 # make lint     style, types and the import contracts
-# make bench    measure against Ray Tune; writes benchmarks/vs_ray_tune.md
+# make bench    measure against Ray Tune and against plain loops; writes benchmarks/*.md
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-all lint format bench compiler clean
+.PHONY: demo test test-all lint format bench compiler data clean
 
 demo: $(VENV)/installed
 	$(BIN)/hpscan launch quickstart
@@ -17,10 +17,10 @@ demo: $(VENV)/installed
 	@echo "Figures:"; $(BIN)/hpscan figures quickstart
 	@echo "Report:"; $(BIN)/hpscan report quickstart
 
-test: compiler lint
+test: compiler data lint
 	$(BIN)/pytest
 
-test-all: compiler lint
+test-all: compiler data lint
 	$(BIN)/pytest -m ""
 
 lint: $(VENV)/installed-dev
@@ -34,6 +34,7 @@ format: $(VENV)/installed-dev
 	$(BIN)/ruff format .
 
 bench: $(VENV)/installed compiler
+	$(BIN)/python benchmarks/engine.py --write benchmarks/engine.md
 	$(BIN)/python benchmarks/vs_ray_tune.py
 
 # hpscan runs without a C++ compiler, slower; its tests compare both ways and need one.
@@ -41,6 +42,13 @@ compiler:
 	@command -v g++ >/dev/null || { \
 		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq g++; } || { \
 		echo "The tests need a C++ compiler: install g++ (Debian: apt-get install g++)" >&2; exit 1; }
+
+# Some tests read Fashion-MNIST; without it they are skipped.
+data:
+	@[ -d /usr/share/datasets/fashion-mnist ] || { \
+		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
+		apt-get install -y -qq dataset-fashion-mnist; } || \
+		echo "Tests on Fashion-MNIST are skipped (Debian: apt-get install dataset-fashion-mnist)" >&2
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

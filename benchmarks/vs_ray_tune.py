@@ -38,7 +38,7 @@ def train_stock(run, data):
     import torch
     from torch.nn import functional as F  # noqa: N812
 
-    from hpscan.engine import batches, initial_model
+    from hpscan.randomness import batches, initial_model
 
     recipe, cell = run.recipe, run.cell
     model = initial_model(recipe.workload.task(), run.seed)

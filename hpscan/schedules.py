@@ -50,8 +50,8 @@ class _Schedule(Model):
         return [0]
 
     def in_steps(self, steps_per_unit: float) -> Self:
-        """The same schedule with its lengths in whole steps."""
-        return self.model_copy(update={name: round(getattr(self, name) * steps_per_unit) for name in self.lengths})
+        """The same schedule with its lengths in steps, which need not be whole."""
+        return self.model_copy(update={name: getattr(self, name) * steps_per_unit for name in self.lengths})
 
 
 class Constant(_Schedule):
@@ -92,10 +92,11 @@ class CosineRestarts(_Schedule):
 
     def _period(self, step: int) -> tuple[int, int]:
         """The first step and the length of the period that holds ``step``."""
-        start, length = 0, max(1.0, self.first)
-        while step >= start + round(length):
-            start, length = start + round(length), length * self.mult
-        return start, round(length)
+        start, end, length = 0.0, max(1.0, self.first), max(1.0, self.first)
+        while step >= round(end):  # ends are rounded, not lengths: a budget of whole periods ends with one
+            length *= self.mult
+            start, end = end, end + length
+        return round(start), round(end) - round(start)
 
     def restarts(self, steps: int) -> list[int]:
         """The step at which each period begins; a warmup counts to the first."""

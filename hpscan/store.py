@@ -84,6 +84,13 @@ CURVES = pa.schema(
 )
 
 
+ESSENTIAL = {
+    "runs": {"run_id", "variant", "lr", "wd", "seed", "config", "state", "finished_at"},
+    "curves": {"run_id", "step", "val_loss"},
+}
+"""Columns without which a file is none of ours."""
+
+
 class StoreError(Exception):
     """The store cannot be read or written; the message is one line that names the path.
 
@@ -187,12 +194,13 @@ class Store:
         for path in sorted((self.folder(sweep) / kind).glob("*.parquet")):
             try:
                 table = pq.read_table(path, partitioning=None)
-                missing = set(schema.names) - set(table.column_names)
-                if missing:
-                    raise pa.ArrowInvalid(f"it has no column {min(missing)}")
-                further = [name for name in table.column_names if name not in schema.names]
-                wide = pa.schema([*schema, *((name, pa.float64()) for name in further)])
-                tables.append(table.select(wide.names).cast(wide))
+                absent = ESSENTIAL[kind] - set(table.column_names)
+                if absent:
+                    raise pa.ArrowInvalid(f"it has no column {min(absent)}")  # noqa: TRY301
+                wide = pa.schema([
+                    schema.field(name) if name in schema.names else (name, pa.float64()) for name in table.column_names
+                ])  # fmt: skip
+                tables.append(table.cast(wide))  # columns of a later version are null in the files of an earlier one
             except PermissionError as error:
                 raise StoreError(f"{path}: cannot be read ({error.strerror})") from None
             except (OSError, pa.ArrowException, ValueError) as error:

@@ -94,6 +94,14 @@ def test_restarts_are_where_the_multiplier_jumps_back_to_one():
     assert Cosine().restarts(100) == [0]
 
 
+@pytest.mark.parametrize("steps_per_epoch", [351.5625, 390.625, 7.1])
+def test_a_budget_of_whole_periods_has_no_restart_at_its_end(steps_per_epoch):
+    """Rounded one by one, the periods of 15 × 100 epochs would end a few steps early, and the rate would jump."""
+    schedule, steps = CosineRestarts(first=100, mult=2).in_steps(steps_per_epoch), round(1500 * steps_per_epoch)
+    assert len(schedule.restarts(steps)) == 4
+    assert schedule.multiplier(steps - 1, steps) < 0.01
+
+
 def test_lengths_are_given_in_the_unit_of_the_budget():
     assert CosineRestarts(first=2, warmup=0.5).in_steps(100).model_dump() == {
         "warmup": 50, "name": "cosine_restarts", "first": 200, "mult": 2,

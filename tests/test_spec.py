@@ -189,7 +189,7 @@ def test_epochs_count_whole_passes_over_the_training_set(make_spec, epochs, step
 def test_lengths_of_a_schedule_are_in_the_unit_of_the_budget(make_spec):
     schedule = {"name": "cosine_restarts", "first": 2, "warmup": 1}
     spec = make_spec(budget={"epochs": 8}, schedule=schedule)
-    assert (spec.schedule_in_steps.first, spec.schedule_in_steps.warmup) == (25, 12)  # 12.5 steps an epoch
+    assert (spec.schedule_in_steps.first, spec.schedule_in_steps.warmup) == (25, 12.5)  # 12.5 steps an epoch
     assert make_spec(schedule=schedule).schedule_in_steps.first == 2
 
 

@@ -121,3 +121,23 @@ def test_a_store_that_cannot_be_written_is_named(tmp_path):
 def test_a_uri_is_refused_in_one_line():
     with pytest.raises(StoreError, match="must be a local folder"):
         Store("s3://bucket/prefix")
+
+
+def test_further_metrics_have_columns_of_their_own(store):
+    store.save_pack("s", "p", [row("a", val_top5_error=0.25)], [])
+    store.save_pack("s", "q", [row("b")], [])
+    runs = store.runs("s").set_index("run_id")
+    assert runs.loc["a", "val_top5_error"] == 0.25
+    assert pd.isna(runs.loc["b", "val_top5_error"])
+
+
+def test_a_file_of_an_earlier_version_lacks_columns_and_is_read(store):
+    store.save_pack("s", "p", [row("a", val_loss=0.5)], [])
+    path = store.root / "s" / "runs" / "pack-p.parquet"
+    pq.write_table(pq.read_table(path).drop_columns(["gpu", "strategy"]), path)
+    runs = store.runs("s")
+    assert runs.loc[0, "val_loss"] == 0.5
+    assert runs["gpu"].isna().all()
+    pq.write_table(pq.read_table(path).drop_columns(["state"]), path)
+    with pytest.raises(StoreError, match=r"it has no column state"):
+        store.runs("s")
