@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from multiprocessing import SimpleQueue, get_context
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import numpy as np
@@ -230,6 +232,40 @@ def costs(rounds: int) -> list[str]:
     return lines
 
 
+def worker(barrier: Barrier, counts: SimpleQueue[float], seconds: float) -> None:
+    """Run-steps a second of one process, from the moment all are ready."""
+    prepare_worker()
+    case = mlp((64, 64, 64, 10), 128, 32)
+    work = packed(case, classification(case.model), Fused, compiled=True)
+    work()
+    work()
+    for _ in range(3):
+        barrier.wait()
+        start, steps = time.perf_counter(), 0
+        while time.perf_counter() - start < seconds:
+            work()
+            steps += STEPS * case.rows
+        counts.put(steps / (time.perf_counter() - start))
+
+
+def scaling(seconds: float = 3.0) -> list[str]:
+    """Two workers against one, on 64-64-64-10 with 32 runs each; three turns of each."""
+    context = get_context("spawn")
+    total = {}
+    for workers in (1, 2):
+        barrier, counts = context.Barrier(workers), context.SimpleQueue()
+        processes = [context.Process(target=worker, args=(barrier, counts, seconds)) for _ in range(workers)]
+        for process in processes:
+            process.start()
+        rates = [counts.get() for _ in range(3 * workers)]
+        for process in processes:
+            process.join()
+        total[workers] = statistics.median(rates) * workers
+    return [
+        f"One worker: {total[1]:,.0f} run-steps a second of 64-64-64-10; two: {total[2]:,.0f}, {total[2] / total[1]:.2f} × as many."
+    ]
+
+
 def compile_seconds() -> list[str]:
     """What compiling costs in a process that has compiled nothing else of the kind."""
     case = mlp((64, 48, 48, 10), 96, 16)
@@ -255,6 +291,7 @@ def main() -> None:
         table(options.rounds, hardware.matmul_mode),
         costs(options.rounds),
         compile_seconds(),
+        scaling(),
     ]  # fmt: skip
     text = "# The packed engine against plain loops\n\n" + "\n\n".join("\n".join(part) for part in parts) + "\n"
     if options.write:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,11 +12,10 @@ from torch import Tensor
 
 from hpscan.hardware import free_memory
 from hpscan.randomness import batches, key
-from hpscan.strategies import Batch
 from hpscan.tasks import Task
 from hpscan.workloads import Data, Split
 
-__all__ = ["Feed", "on_device"]
+__all__ = ["Batch", "Feed", "on_device"]
 
 RESIDENT_SHARE = 0.5
 """Share of a GPU's free memory that the training set may take; a larger one stays in pinned host memory."""
@@ -35,37 +35,51 @@ class Feed:
     """
 
     def __init__(self, data: Data, task: Task, batch_size: int, seeds: Sequence[int], device: torch.device) -> None:
-        self.task, self.device = task, device
+        self.augment, self.device = task.augment, device
         split = data.train
-        self.resident = device.type == "cpu" or split.inputs.nbytes < RESIDENT_SHARE * free_memory(device)
-        place = device if self.resident else torch.device("cpu")
-        self.inputs, self.targets = on_device(split, place)
-        if not self.resident:
+        resident = device.type == "cpu" or split.inputs.nbytes < RESIDENT_SHARE * free_memory(device)
+        self.inputs, self.targets = on_device(split, device if resident else torch.device("cpu"))
+        if not resident:
             self.inputs, self.targets = self.inputs.pin_memory(), self.targets.pin_memory()
         self.streams = {seed: batches(seed, len(split.targets), batch_size) for seed in set(seeds)}
 
     def take(self, seeds: Sequence[int], steps: range) -> Iterator[Batch]:
         """The batches of consecutive steps for the runs of these seeds; every stream moves on, also of other seeds."""
         order = {seed: np.stack([next(stream) for _ in steps]) for seed, stream in self.streams.items()}
-        index = torch.from_numpy(np.stack([order[seed] for seed in seeds], axis=1))
-        if self.resident:
-            index = index.to(self.device)
-        for i, step in enumerate(steps):
-            if self.resident and self.task.augment is None:
-                yield Batch(index[i], self.inputs, self.targets, own=False)
-            else:
-                yield self._own(index[i], seeds, step)
+        index = torch.from_numpy(np.stack([order[seed] for seed in seeds], axis=1)).to(self.inputs.device)
+        return (Batch(self, index[i], seeds, step) for i, step in enumerate(steps))
 
-    def _own(self, index: Tensor, seeds: Sequence[int], step: int) -> Batch:
-        """A batch for each run: gathered, taken to the device if it is not there, augmented there."""
-        made: dict[int, Tensor] = {}
-        for row, seed in enumerate(seeds):
-            if seed not in made:
-                inputs = self.inputs[index[row]].to(self.device, non_blocking=True)
-                if self.task.augment is not None:
-                    generator = torch.Generator().manual_seed(key(seed, f"augmentation {step}"))
-                    inputs = self.task.augment(inputs, generator)
-                made[seed] = inputs
-        inputs = torch.stack([made[seed] for seed in seeds])
-        targets = self.targets[index].to(self.device, non_blocking=True)
-        return Batch(index, inputs, targets, own=True)
+
+@dataclass(frozen=True)
+class Batch:
+    """What K runs train on in one step; gathered when it is asked for."""
+
+    feed: Feed
+    index: Tensor
+    """Shape (K, batch): rows of the training set."""
+    seeds: Sequence[int]
+    step: int
+
+    def row(self, row: int) -> tuple[Tensor, Tensor]:
+        """The inputs and targets of one run, on the device and augmented."""
+        feed, index = self.feed, self.index[row]
+        inputs = feed.inputs.index_select(0, index).to(feed.device, non_blocking=True)
+        targets = feed.targets.index_select(0, index).to(feed.device, non_blocking=True)
+        if feed.augment is not None:
+            generator = torch.Generator().manual_seed(key(self.seeds[row], f"augmentation {self.step}"))
+            inputs = feed.augment(inputs, generator)
+        return inputs, targets
+
+    def stacked(self) -> tuple[Tensor, Tensor]:
+        """The inputs and targets of all runs, shape (K, batch, …)."""
+        if self.feed.augment is None:
+            flat, shape = self.index.flatten(), self.index.shape
+            inputs, targets = (
+                data.index_select(0, flat).view(*shape, *data.shape[1:]).to(self.feed.device, non_blocking=True)
+                for data in (self.feed.inputs, self.feed.targets)
+            )
+            return inputs, targets
+        first = {seed: self.seeds.index(seed) for seed in set(self.seeds)}
+        made = {seed: self.row(row) for seed, row in first.items()}
+        inputs, targets = (torch.stack([made[seed][part] for seed in self.seeds]) for part in (0, 1))
+        return inputs, targets

@@ -7,7 +7,6 @@ import itertools
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -97,6 +96,8 @@ class Program:
             for name, module in self.template.named_modules()
             if isinstance(module, RandomLayer)
         ]
+        self.gradients = self._ready(vmap(grad_and_value(self._loss_of_one, has_aux=True)))
+        """(gradients, (losses, buffers)) of K runs, from their parameters, buffers, inputs and targets, all stacked."""
         self.update = self._ready(apply_step)
         self.average = self._ready(apply_average)
 
@@ -117,22 +118,13 @@ class Program:
             outputs = model(inputs if self.task.prepare is None else self.task.prepare(inputs))
         return outputs.float()
 
-    @cached_property
-    def gradients(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
-        """The stacked gradients for a shared training set, and for batches that each run was given."""
-
-        def loss(params: Named, buffers: Named, index: Tensor, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Named]:
-            return given(params, buffers, inputs[index], targets[index])
-
-        def given(params: Named, buffers: Named, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Named]:
-            # BatchNorm updates its statistics in place, which vmap refuses for captured tensors: work on copies.
-            buffers = {name: buffer.clone() for name, buffer in buffers.items()}
-            with sdpa_kernel(SDPBackend.MATH):  # the fused attentions have no batching rule
-                outputs = self.forward(lambda x: functional_call(self.template, (params, buffers), (x,)), inputs)
-            return self.loss(outputs, targets), buffers
-
-        shared = vmap(grad_and_value(loss, has_aux=True), in_dims=(0, 0, 0, None, None))
-        return self._ready(shared), self._ready(vmap(grad_and_value(given, has_aux=True)))
+    def _loss_of_one(self, params: Named, buffers: Named, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Named]:
+        """The training loss of one run, and its buffers after the forward pass."""
+        # BatchNorm updates its statistics in place, which vmap refuses for captured tensors: work on copies.
+        buffers = {name: buffer.clone() for name, buffer in buffers.items()}
+        with sdpa_kernel(SDPBackend.MATH):  # the fused attentions have no batching rule
+            outputs = self.forward(lambda x: functional_call(self.template, (params, buffers), (x,)), inputs)
+        return self.loss(outputs, targets), buffers
 
     def outputs(self, params: Named, buffers: Named, inputs: Tensor) -> Tensor:
         """Outputs of one run in evaluation mode."""

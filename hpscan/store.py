@@ -196,7 +196,7 @@ class Store:
                 table = pq.read_table(path, partitioning=None)
                 absent = ESSENTIAL[kind] - set(table.column_names)
                 if absent:
-                    raise pa.ArrowInvalid(f"it has no column {min(absent)}")  # noqa: TRY301
+                    raise pa.ArrowInvalid(f"it has no column {min(absent)}")
                 wide = pa.schema([
                     schema.field(name) if name in schema.names else (name, pa.float64()) for name in table.column_names
                 ])  # fmt: skip

@@ -14,36 +14,18 @@ import torch
 from torch import Tensor, nn
 from torch.func import stack_module_state, vmap
 
+from hpscan.feed import Batch
 from hpscan.optimizers import OPTIMIZERS, StepNumbers, apply_average, apply_step
 from hpscan.program import Named, Program
 from hpscan.randomness import initial_model, key
 
-__all__ = ["MIN_ROWS", "Batch", "Fused", "Loop", "Strategy"]
+__all__ = ["MIN_ROWS", "Fused", "Loop", "Strategy"]
 
 MIN_ROWS = 8
 """Rows of a compiled pack at the least. From four rows on, the compiler's kernels round alike whatever the number of
 rows; below, it vectorises some sums along another axis, and a run's last bits would depend on its pack."""
 MOST_TENSORS_COMPILED = 100
 """Parameters of a model whose update is worth compiling one run at a time: for a deeper one it costs next to nothing."""
-
-
-@dataclass(frozen=True)
-class Batch:
-    """What K runs train on in one step."""
-
-    index: Tensor
-    """Shape (K, batch): rows of ``inputs`` and ``targets``."""
-    inputs: Tensor
-    """The whole training set, or with ``own`` shape (K, batch, …): what each run was given."""
-    targets: Tensor
-    own: bool
-
-    def of(self, row: int, part: slice) -> tuple[Tensor, Tensor]:
-        """The inputs and targets of one run, one part of the batch."""
-        if self.own:
-            return self.inputs[row, part], self.targets[row, part]
-        index = self.index[row, part]
-        return self.inputs.index_select(0, index), self.targets.index_select(0, index)
 
 
 def _seed_generators(seed: int, device: torch.device) -> None:
@@ -129,17 +111,13 @@ class Fused:
         return losses
 
     def _gradients(self, batch: Batch) -> tuple[list[Tensor], Tensor]:
-        shared, given = self.program.gradients
-        parts = _parts(batch.index.shape[1], self.program.training.accumulate)
+        inputs, targets = batch.stacked()
+        parts = _parts(inputs.shape[1], self.program.training.accumulate)
         total: list[Tensor] = []
         losses: list[Tensor] = []
         for part in parts:
-            if batch.own:
-                data = (batch.inputs[:, part], batch.targets[:, part])
-                grads, (loss, self.buffers) = given(self.params, self.buffers, *data)
-            else:
-                index = batch.index[:, part].contiguous()
-                grads, (loss, self.buffers) = shared(self.params, self.buffers, index, batch.inputs, batch.targets)
+            data = (inputs[:, part], targets[:, part])
+            grads, (loss, self.buffers) = self.program.gradients(self.params, self.buffers, *data)
             if self.program.cuda_graphs:  # a graph's outputs are overwritten by its next replay
                 self.buffers = {name: buffer.clone() for name, buffer in self.buffers.items()}
             losses.append(loss)
@@ -237,12 +215,12 @@ class Loop:
 
     def _step(self, single: _Single, batch: Batch, row: int, at: StepNumbers) -> Tensor:
         program = self.program
-        parts = _parts(batch.index.shape[1], program.training.accumulate)
+        inputs, targets = batch.row(row)
+        parts = _parts(len(inputs), program.training.accumulate)
         parameters = single.parameters
         losses = []
         for part in parts:
-            inputs, targets = batch.of(row, part)
-            loss = program.loss(program.forward(single.model, inputs), targets)
+            loss = program.loss(program.forward(single.model, inputs[part]), targets[part])
             (loss / len(parts) if len(parts) > 1 else loss).backward()  # type: ignore[no-untyped-call]
             losses.append(loss.detach())
         grads = [torch.zeros_like(p).unsqueeze(0) if p.grad is None else p.grad.unsqueeze(0) for p in parameters]

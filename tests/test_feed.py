@@ -1,6 +1,7 @@
 """What each run is fed."""
 
 import numpy as np
+import pytest
 import torch
 
 from hpscan.feed import Feed, on_device
@@ -27,7 +28,7 @@ def test_each_run_gets_the_batches_of_its_seed():
     for batch in feed().take([0, 1, 0], range(7)):
         expected = {seed: next(stream) for seed, stream in order.items()}
         for row, seed in enumerate([0, 1, 0]):
-            inputs, targets = batch.of(row, slice(0, 4))
+            inputs, targets = batch.row(row)
             assert np.array_equal(targets.numpy(), expected[seed])
             assert np.array_equal(inputs.numpy(), SPLIT.inputs[expected[seed]])
 
@@ -40,14 +41,20 @@ def test_a_run_dropped_from_a_pack_changes_nothing_for_the_others():
     assert torch.equal(both[1].index[1], one[1].index[0])
 
 
+@pytest.mark.parametrize("augment", [None, jitter])
+def test_stacked_batches_are_the_rows_of_each_run(augment):
+    for batch in feed(augment).take([0, 1, 0], range(3)):
+        stacked = batch.stacked()
+        for row in range(3):
+            assert all(torch.equal(whole[row], own) for whole, own in zip(stacked, batch.row(row), strict=True))
+
+
 def test_augmentation_is_by_seed_and_step_and_in_no_way_by_the_pack():
     together = list(feed(jitter).take([0, 1], range(3)))
     alone = list(feed(jitter, seeds=[1]).take([1], range(3)))
     for batch, own in zip(together, alone, strict=True):
-        assert batch.own
-        assert torch.equal(batch.inputs[1], own.inputs[0])
-        assert torch.equal(batch.of(1, slice(2, 4))[0], own.inputs[0, 2:])
-    shifts = [batch.inputs[0] - torch.from_numpy(SPLIT.inputs)[batch.index[0]] for batch in together]
+        assert torch.equal(batch.stacked()[0][1], own.row(0)[0])
+    shifts = [batch.row(0)[0] - torch.from_numpy(SPLIT.inputs)[batch.index[0]] for batch in together]
     assert not torch.allclose(shifts[0], shifts[1])
 
 
