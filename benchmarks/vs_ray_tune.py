@@ -40,21 +40,24 @@ def train_stock(run, data):
 
     from hpscan.randomness import batches, initial_model
 
-    recipe, cell = run.recipe, run.cell
-    model = initial_model(recipe.workload.task(), run.seed)
+    recipe, cell, task = run.recipe, run.cell, run.recipe.workload.task()
+    model = initial_model(task.model, run.seed)
+    settings = dict(cell.settings)
+    adam = {"lr": cell.lr, "betas": (settings.get("beta1"), settings.get("beta2")), "eps": settings.get("eps")}
     decayed = [parameter for parameter in model.parameters() if parameter.dim() >= 2]
     spared = [parameter for parameter in model.parameters() if parameter.dim() < 2]
     weight_decay = {"sgdw": 0.0, "adamw": cell.wd / cell.lr}.get(cell.variant, cell.wd)
     make = {
-        "sgd": lambda groups: torch.optim.SGD(groups, lr=cell.lr, momentum=recipe.momentum),
-        "sgdw": lambda groups: torch.optim.SGD(groups, lr=cell.lr, momentum=recipe.momentum),
-        "adam": lambda groups: torch.optim.Adam(groups, lr=cell.lr, betas=recipe.betas, eps=recipe.eps),
-        "adamw": lambda groups: torch.optim.AdamW(groups, lr=cell.lr, betas=recipe.betas, eps=recipe.eps),
-        "adamw-torch": lambda groups: torch.optim.AdamW(groups, lr=cell.lr, betas=recipe.betas, eps=recipe.eps),
+        "sgd": lambda groups: torch.optim.SGD(groups, lr=cell.lr, momentum=settings["momentum"]),
+        "sgdw": lambda groups: torch.optim.SGD(groups, lr=cell.lr, momentum=settings["momentum"]),
+        "adam": lambda groups: torch.optim.Adam(groups, **adam),
+        "adamw": lambda groups: torch.optim.AdamW(groups, **adam),
+        "adamw-torch": lambda groups: torch.optim.AdamW(groups, **adam),
     }[cell.variant]
     optimizer = make([{"params": decayed, "weight_decay": weight_decay}, {"params": spared, "weight_decay": 0.0}])
     splits = [
-        (torch.tensor(part.inputs), torch.tensor(part.targets)) for part in (data.train, data.validation, data.test)
+        (task.prepare(torch.tensor(part.inputs)), torch.tensor(part.targets))
+        for part in (data.train, data.validation, data.test)
     ]
     inputs, targets = splits[0]
     order = batches(run.seed, len(targets), recipe.batch_size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -270,10 +271,11 @@ def _launch(spec: Spec, store: Store, given_store: str, *, retry_failed: bool) -
             f"The spec differs from the one launched before: {left_out} stored runs are not part of it and stay as they are.",
             soft_wrap=True,
         )
-    option = "" if given_store == DEFAULT_STORE else f" --store {given_store}"
+    option = "" if given_store == DEFAULT_STORE else f" --store {shlex.quote(given_store)}"
     lost: list[str] = []
     if plan:
-        progress = Progress(console, spec.name, spec.metric, spec.variants, len(every), len(every) - waiting)
+        before, best = _stored(store, spec, every & stored)
+        progress = Progress(console, spec.name, spec.metric, spec.variants, len(every), before, best=best)
         from hpscan.launch import RayStartError
         from hpscan.launch import launch as launch_packs
 
@@ -297,6 +299,20 @@ def _launch(spec: Spec, store: Store, given_store: str, *, retry_failed: bool) -
         raise _SweepIncompleteError(
             f"{states['failed']} runs failed and {states['missing']} are missing{why}; see hpscan status {spec.name}{option}"
         )
+
+
+def _stored(
+    store: Store, spec: Spec, run_ids: set[str]
+) -> tuple[dict[str, int], dict[str, tuple[float, float, float]]]:
+    """The states of runs that the store holds, and the best (metric, lr, wd) of each variant."""
+    rows = store.runs(spec.name)
+    rows = rows[rows["run_id"].isin(run_ids)]
+    best: dict[str, tuple[float, float, float]] = {}
+    if spec.metric in rows:
+        completed = rows[(rows["state"] == "completed") & rows[spec.metric].notna()]
+        for row in completed.sort_values(spec.metric).drop_duplicates("variant").itertuples():
+            best[str(row.variant)] = (float(getattr(row, spec.metric)), float(str(row.lr)), float(str(row.wd)))
+    return {str(state): int(count) for state, count in rows["state"].value_counts().items()}, best
 
 
 def _data(spec: Spec) -> Data | None:

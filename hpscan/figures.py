@@ -36,6 +36,7 @@ STYLE: dict[Any, Any] = {
 }
 COLORS = "viridis_r"  # bright basin, dark slopes; readable in grey and by the colour-blind
 N_CIRCLED = 10
+MOST_COLUMNS = 5
 BLANKS = {  # how a cell without a finite mean is painted: (face, hatch)
     "diverged": ("#d9d9d9", "xxxx"),
     "failed": ("#f4c7c3", "////"),
@@ -168,8 +169,8 @@ def _rows_by_optimizer(variants: Sequence[VariantAnalysis]) -> list[list[Variant
     for variant in variants:
         rows.setdefault(VARIANTS[variant.landscape.variant].optimizer, []).append(variant)
     if all(len(row) == 1 for row in rows.values()):
-        return [[variant for row in rows.values() for variant in row]]
-    return list(rows.values())
+        rows = {"": [variant for row in rows.values() for variant in row]}
+    return [row[start : start + MOST_COLUMNS] for row in rows.values() for start in range(0, len(row), MOST_COLUMNS)]
 
 
 def _shared_norm(analysis: Analysis) -> Normalize:
@@ -216,8 +217,10 @@ def _heatmap(axes: Axes, variant: VariantAnalysis, norm: Normalize) -> None:
     axes.set_xlabel("weight decay λ")
     axes.set_ylabel("learning rate α")
     convention = CONVENTIONS[VARIANTS[shape.variant].decay]
+    settings = shape.name.removeprefix(shape.variant).strip()
+    further = f"{settings}\n" if settings else ""
     axes.set_title(
-        f"{shape.name} · {convention}\n"
+        f"{shape.variant} · {convention}\n{further}"
         f"slope {numerals.interval(numbers.contour_slope, sign=True)}\n"
         f"interaction {numerals.interval(numbers.interaction_share)}",
         loc="left",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -38,8 +38,8 @@ class Progress:
     metric: str
     variants: Sequence[str]
     total: int
-    done_before: int
-    """Runs that the store held when the launch began."""
+    before: Mapping[str, int]
+    """How many runs in each state the store held when the launch began."""
     packs: dict[str, PackSummary] = field(default_factory=dict)
     """By pack_id: a pack that is retried counts once."""
     best: dict[str, tuple[float, float, float]] = field(default_factory=dict)
@@ -67,8 +67,13 @@ class Progress:
         return sum(sum(pack.states.values()) for pack in self.packs.values())
 
     def count(self, state: str) -> int:
-        """Runs that ended in one state in this launch."""
-        return sum(pack.states.get(state, 0) for pack in self.packs.values())
+        """Runs that ended in one state, in this launch or before."""
+        return self.before.get(state, 0) + sum(pack.states.get(state, 0) for pack in self.packs.values())
+
+    @property
+    def done_before(self) -> int:
+        """Runs that the store held when the launch began."""
+        return sum(self.before.values())
 
     @property
     def missing(self) -> int:

@@ -121,7 +121,7 @@ class Spec(Model):
     workload: Workload
     variants: tuple[Annotated[str, Field(strict=True)], ...]
     grid: Grid
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = (0,)
     budget: Budget
     batch_size: int = Field(ge=1)
     schedule: Annotated[Schedule, BeforeValidator(accept_name)] = Cosine()

@@ -21,7 +21,9 @@ def clock(monkeypatch):
 
 def make(*, terminal=False, total=100, done_before=20):
     console = Console(file=io.StringIO(), force_terminal=terminal, width=120)
-    return Progress(console, "demo", "val_loss", ("sgd", "sgdw"), total, done_before), console.file
+    return Progress(
+        console, "demo", "val_loss", ("sgd", "sgdw"), total, {"completed": done_before - 2, "diverged": 2}
+    ), console.file
 
 
 def pack(pack_id, variant="sgd", best=(0.5, 0.1, 0.01), **states):
@@ -33,7 +35,7 @@ def test_counts_states_and_keeps_the_best_run_of_each_variant(clock):
     shown.add(pack("a", completed=8, diverged=2))
     shown.add(pack("b", best=(0.3, 0.2, 0.02), completed=9, failed=1))
     shown.add(pack("c", "sgdw", best=None, diverged=10))
-    assert shown.line() == ("demo: 50 done, 12 diverged, 1 failed, 50 missing of 100 runs; best val_loss: sgd 0.3")
+    assert shown.line() == ("demo: 50 done, 14 diverged, 1 failed, 50 missing of 100 runs; best val_loss: sgd 0.3")
 
 
 def test_a_retried_pack_counts_once(clock):
@@ -62,7 +64,7 @@ def test_without_a_terminal_there_are_plain_lines_now_and_then(clock):
             shown.add(pack(str(index), completed=10))
     lines = out.getvalue().splitlines()
     assert len(lines) == 3
-    assert lines[-1].startswith("demo: 80 done, 0 diverged, 0 failed, 20 missing of 100 runs")
+    assert lines[-1].startswith("demo: 80 done, 2 diverged, 0 failed, 20 missing of 100 runs")
     assert "\x1b" not in out.getvalue()
 
 
