@@ -322,6 +322,10 @@ def _data(spec: Spec) -> Data | None:
     if isinstance(spec.workload, Trainable):
         return None
     data = spec.workload.load()
+    if spec.training.label_smoothing or spec.training.snapshots:
+        from hpscan.program import check_task
+
+        check_task(spec.workload.task(), spec.training)
     if spec.metric not in {"val_loss", "val_error", "ensemble_val_loss", "ensemble_val_error"}:
         known = {f"val_{name}" for name in spec.workload.task().judges}
         if spec.metric.removeprefix("ensemble_") not in known:

@@ -19,8 +19,9 @@ from hpscan.optimizers import apply_average, apply_step
 from hpscan.randomness import RandomLayer, initial_model, layer_keys
 from hpscan.spec import Training
 from hpscan.tasks import Task
+from hpscan.workloads import WorkloadError
 
-__all__ = ["Named", "Program"]
+__all__ = ["Named", "Program", "check_task"]
 
 Named = dict[str, Tensor]
 
@@ -71,6 +72,14 @@ def _signature(value: Any) -> Hashable:
     return value
 
 
+def check_task(task: Task, training: Training) -> None:
+    """Raise WorkloadError if a task cannot be trained or judged as a spec wants it."""
+    if training.label_smoothing and task.smoothed is None:
+        raise WorkloadError("training.label_smoothing: the workload's task has no `smoothed` loss")
+    if training.snapshots and task.average is None:
+        raise WorkloadError("training.snapshots: the workload's task cannot `average` predictions")
+
+
 @dataclass
 class Program:
     """A task made ready to be trained in this process; every pack that trains it shares what is compiled here."""
@@ -89,8 +98,10 @@ class Program:
             torch._dynamo.config.recompile_limit = 256  # noqa: SLF001
         self.template = initial_model(self.task.model, 0).to(self.device)
         self.frozen = copy.deepcopy(self.template).eval()
+        check_task(self.task, self.training)
         smoothing = self.training.label_smoothing
         self.loss = self.task.smoothed(smoothing) if smoothing and self.task.smoothed else self.task.loss
+        self.trained = {name for name, parameter in self.template.named_parameters() if parameter.requires_grad}
         self.random_layers = [
             f"{name}.stream" if name else "stream"
             for name, module in self.template.named_modules()

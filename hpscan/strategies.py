@@ -68,8 +68,10 @@ class Fused:
         self.program = program
         models = {seed: initial_model(program.task.model, seed) for seed in set(seeds)}
         params, buffers = stack_module_state([models[seed] for seed in seeds])
-        self.params: Named = {name: value.detach().to(program.device) for name, value in params.items()}
-        self.buffers: Named = {name: value.to(program.device) for name, value in buffers.items()}
+        state = {name: value.detach().to(program.device) for name, value in {**params, **buffers}.items()}
+        self.params: Named = {name: value for name, value in state.items() if name in program.trained}
+        # what is not trained, parameters that the model has frozen among it
+        self.buffers: Named = {name: value for name, value in state.items() if name not in program.trained}
         self.direction, n_moments = OPTIMIZERS[optimizer].direction, OPTIMIZERS[optimizer].n_moments
         self.moments = [[torch.zeros_like(value) for _ in range(n_moments)] for value in self.params.values()]
         self.decays = [decay_all or value.dim() > 2 for value in self.params.values()]  # axis 0 is the run
@@ -173,7 +175,7 @@ class Loop:
         model = model.to(self.program.device)
         if any(isinstance(module, nn.Conv2d) for module in model.modules()):
             model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        parameters = list(model.parameters())
+        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         thetas = [parameter.detach().unsqueeze(0) for parameter in parameters]
         averages: Named = {}
         if self.program.training.ema is not None:

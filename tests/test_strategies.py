@@ -16,7 +16,7 @@ from hpscan.session import Session
 from hpscan.spec import Spec, Training
 from hpscan.strategies import Fused, Loop
 from hpscan.tasks import Task, classification
-from hpscan.workloads import Data, Split
+from hpscan.workloads import Data, Split, WorkloadError
 from tests.conftest import TINY
 
 prepare_worker()
@@ -273,6 +273,28 @@ def test_a_model_that_vmap_refuses_is_trained_in_a_loop_with_a_note(monkeypatch,
     assert {result.state for result in results} == {"completed"}
 
 
-def test_a_task_without_smoothing_is_left_as_it_is():
+@pytest.mark.parametrize("kind", [Fused, Loop])
+def test_frozen_parameters_stay_as_they_are(kind):
+    def model():
+        net = nn.Sequential(nn.Flatten(), nn.Linear(192, 8), nn.ReLU(), nn.Linear(8, 4))
+        net[1].weight.requires_grad_(False)
+        return net
+
+    split = images()
+    training = training_of(kind, model, lambda: split, seeds=[0, 1])
+    losses = training.advance(range(8))
+    frozen = [initial_model(model, seed)[1].weight for seed in (0, 1)]
+    strategy = training.strategy
+    kept = strategy.buffers["1.weight"] if kind is Fused else [one.model[1].weight for one in strategy.singles]
+    assert all(torch.equal(one, other) for one, other in zip(frozen, kept, strict=True))
+    assert not torch.equal(losses[0], losses[-1])
+
+
+def test_smoothing_a_task_that_has_no_such_loss_is_refused():
     task = Task(MODELS["plain"][0], F.cross_entropy, lambda o, t: (o.argmax(-1) != t).float().mean())
-    assert Program(task, Training(), torch.device("cpu"), compiled=False).loss is F.cross_entropy
+    cpu = torch.device("cpu")
+    assert Program(task, Training(), cpu, compiled=False).loss is F.cross_entropy
+    with pytest.raises(WorkloadError, match=r"training\.label_smoothing: the workload's task has no"):
+        Program(task, Training(label_smoothing=0.1), cpu, compiled=False)
+    with pytest.raises(WorkloadError, match=r"training\.snapshots: the workload's task cannot"):
+        Program(task, Training(snapshots=True), cpu, compiled=False)
