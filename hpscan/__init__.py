@@ -9,13 +9,13 @@ spec
 variant
     an optimizer with a decay convention: ``sgd``, ``sgdw``, ``adam``, ``adamw``, ``adamw-torch``
 cell
-    one point (variant, lr, wd) of the grid
+    one point of the grid: variant, lr, wd, and any further axis
 run
     one training: a cell with one seed; its ``run_id`` is a hash of its complete config
 pack
     runs that train together in one process, as one Ray trial
 landscape
-    variant × lr × wd × seed → metric, with the state of every run
+    lr × wd × seed → metric for one variant, with the state of every run
 state
     ``completed``, ``diverged``, ``stopped``, ``failed`` (user code raised) or ``missing``
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -40,6 +40,8 @@ class Choice:
     rows: int
     """Runs that fit in memory together."""
     reason: str
+    seconds: float = 0.0
+    """What trying and compiling took."""
 
     @property
     def kind(self) -> type[Fused | Loop]:
@@ -90,7 +92,9 @@ def choose(pack: Pack, data: Data, asked: Asked) -> Choice:
     identity = _identity(pack.runs[0].recipe, asked)
     wanted = (identity, pack.runs[0].variant.optimizer, asked.strategy, asked.may_compile)
     if wanted not in _choices:
-        _choices[wanted] = _Trials(pack, data, asked).choice()
+        start = time.perf_counter()
+        chosen = _Trials(pack, data, asked).choice()
+        _choices[wanted] = replace(chosen, seconds=time.perf_counter() - start)
     return _choices[wanted]
 
 

@@ -129,7 +129,12 @@ class _PackTrainable(tune.Trainable):
             return train_one_by_one(pack)
 
         def note(choice: Choice) -> None:
-            how.update(strategy=choice.strategy, strategy_reason=choice.reason, compiled=choice.compiled)
+            how.update(
+                strategy=choice.strategy,
+                strategy_reason=choice.reason,
+                choice_s=choice.seconds,
+                compiled=choice.compiled,
+            )
 
         return train_pack(
             pack,

@@ -93,7 +93,7 @@ class Resources(Model):
     gpus: int | None = Field(default=None, ge=0)
     """GPUs to use; by default all that Ray finds on the machine."""
     pack_size: int | None = Field(default=None, ge=1)
-    """Runs a pack holds at most: by default 32, on GPUs 256. What does not fit in memory is trained in parts."""
+    """Runs a pack holds at most: by default 32, where `gpus` is given 256. What does not fit in memory is trained in parts."""
     strategy: Literal["auto", "fused", "loop"] = "auto"
     """How gradients are computed: all runs of a pack in one call, or one run after another; ``auto`` times both."""
     compile: bool = True

@@ -55,6 +55,7 @@ RUNS = pa.schema(
         ("pack_runs", pa.int64()),
         ("strategy", pa.string()),
         ("strategy_reason", pa.string()),
+        ("choice_s", pa.float64()),  # what trying strategies and compiling took the worker, once for all its packs
         ("compiled", pa.bool_()),
         ("device", pa.string()),
         ("device_name", pa.string()),
