@@ -125,7 +125,7 @@ class _Trials:
                 return self._faster(fused_s, loop_s, rows, f"cannot be compiled: {_first_line(error)}")
             return self._faster(compiled_s, self._seconds(Loop, FEW, compiled=True), rows, "compiled", compiled=True)
         why = "too short to compile" if self.asked.may_compile else "uncompiled"
-        return self._faster(fused_s, loop_s, rows, why)
+        return replace(self._faster(fused_s, loop_s, rows, why), compiled=False)
 
     def _faster(self, fused_s: float, loop_s: float, rows: int, why: str, *, compiled: bool = False) -> Choice:
         reason = _timed(fused_s, loop_s, why)

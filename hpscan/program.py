@@ -102,6 +102,9 @@ class Program:
         smoothing = self.training.label_smoothing
         self.loss = self.task.smoothed(smoothing) if smoothing and self.task.smoothed else self.task.loss
         self.trained = {name for name, parameter in self.template.named_parameters() if parameter.requires_grad}
+        statistics = {name for name, buffer in self.template.named_buffers() if buffer.is_floating_point()}
+        self.averaged = self.trained | statistics
+        """What an average of the weights is taken of: BatchNorm's statistics go along."""
         self.random_layers = [
             f"{name}.stream" if name else "stream"
             for name, module in self.template.named_modules()
@@ -137,10 +140,16 @@ class Program:
             outputs = self.forward(lambda x: functional_call(self.template, (params, buffers), (x,)), inputs)
         return self.loss(outputs, targets), buffers
 
-    def outputs(self, params: Named, buffers: Named, inputs: Tensor) -> Tensor:
-        """Outputs of one run in evaluation mode."""
+    def outputs(self, state: Named, inputs: Tensor) -> Tensor:
+        """Outputs in evaluation mode of one run, its parameters and buffers given together."""
         with sdpa_kernel(SDPBackend.MATH):
-            return self.forward(lambda x: functional_call(self.frozen, (params, buffers), (x,)), inputs)
+            return self.forward(lambda x: functional_call(self.frozen, state, (x,)), inputs)
+
+    def first_average(self, state: Named) -> Named:
+        """Where the average of the weights begins; nothing if none is asked for."""
+        if self.training.ema is None:
+            return {}
+        return {name: value.clone() for name, value in state.items() if name in self.averaged}
 
     def streams(self, seeds: Sequence[int], steps: range) -> Tensor | None:
         """What the random layers draw from, shape (layers, steps, K); None without such layers."""
@@ -149,7 +158,3 @@ class Program:
         keys = {seed: layer_keys(seed, steps, len(self.random_layers)) for seed in set(seeds)}
         stacked = np.stack([keys[seed] for seed in seeds], axis=-1)
         return torch.from_numpy(np.ascontiguousarray(stacked.swapaxes(0, 1))).to(self.device)
-
-    def averaged(self, buffers: Named) -> list[str]:
-        """Names of the buffers that an average of the weights takes along: BatchNorm's statistics."""
-        return [name for name, buffer in buffers.items() if buffer.is_floating_point()]

@@ -75,11 +75,8 @@ class Fused:
         self.direction, n_moments = OPTIMIZERS[optimizer].direction, OPTIMIZERS[optimizer].n_moments
         self.moments = [[torch.zeros_like(value) for _ in range(n_moments)] for value in self.params.values()]
         self.decays = [decay_all or value.dim() > 2 for value in self.params.values()]  # axis 0 is the run
-        self.averages: Named = {}
+        self.averages = program.first_average(state)
         self.keep(list(range(len(seeds))), capacity)
-        if program.training.ema is not None:
-            averaged = {name: self.buffers[name] for name in program.averaged(self.buffers)}
-            self.averages = {name: value.clone() for name, value in {**self.params, **averaged}.items()}
 
     @property
     def count(self) -> int:
@@ -100,17 +97,20 @@ class Fused:
         program, ema = self.program, self.program.training.ema
         losses = torch.empty(len(steps), self.count, device=program.device)
         streams = program.streams(seeds, steps)
-        thetas, averages = list(self.params.values()), list(self.averages.values())
+        thetas = list(self.params.values())
         for i, batch in enumerate(batches):
             if streams is not None:
                 self.buffers.update(zip(program.random_layers, streams[:, i], strict=True))
             grads, losses[i] = self._gradients(batch)
             program.update(self.direction, thetas, grads, self.moments, self.decays, at[i], program.training.clip_norm)
             if ema is not None:
-                values = [*thetas, *(self.buffers[name] for name in program.averaged(self.buffers))]
-                program.average(averages, values, ema)
+                state = self._state()
+                program.average(list(self.averages.values()), [state[name] for name in self.averages], ema)
         program.rows_compiled.add(self.count)
         return losses
+
+    def _state(self) -> Named:
+        return {**self.params, **self.buffers}
 
     def _gradients(self, batch: Batch) -> tuple[list[Tensor], Tensor]:
         inputs, targets = batch.stacked()
@@ -130,14 +130,11 @@ class Fused:
 
     def outputs(self, inputs: Tensor) -> Tensor:
         """Outputs in evaluation mode, shape (K, examples, …)."""
-        params, buffers = self.params, self.buffers
-        if self.averages:
-            params = {name: self.averages[name] for name in params}
-            buffers = {name: self.averages.get(name, buffer) for name, buffer in buffers.items()}
+        state = {**self._state(), **self.averages}
         # One copy of the inputs a run: shared inputs would make vmap fold the runs into one product, whose rounding
         # depends on their number.
         with torch.no_grad():
-            return vmap(self.program.outputs)(params, buffers, inputs.expand(self.count, *inputs.shape))
+            return vmap(self.program.outputs)(state, inputs.expand(self.count, *inputs.shape))
 
 
 @dataclass
@@ -152,8 +149,10 @@ class _Single:
     averages: Named
 
     @property
-    def buffers(self) -> Named:
-        return dict(self.model.named_buffers())
+    def state(self) -> Named:
+        """Parameters and buffers."""
+        parameters = {name: parameter.detach() for name, parameter in self.model.named_parameters()}
+        return {**parameters, **dict(self.model.named_buffers())}
 
 
 class Loop:
@@ -177,15 +176,10 @@ class Loop:
             model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         thetas = [parameter.detach().unsqueeze(0) for parameter in parameters]
-        averages: Named = {}
-        if self.program.training.ema is not None:
-            buffers = dict(model.named_buffers())
-            averaged = {name: buffers[name] for name in self.program.averaged(buffers)}
-            averages = {
-                name: value.detach().clone() for name, value in {**dict(model.named_parameters()), **averaged}.items()
-            }
         moments = [[torch.zeros_like(theta) for _ in range(n_moments)] for theta in thetas]
-        return _Single(model, parameters, thetas, moments, averages)
+        single = _Single(model, parameters, thetas, moments, averages={})
+        single.averages = self.program.first_average(single.state)
+        return single
 
     @property
     def count(self) -> int:
@@ -204,7 +198,8 @@ class Loop:
         table = torch.stack([torch.stack(numbers) for numbers in at])
         for row, single in enumerate(self.singles):
             own = [StepNumbers(*numbers.unbind(0)) for numbers in table[:, :, row : row + 1].unbind(0)]
-            layers = [dict(single.model.named_buffers())[name] for name in self.program.random_layers]
+            state = single.state
+            layers = [state[name] for name in self.program.random_layers]
             with torch.random.fork_rng():
                 for i, batch in enumerate(feed):
                     # A model that draws from torch's own generators draws by seed and step, too.
@@ -230,20 +225,12 @@ class Loop:
         for parameter in parameters:
             parameter.grad = None
         if program.training.ema is not None:
-            buffers = single.buffers
-            values = [p.detach() for p in parameters] + [buffers[name] for name in program.averaged(buffers)]
-            self.average(list(single.averages.values()), values, program.training.ema)
+            state, averages = single.state, single.averages
+            self.average(list(averages.values()), [state[name] for name in averages], program.training.ema)
         return torch.stack(losses).mean() if len(parts) > 1 else losses[0]
 
     def outputs(self, inputs: Tensor) -> Tensor:
         """Outputs in evaluation mode, shape (K, examples, …)."""
         with torch.no_grad():
-            return torch.stack([self._outputs(single, inputs) for single in self.singles])
-
-    def _outputs(self, single: _Single, inputs: Tensor) -> Tensor:
-        params: Named = dict(single.model.named_parameters())
-        buffers = single.buffers
-        if single.averages:
-            params = {name: single.averages[name] for name in params}
-            buffers = {name: single.averages.get(name, buffer) for name, buffer in buffers.items()}
-        return self.program.outputs(params, buffers, inputs)
+            states = [{**single.state, **single.averages} for single in self.singles]
+            return torch.stack([self.program.outputs(state, inputs) for state in states])

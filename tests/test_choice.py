@@ -43,6 +43,7 @@ def timings(monkeypatch, **seconds):
     [
         ({"fused": 1e-4, "loop": 1e-3, "fused_compiled": 3e-5, "loop_compiled": 1e-3}, 1e9, ("fused", True)),
         ({"fused": 1e-4, "loop": 1e-3}, 1e4, ("fused", False)),  # too short to compile
+        ({"fused": 2e-3, "loop": 1e-3}, 1e4, ("loop", False)),
         ({"fused": 1e-2, "loop": 1e-3}, 1e9, ("loop", True)),  # hopeless: not even tried
         ({"fused": 2e-3, "loop": 1e-3, "fused_compiled": 1.5e-3, "loop_compiled": 9e-4}, 1e9, ("loop", True)),
         ({"fused": 2e-3, "loop": 1e-3, "fused_compiled": 7e-4, "loop_compiled": 9e-4}, 1e9, ("fused", True)),

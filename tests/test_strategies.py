@@ -273,16 +273,18 @@ def test_a_model_that_vmap_refuses_is_trained_in_a_loop_with_a_note(monkeypatch,
     assert {result.state for result in results} == {"completed"}
 
 
+@pytest.mark.parametrize("options", [{}, {"ema": 0.9}], ids=str)
 @pytest.mark.parametrize("kind", [Fused, Loop])
-def test_frozen_parameters_stay_as_they_are(kind):
+def test_frozen_parameters_stay_as_they_are(kind, options):
     def model():
         net = nn.Sequential(nn.Flatten(), nn.Linear(192, 8), nn.ReLU(), nn.Linear(8, 4))
         net[1].weight.requires_grad_(False)
         return net
 
     split = images()
-    training = training_of(kind, model, lambda: split, seeds=[0, 1])
+    training = training_of(kind, model, lambda: split, seeds=[0, 1], **options)
     losses = training.advance(range(8))
+    assert torch.isfinite(training.outputs(torch.from_numpy(split.inputs))).all()
     frozen = [initial_model(model, seed)[1].weight for seed in (0, 1)]
     strategy = training.strategy
     kept = strategy.buffers["1.weight"] if kind is Fused else [one.model[1].weight for one in strategy.singles]

@@ -40,6 +40,13 @@ class _UserCode(Model):
         """The function and its arguments."""
         return self.model_dump(mode="json", include={"name", self._field, "args"})
 
+    def _placed(self) -> Self:
+        """The same workload with its folder."""
+        return self.model_copy(update={"folder": str(self._absolute_folder())})
+
+    def _absolute_folder(self) -> Path:
+        return Path(self.folder or ".").absolute()
+
     def function(self) -> Callable[..., Any]:
         """Import the function.
 
@@ -49,7 +56,7 @@ class _UserCode(Model):
             If there is no such module or function, or importing it raises.
         """
         module, _, name = getattr(self, self._field).partition(":")
-        folder = str(Path(self.folder or ".").absolute())
+        folder = str(self._absolute_folder())
         if folder not in sys.path:
             sys.path.insert(0, folder)
             importlib.invalidate_caches()
@@ -77,7 +84,7 @@ class Factory(_UserCode):
 
     def resolved(self) -> Self:
         """The same workload with its folder and the number of its training examples."""
-        placed = self.model_copy(update={"folder": str(Path(self.folder or ".").absolute())})
+        placed = self._placed()
         return placed.model_copy(update={"train": placed.n_train})
 
     def example(self, n: int) -> np.ndarray:
@@ -86,14 +93,15 @@ class Factory(_UserCode):
 
     def load(self) -> Data:
         """What the factory's ``load`` returns."""
-        return _loaded(self.factory, self._made())
+        return _loaded(*self._call())
 
     def task(self) -> Task:
         """The factory's task."""
-        return self._made().task
+        return _made(*self._call()).task
 
-    def _made(self) -> UserWorkload:
-        return _made(self.factory, self.folder, json.dumps(self.args, sort_keys=True))
+    def _call(self) -> tuple[str, str | None, str]:
+        """What tells one call of a factory from another: the function, its folder, its arguments as JSON."""
+        return self.factory, self.folder, json.dumps(self.args, sort_keys=True)
 
 
 class Trainable(_UserCode):
@@ -111,7 +119,7 @@ class Trainable(_UserCode):
 
     def resolved(self) -> Self:
         """The same workload with its folder; the function must exist."""
-        placed = self.model_copy(update={"folder": str(Path(self.folder or ".").absolute())})
+        placed = self._placed()
         placed.function()
         return placed
 
@@ -128,7 +136,10 @@ def _made(reference: str, folder: str | None, args: str) -> UserWorkload:
     return made
 
 
-def _loaded(reference: str, made: UserWorkload) -> Data:
+@lru_cache(maxsize=1)
+def _loaded(reference: str, folder: str | None, args: str) -> Data:
+    """Load a factory's data, once in a process."""
+    made = _made(reference, folder, args)
     with user_code(f"workload.factory: load of {reference}"):
         data = made.load()
     if not isinstance(data, Data):

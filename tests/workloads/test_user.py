@@ -64,6 +64,14 @@ def test_once_resolved_it_is_found_from_anywhere_and_its_runs_keep_their_ids(wri
     assert runs(spec)[0].run_id != runs(spec_of(f"{name}:make", workload={"args": {"width": 5}}))[0].run_id
 
 
+def test_data_are_loaded_once_however_often_they_are_asked_for(write, tmp_path):
+    text = GOOD.replace("{n}", "200").replace("def load():", "def load():\n    open('loads', 'a').write('x')")
+    spec = spec_of(f"{write(text)}:make").resolved()
+    spec.workload.load()
+    spec.workload.example(3)
+    assert (tmp_path / "loads").read_text() == "x"
+
+
 def test_epochs_are_counted_in_the_users_examples(write):
     name = write(GOOD.replace("{n}", "160"))
     assert spec_of(f"{name}:make", budget={"epochs": 2}).resolved().steps == 20
