@@ -16,6 +16,8 @@ from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from hpscan.analysis import Analysis
     from hpscan.spec import Spec
     from hpscan.store import Store
@@ -253,9 +255,11 @@ def _launch(spec: Spec, store: Store, given_store: str, *, retry_failed: bool) -
     from hpscan.analysis import analyze as analyze_sweep
     from hpscan.grid import packs, runs
     from hpscan.progress import Progress
+    from hpscan.store import ended
 
     every = {run.run_id for run in runs(spec)}
-    stored = store.ended(spec.name, retry_failed=retry_failed)
+    rows = store.runs(spec.name)
+    stored = ended(rows, retry_failed=retry_failed)
     data = _data(spec)
     revised = store.save_spec(spec)
     plan = packs(spec, stored)
@@ -274,7 +278,7 @@ def _launch(spec: Spec, store: Store, given_store: str, *, retry_failed: bool) -
     option = "" if given_store == DEFAULT_STORE else f" --store {shlex.quote(given_store)}"
     lost: list[str] = []
     if plan:
-        before, best = _stored(store, spec, every & stored)
+        before, best = _stored(rows, spec, every & stored)
         progress = Progress(console, spec.name, spec.metric, spec.variants, len(every), before, best=best)
         from hpscan.launch import RayStartError
         from hpscan.launch import launch as launch_packs
@@ -302,10 +306,9 @@ def _launch(spec: Spec, store: Store, given_store: str, *, retry_failed: bool) -
 
 
 def _stored(
-    store: Store, spec: Spec, run_ids: set[str]
+    rows: pd.DataFrame, spec: Spec, run_ids: set[str]
 ) -> tuple[dict[str, int], dict[str, tuple[float, float, float]]]:
     """The states of runs that the store holds, and the best (metric, lr, wd) of each variant."""
-    rows = store.runs(spec.name)
     rows = rows[rows["run_id"].isin(run_ids)]
     best: dict[str, tuple[float, float, float]] = {}
     if spec.metric in rows:

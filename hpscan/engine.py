@@ -173,9 +173,9 @@ def _evaluate(
     session: Session, validation: tuple[Tensor, Tensor], at: int, batch_loss: Sequence[float], *, snapshot: bool
 ) -> None:
     """Add a row to the curve of each live run; a run whose validation loss is not finite has diverged."""
-    judged = session.judge(*validation)
+    metrics = session.judge(*validation)
     for row, result in enumerate(session.results):
-        values = (batch_loss[row], judged["loss"][row], judged["error"][row])
+        values = (batch_loss[row], metrics["loss"][row], metrics["error"][row])
         if all(map(math.isfinite, values)):
             result.curve.append(Evaluation(at, *values, snapshot=snapshot))
         else:

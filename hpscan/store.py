@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from hpscan.axes import FURTHER_AXES
 from hpscan.spec import Spec, SpecError
 
-__all__ = ["CURVES", "METRICS", "RUNS", "Store", "StoreError"]
+__all__ = ["CURVES", "METRICS", "RUNS", "Store", "StoreError", "ended"]
 
 METRICS = ("train_loss", "train_error", "val_loss", "val_error", "test_loss", "test_error")
 
@@ -180,11 +180,6 @@ class Store:
         """One row a run and evaluation, the columns of :data:`CURVES`."""
         return self._read(sweep, "curves", CURVES).drop_duplicates(["run_id", "step"]).reset_index(drop=True)
 
-    def ended(self, sweep: str, *, retry_failed: bool = False) -> set[str]:
-        """The run_ids that a launch need not train; failed runs count as ended unless they are to be retried."""
-        runs = self.runs(sweep)
-        return set(runs.loc[runs["state"] != "failed", "run_id"] if retry_failed else runs["run_id"])
-
     def errors(self, sweep: str) -> dict[str, int]:
         """What the failed runs of a sweep raised, with how many raised it."""
         runs = self.runs(sweep)
@@ -208,6 +203,11 @@ class Store:
                 reason = str(error).splitlines()[0]
                 raise StoreError(f"{path}: not a parquet file of hpscan's ({reason}); delete it and relaunch") from None
         return pa.concat_tables(tables, promote_options="default").to_pandas()
+
+
+def ended(runs: pd.DataFrame, *, retry_failed: bool = False) -> set[str]:
+    """The run_ids of rows that a launch need not train; failed runs count as ended unless they are to be retried."""
+    return set(runs.loc[runs["state"] != "failed", "run_id"] if retry_failed else runs["run_id"])
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from hpscan.store import CURVES, METRICS, RUNS, Store, StoreError
+from hpscan.store import CURVES, METRICS, RUNS, Store, StoreError, ended
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -57,8 +57,8 @@ def test_a_run_trained_in_two_packs_counts_once_with_the_later_row(store):
 
 def test_failed_runs_have_ended_unless_they_are_to_be_retried(store):
     store.save_pack("s", "p", [row("a", "failed", error="RuntimeError: boom"), row("b"), row("c", "diverged")], [])
-    assert store.ended("s") == {"a", "b", "c"}
-    assert store.ended("s", retry_failed=True) == {"b", "c"}
+    assert ended(store.runs("s")) == {"a", "b", "c"}
+    assert ended(store.runs("s"), retry_failed=True) == {"b", "c"}
     assert store.errors("s") == {"RuntimeError: boom": 1}
 
 

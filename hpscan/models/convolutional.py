@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -56,6 +56,15 @@ class _BasicBlock(nn.Module):
         return F.relu(self.branch(inputs) + self.shortcut(inputs))
 
 
+def _three_stages(n_in: int, width: int, blocks: int) -> Iterator[tuple[int, int, int]]:
+    """Yield (channels in, channels out, stride) of each block: every stage doubles the channels and halves the image."""
+    for stage in range(3):
+        for block in range(blocks):
+            n_out = width * 2**stage
+            yield n_in, n_out, 2 if stage and block == 0 else 1
+            n_in = n_out
+
+
 class ResNet(nn.Sequential):
     """The ResNet of He et al. 2016, section 4.2, for small images: 6n + 2 layers in three stages of basic blocks.
 
@@ -72,15 +81,9 @@ class ResNet(nn.Sequential):
     """
 
     def __init__(self, in_channels: int, depth: int, width: int, classes: int) -> None:
-        blocks: list[nn.Module] = []
-        n_in = width
-        for stage in range(3):
-            for block in range((depth - 2) // 6):
-                n_out = width * 2**stage
-                blocks.append(_BasicBlock(n_in, n_out, stride=2 if stage and block == 0 else 1))
-                n_in = n_out
+        blocks = [_BasicBlock(*sizes) for sizes in _three_stages(width, width, (depth - 2) // 6)]
         stem = (_conv3(in_channels, width), nn.BatchNorm2d(width), nn.ReLU())
-        super().__init__(*stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(n_in, classes))
+        super().__init__(*stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4 * width, classes))
 
 
 class _ShakeBlock(RandomLayer):
@@ -143,15 +146,9 @@ class ShakeShake(nn.Sequential):
     """
 
     def __init__(self, in_channels: int, depth: int, width: int, classes: int) -> None:
-        blocks: list[nn.Module] = []
-        n_in = 16
-        for stage in range(3):
-            for block in range((depth - 2) // 6):
-                n_out = width * 2**stage
-                blocks.append(_ShakeBlock(n_in, n_out, stride=2 if stage and block == 0 else 1))
-                n_in = n_out
+        blocks = [_ShakeBlock(*sizes) for sizes in _three_stages(16, width, (depth - 2) // 6)]
         stem = (_conv3(in_channels, 16), nn.BatchNorm2d(16))
-        head = (nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(n_in, classes))
+        head = (nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4 * width, classes))
         super().__init__(*stem, *blocks, *head)
 
 

@@ -232,16 +232,19 @@ class _CIFAR(_Images):
     def _read(self) -> tuple[_Part, _Part]:
         folder = data_home() / self.folder
         if not folder.is_dir():
-            url = f"https://www.cs.toronto.edu/~kriz/{self.archive}"
-            path = find_file(self.archive, [data_home()], [self.archive_md5], url, fetch=True)
+            path = find_file(self.archive, [data_home()], [self.archive_md5], self._url, fetch=True)
             with tarfile.open(path) as archive:
                 archive.extractall(data_home(), filter="data")
         return self._part(folder, self.training), self._part(folder, self.testing)
 
+    @property
+    def _url(self) -> str:
+        return f"https://www.cs.toronto.edu/~kriz/{self.archive}"
+
     def _part(self, folder: Path, files: dict[str, str]) -> _Part:
-        url = f"https://www.cs.toronto.edu/~kriz/{self.archive}"
         batches = [
-            _unpickled(find_file(name, [folder], [checksum], url, fetch=False)) for name, checksum in files.items()
+            _unpickled(find_file(name, [folder], [checksum], self._url, fetch=False))
+            for name, checksum in files.items()
         ]
         images = np.concatenate([batch[b"data"] for batch in batches]).reshape(-1, 3, 32, 32)
         return _Part(images, np.concatenate([np.asarray(batch[self.label_key]) for batch in batches]))
