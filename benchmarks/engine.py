@@ -24,6 +24,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
+from hpscan.engine import CHECK_EVERY
 from hpscan.grid import Recipe, Run, runs
 from hpscan.hardware import prepare_worker
 from hpscan.models import CNN, NormalisedMLP, PlainMLP
@@ -35,7 +36,7 @@ from hpscan.tasks import Task, classification
 from hpscan.workloads import Data, Split
 
 CPU = torch.device("cpu")
-STEPS = 10
+STEPS = CHECK_EVERY
 OPTIMIZERS = {"adamw-torch": torch.optim.AdamW, "sgd": torch.optim.SGD}
 
 
@@ -100,14 +101,14 @@ def members(case: Case) -> tuple[Run, ...]:
 def packed(
     case: Case, task: Task, kind: type[Fused | Loop], *, compiled: bool, **training: object
 ) -> Callable[[], None]:
-    """Ten steps of a pack."""
+    """Some steps of a pack."""
     program = Program(task, Training.model_validate(training), CPU, compiled)
     session = Session.start(kind, program, members(case), data_of(case), case.rows)
     return lambda: session.advance(range(1, 1 + STEPS)).sum().item()
 
 
 def loop(case: Case, *, fused: bool, matmul: str) -> Callable[[], None]:
-    """Ten steps of one model after another, stock modules and a stock optimizer."""
+    """Some steps of one model after another, stock modules and a stock optimizer."""
     count = min(case.rows, 4)
     models = [case.model() for _ in range(count)]
     options = {"fused": True} if fused else {}

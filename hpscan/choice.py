@@ -17,7 +17,7 @@ from hpscan.session import Session
 from hpscan.strategies import MIN_ROWS, Fused, Loop
 from hpscan.workloads import Data, Trainable
 
-__all__ = ["COMPILE_S", "Asked", "Choice", "choose", "program_for"]
+__all__ = ["COMPILE_S", "Asked", "Choice", "choose", "compile_seconds", "program_for"]
 
 COMPILE_S = 8.0
 """Seconds that compiling the gradients for another number of rows costs, about: what shrinking a pack must save."""
@@ -81,6 +81,11 @@ def program_for(recipe: Recipe, asked: Asked, *, compiled: bool) -> Program:
         device = torch.device(asked.device)
         _programs[wanted] = Program(workload.task(), recipe.training, device, compiled, asked.cuda_graphs)
     return _programs[wanted]
+
+
+def compile_seconds() -> float:
+    """Seconds that this process has spent on compiling."""
+    return sum(program.compile_s for program in _programs.values())
 
 
 def choose(pack: Pack, data: Data, asked: Asked) -> Choice:

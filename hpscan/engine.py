@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hpscan.choice import COMPILE_S, Asked, Choice, choose, program_for
+from hpscan.choice import COMPILE_S, Asked, Choice, choose, compile_seconds, program_for
 from hpscan.feed import on_device
 from hpscan.grid import Pack
 from hpscan.hardware import can_compile
@@ -76,6 +76,7 @@ def train_pack(
     """
     may_compile = compile and (can_compile() or device != "cpu")
     to_come = len(pack.runs) * pack.runs[0].recipe.steps if steps_to_come is None else steps_to_come
+    compiled_before = compile_seconds()
     asked = Asked(strategy, may_compile, cuda_graphs, device, to_come, memory_share)
     choice = choose(pack, data, asked)
     on_choice(choice)
@@ -92,6 +93,8 @@ def train_pack(
             if not is_out_of_memory(error) or most == 1:
                 raise
             most = math.ceil(len(part) / 2)
+    for result in results:
+        result.compile_s = compile_seconds() - compiled_before
     return results
 
 

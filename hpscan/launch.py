@@ -176,6 +176,7 @@ def _row(result: RunResult) -> dict[str, Any]:
         **best,
         "wall_s": result.wall_s,
         "device_s": result.device_s,
+        "compile_s": result.compile_s,
     }
 
 
@@ -187,7 +188,11 @@ def _failed_rows(pack: Pack, error: Exception) -> list[dict[str, Any]]:
 def _summary(pack_id: str, rows: Sequence[dict[str, Any]], metric: str) -> PackSummary:
     completed = [(row[metric], row["lr"], row["wd"]) for row in rows if row["state"] == "completed" and metric in row]
     return PackSummary(
-        pack_id, rows[0]["variant"], dict(Counter(row["state"] for row in rows)), min(completed, default=None)
+        pack_id,
+        rows[0]["variant"],
+        dict(Counter(row["state"] for row in rows)),
+        min(completed, default=None),
+        rows[0].get("compile_s", 0.0),
     )
 
 

@@ -1,8 +1,8 @@
 """Optimizers as directions on stacked tensors, for K runs at once.
 
 A step of every variant is ``g += l2·θ; θ −= α_t · direction(g) + shrink·θ`` (:func:`apply_step`); an optimizer is the
-direction, a few element-wise lines. Every per-run number arrives as a vector of length K (:class:`StepNumbers`),
-computed in float64 by :func:`step_numbers`.
+direction, a few element-wise lines. Every per-run number is a vector of length K (:class:`StepNumbers`), computed in
+float64 by :func:`step_numbers`; those of a step travel as one table.
 """
 
 from __future__ import annotations
@@ -22,13 +22,16 @@ __all__ = ["OPTIMIZERS", "Optimizer", "StepNumbers", "apply_average", "apply_ste
 
 Stacked = Float[Tensor, "runs ..."]
 PerRun = Float[Tensor, " runs"]
+Numbers = Float[Tensor, "numbers runs"]
+"""The rows of a step's :class:`StepNumbers`, in their order."""
 
 
 class StepNumbers(NamedTuple):
     """The per-run numbers of one step, each of shape (K,)."""
 
     lr: PerRun
-    """η_t · α; 1 where the paper's momentum has it inside the buffer."""
+    """The rate that multiplies the direction: η_t · α, over Adam's 1 − β₁^(t+1); 1 where the paper's momentum has it
+    inside the buffer."""
     l2: PerRun
     """Decay inside the gradient."""
     shrink: PerRun
@@ -40,9 +43,9 @@ class StepNumbers(NamedTuple):
     """Weight of the gradient in the first moment: 1 − β₁, for SGD 1. Complements and corrections are computed in
     float64: float32's 1 − 0.999 is off by 5e-5."""
     complement2: PerRun
-    correction1: PerRun
-    """1 − β₁^(t+1)."""
     correction2: PerRun
+    """1 / √(1 − β₂^(t+1)), by which √v is multiplied. Both bias corrections are folded into per-run numbers: a division
+    an element costs as much as the rest of the step."""
     eps: PerRun
     momentum_gain: PerRun
     """Weight of the first moment in the direction, where Nesterov's look-ahead makes it one of two terms."""
@@ -93,11 +96,11 @@ def sgd(grad: Stacked, moments: Sequence[Stacked], at: StepNumbers) -> Stacked:
 
 @optimizer("adam", n_moments=2)
 def adam(grad: Stacked, moments: Sequence[Stacked], at: StepNumbers) -> Stacked:
-    """Adam, Kingma & Ba 2015, Algorithm 1: direction m̂ / (√v̂ + ε)."""
+    """Adam, Kingma & Ba 2015, Algorithm 1: direction m̂ / (√v̂ + ε); m's bias correction is in the rate."""
     mu, nu = moments
     mu.mul_(at.beta1).add_(at.complement1 * grad)
     nu.mul_(at.beta2).add_(at.complement2 * grad * grad)
-    return (mu / at.correction1) / ((nu / at.correction2).sqrt() + at.eps)
+    return mu / (nu.sqrt() * at.correction2 + at.eps)
 
 
 @optimizer("amsgrad", n_moments=3)
@@ -110,7 +113,7 @@ def amsgrad(grad: Stacked, moments: Sequence[Stacked], at: StepNumbers) -> Stack
     mu.mul_(at.beta1).add_(at.complement1 * grad)
     nu.mul_(at.beta2).add_(at.complement2 * grad * grad)
     largest.copy_(torch.maximum(largest, nu))
-    return (mu / at.correction1) / ((largest / at.correction2).sqrt() + at.eps)
+    return mu / (largest.sqrt() * at.correction2 + at.eps)
 
 
 @optimizer("nadam", n_moments=2)
@@ -119,7 +122,7 @@ def nadam(grad: Stacked, moments: Sequence[Stacked], at: StepNumbers) -> Stacked
     mu, nu = moments
     mu.mul_(at.beta1).add_(at.complement1 * grad)
     nu.mul_(at.beta2).add_(at.complement2 * grad * grad)
-    return (at.momentum_gain * mu + at.grad_gain * grad) / ((nu / at.correction2).sqrt() + at.eps)
+    return (at.momentum_gain * mu + at.grad_gain * grad) / (nu.sqrt() * at.correction2 + at.eps)
 
 
 @optimizer("adagrad", n_moments=1)
@@ -145,7 +148,7 @@ def apply_step(  # noqa: PLR0917  (torch.compile takes positional arguments best
     grads: Sequence[Stacked],
     moments: Sequence[Sequence[Stacked]],
     decays: Sequence[bool],
-    at: StepNumbers,
+    numbers: Numbers,
     clip: float | None = None,
 ) -> None:
     """Update every parameter and its moments in place.
@@ -153,6 +156,7 @@ def apply_step(  # noqa: PLR0917  (torch.compile takes positional arguments best
     ``decays`` says which parameters are decayed. ``clip`` bounds the norm of each run's whole gradient before
     anything else, as ``torch.nn.utils.clip_grad_norm_`` does.
     """
+    at = StepNumbers(*numbers.unbind(0))
     with torch.no_grad():
         if clip is not None:
             squares = torch.stack([grad.reshape(len(grad), -1).square().sum(1) for grad in grads])
@@ -186,7 +190,7 @@ def step_numbers(
     period: Float[np.ndarray, " steps"] | None = None,
     paper_momentum: bool = False,
     device: torch.device | None = None,
-) -> list[StepNumbers]:
+) -> Float[Tensor, "steps numbers runs"]:
     """Compute the per-run numbers of consecutive steps in float64 and round them to float32.
 
     Parameters
@@ -218,8 +222,7 @@ def step_numbers(
         "beta2": beta2,
         "complement1": 1.0 - beta1,
         "complement2": 1.0 - beta2,
-        "correction1": 1.0 - beta1**count,
-        "correction2": 1.0 - beta2**count,
+        "correction2": 1.0 / np.sqrt(1.0 - beta2**count),
         "eps": settings.get("eps", np.zeros_like(lr)),
         "momentum_gain": np.ones_like(rate),
         "grad_gain": np.zeros_like(rate),
@@ -234,11 +237,12 @@ def step_numbers(
             "momentum_gain": np.where(nesterov, momentum, 1.0),
             "grad_gain": nesterov * inner,
         }
+    elif variant.optimizer in {"adam", "amsgrad"}:
+        numbers["lr"] = rate / (1.0 - beta1**count)
     elif variant.optimizer == "nadam":
         every = beta1 * (1.0 - 0.5 * 0.96 ** (np.arange(1, start + len(eta) + 2)[:, None] * NADAM_WARMING))
         product = np.cumprod(every, axis=0)
         numbers["momentum_gain"] = every[start + 1 :] / (1.0 - product[start + 1 :])
         numbers["grad_gain"] = (1.0 - every[start:-1]) / (1.0 - product[start:-1])
     table = np.stack([np.broadcast_to(numbers[name], rate.shape) for name in StepNumbers._fields], axis=1)
-    stacked = torch.from_numpy(table.astype(np.float32)).to(device)
-    return [StepNumbers(*row.unbind(0)) for row in stacked.unbind(0)]
+    return torch.from_numpy(table.astype(np.float32)).to(device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import time
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -40,12 +41,18 @@ class _Compiled:
         if graphs:
             self.options["triton.cudagraphs"] = True
         self.ready: dict[Hashable, Callable[..., Any]] = {}
+        self.seconds = 0.0
 
     def __call__(self, *args: Any) -> Any:
         signature = _signature(args)
-        if signature not in self.ready:
-            self.ready[signature] = self._compile()
-        return self.ready[signature](*args)
+        if signature in self.ready:
+            return self.ready[signature](*args)
+        start = time.perf_counter()
+        self.ready[signature] = self._compile()
+        try:
+            return self.ready[signature](*args)  # the first call compiles
+        finally:
+            self.seconds += time.perf_counter() - start
 
     def _compile(self) -> Callable[..., Any]:
         function = self.function
@@ -119,6 +126,13 @@ class Program:
         if not self.compiled:
             return function
         return _Compiled(function, graphs=self.cuda_graphs and self.device.type == "cuda")
+
+    @property
+    def compile_s(self) -> float:
+        """Seconds spent on compiling so far."""
+        return sum(
+            ready.seconds for ready in (self.gradients, self.update, self.average) if isinstance(ready, _Compiled)
+        )
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The context of a forward pass."""

@@ -27,6 +27,8 @@ class PackSummary:
     states: dict[str, int]
     best: tuple[float, float, float] | None
     """(metric, lr, wd) of the pack's best run; None if none completed."""
+    compile_s: float = 0.0
+    """Seconds that its worker spent on compiling for it."""
 
 
 @dataclass
@@ -103,8 +105,10 @@ class Progress:
     def line(self) -> str:
         """The state of the sweep in one line."""
         eta = "" if self.eta_s is None or not self.missing else f", about {self.eta_s:.0f} s to go"
+        compile_s = sum(pack.compile_s for pack in self.packs.values())
+        compiling = f", {compile_s:.0f} s of all workers' time spent on compiling" if compile_s >= 1 else ""
         best = ", ".join(f"{variant} {metric:.4g}" for variant, (metric, _, _) in self.best.items())
-        return f"{self._counts()} of {self.total} runs{eta}{f'; best {self.metric}: {best}' if best else ''}"
+        return f"{self._counts()} of {self.total} runs{eta}{compiling}{f'; best {self.metric}: {best}' if best else ''}"
 
     def _counts(self) -> str:
         ended = self.done_before + self.ended

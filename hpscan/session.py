@@ -14,7 +14,7 @@ from torch.func import vmap
 
 from hpscan.feed import Feed
 from hpscan.grid import Run
-from hpscan.optimizers import StepNumbers, step_numbers
+from hpscan.optimizers import step_numbers
 from hpscan.program import Program
 from hpscan.strategies import Fused, Loop, Strategy
 from hpscan.tasks import Task
@@ -58,6 +58,8 @@ class RunResult:
     """From the start of the pack to the end of the run."""
     device_s: float = 0.0
     """The run's share of that time: a pack's seconds are divided among the runs alive in it."""
+    compile_s: float = 0.0
+    """What its pack spent on compiling, trying out what to compile included."""
 
 
 @dataclass
@@ -84,8 +86,8 @@ class Session:
         runs = [result.run for result in self.results]
         runs += runs[-1:] * (self.strategy.count - len(runs))
         seeds = [run.seed for run in runs]
-        at = numbers_of(runs, steps, self.program.device)
-        return self.strategy.advance(self.feed.take(seeds, steps), seeds, steps, at)
+        numbers = numbers_of(runs, steps, self.program.device)
+        return self.strategy.advance(self.feed.take(seeds, steps), seeds, steps, numbers)
 
     def keep(self, rows: list[int], capacity: int) -> None:
         """Go on with the rows named."""
@@ -118,8 +120,8 @@ def judged(task: Task, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
             return {name: torch.stack([torch.as_tensor(row[name]) for row in rows]) for name in rows[0]}
 
 
-def numbers_of(runs: Sequence[Run], steps: range, device: torch.device) -> list[StepNumbers]:
-    """The per-run numbers of some steps, for runs of one variant and one recipe."""
+def numbers_of(runs: Sequence[Run], steps: range, device: torch.device) -> Tensor:
+    """The per-run numbers of some steps, shape (steps, numbers, K), for runs of one variant and one recipe."""
     recipe = runs[0].recipe
     starts = recipe.restarts()
     period = [next(b - a for a, b in pairwise(starts) if step < b or b == starts[-1]) for step in steps]

@@ -50,6 +50,7 @@ RUNS = pa.schema(
         ("best_val_error", pa.float64()),
         ("wall_s", pa.float64()),
         ("device_s", pa.float64()),
+        ("compile_s", pa.float64()),  # of the whole pack
         # where it ran
         ("pack_id", pa.string()),
         ("pack_runs", pa.int64()),

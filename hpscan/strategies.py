@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.func import stack_module_state, vmap
 
 from hpscan.feed import Batch
-from hpscan.optimizers import OPTIMIZERS, StepNumbers, apply_average, apply_step
+from hpscan.optimizers import OPTIMIZERS, apply_average, apply_step
 from hpscan.program import Named, Program
 from hpscan.randomness import initial_model, key
 
@@ -44,8 +44,8 @@ class Strategy(Protocol):
     def count(self) -> int:
         """Rows, idle copies included."""
 
-    def advance(self, batches: Iterator[Batch], seeds: Sequence[int], steps: range, at: list[StepNumbers]) -> Tensor:
-        """Take some steps; the training losses, of shape (steps, K)."""
+    def advance(self, batches: Iterator[Batch], seeds: Sequence[int], steps: range, numbers: Tensor) -> Tensor:
+        """Take some steps, with numbers of shape (steps, numbers, K); the training losses, of shape (steps, K)."""
 
     def outputs(self, inputs: Tensor) -> Tensor:
         """Outputs in evaluation mode, shape (K, examples, …)."""
@@ -92,7 +92,7 @@ class Fused:
         )
         self.moments = [[moment[index] for moment in moments] for moments in self.moments]
 
-    def advance(self, batches: Iterator[Batch], seeds: Sequence[int], steps: range, at: list[StepNumbers]) -> Tensor:
+    def advance(self, batches: Iterator[Batch], seeds: Sequence[int], steps: range, numbers: Tensor) -> Tensor:
         """Take some steps; the training losses, of shape (steps, K)."""
         program, ema = self.program, self.program.training.ema
         losses = torch.empty(len(steps), self.count, device=program.device)
@@ -102,7 +102,9 @@ class Fused:
             if streams is not None:
                 self.buffers.update(zip(program.random_layers, streams[:, i], strict=True))
             grads, losses[i] = self._gradients(batch)
-            program.update(self.direction, thetas, grads, self.moments, self.decays, at[i], program.training.clip_norm)
+            program.update(
+                self.direction, thetas, grads, self.moments, self.decays, numbers[i], program.training.clip_norm
+            )
             if ema is not None:
                 state = self._state()
                 program.average(list(self.averages.values()), [state[name] for name in self.averages], ema)
@@ -190,14 +192,13 @@ class Loop:
         """Keep the rows named; a loop has no idle rows."""
         self.singles = [self.singles[row] for row in rows]
 
-    def advance(self, batches: Iterator[Batch], seeds: Sequence[int], steps: range, at: list[StepNumbers]) -> Tensor:
+    def advance(self, batches: Iterator[Batch], seeds: Sequence[int], steps: range, numbers: Tensor) -> Tensor:
         """Take some steps, a whole run at a time; the training losses, of shape (steps, K)."""
         losses = torch.empty(len(steps), self.count, device=self.program.device)
         streams = self.program.streams(seeds, steps)
         feed = list(batches)
-        table = torch.stack([torch.stack(numbers) for numbers in at])
         for row, single in enumerate(self.singles):
-            own = [StepNumbers(*numbers.unbind(0)) for numbers in table[:, :, row : row + 1].unbind(0)]
+            own = numbers[:, :, row : row + 1].contiguous()
             state = single.state
             layers = [state[name] for name in self.program.random_layers]
             with torch.random.fork_rng():
@@ -210,7 +211,7 @@ class Loop:
                     losses[i, row] = self._step(single, batch, row, own[i])
         return losses
 
-    def _step(self, single: _Single, batch: Batch, row: int, at: StepNumbers) -> Tensor:
+    def _step(self, single: _Single, batch: Batch, row: int, numbers: Tensor) -> Tensor:
         program = self.program
         inputs, targets = batch.row(row)
         parts = _parts(len(inputs), program.training.accumulate)
@@ -221,7 +222,8 @@ class Loop:
             (loss / len(parts) if len(parts) > 1 else loss).backward()  # type: ignore[no-untyped-call]
             losses.append(loss.detach())
         grads = [torch.zeros_like(p).unsqueeze(0) if p.grad is None else p.grad.unsqueeze(0) for p in parameters]
-        self.update(self.direction, single.thetas, grads, single.moments, self.decays, at, program.training.clip_norm)
+        clip = program.training.clip_norm
+        self.update(self.direction, single.thetas, grads, single.moments, self.decays, numbers, clip)
         for parameter in parameters:
             parameter.grad = None
         if program.training.ema is not None:

@@ -11,6 +11,7 @@ from hpscan import choice, engine, session, strategies
 from hpscan.engine import train_pack
 from hpscan.grid import Pack, runs
 from hpscan.hardware import prepare_worker
+from hpscan.optimizers import StepNumbers
 from hpscan.program import Program
 from hpscan.randomness import batches, initial_model
 from hpscan.spec import Training
@@ -312,11 +313,11 @@ def test_normalised_decay_follows_the_period_of_the_current_restart(make_spec):
         schedule=schedule,
     )
     (run,) = runs(spec)
-    at = session.numbers_of([run], range(70), torch.device("cpu"))
+    table = session.numbers_of([run], range(70), torch.device("cpu"))
     eta = [run.recipe.schedule.multiplier(step, 70) for step in range(70)]
     period = [10] * 10 + [20] * 20 + [40] * 40
     expected = [e * 0.5 / p**0.5 for e, p in zip(eta, period, strict=True)]
-    assert [float(numbers.shrink) for numbers in at] == pytest.approx(expected, rel=1e-5)
+    assert [float(StepNumbers(*numbers).shrink) for numbers in table] == pytest.approx(expected, rel=1e-5)
 
 
 def test_further_metrics_of_a_task_are_reported_on_every_split(make_spec, monkeypatch):
@@ -328,3 +329,10 @@ def test_further_metrics_of_a_task_are_reported_on_every_split(make_spec, monkey
         for split in ("train", "val", "test"):
             assert result.metrics[f"{split}_top3_error"] <= result.metrics[f"{split}_error"]
             assert f"{split}_unmappable" in result.metrics
+
+
+def test_what_compiling_took_is_reported_with_the_pack_it_was_for(make_spec):
+    spec = make_spec(variants=["sgd"], seeds=[0], batch_size=24)
+    first, again = (train_pack(pack_of(spec), spec.workload.load(), strategy="fused") for _ in range(2))
+    assert all(result.compile_s > 0.1 for result in first)
+    assert {result.compile_s for result in again} == {0.0}

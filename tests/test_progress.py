@@ -76,3 +76,11 @@ def test_on_a_terminal_the_table_is_live_and_one_line_stays():
     assert "demo: 100 done" in out.getvalue().splitlines()[-1]
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.getvalue())
     assert any(line.strip().startswith("variant") for line in plain.splitlines())
+
+
+def test_the_seconds_of_compiling_are_told_from_one_on(clock):
+    shown, _ = make()
+    shown.add(PackSummary("a", "sgd", {"completed": 10}, None, compile_s=0.4))
+    assert "compiling" not in shown.line()
+    shown.add(PackSummary("b", "sgd", {"completed": 10}, None, compile_s=11.0))
+    assert "11 s of all workers' time spent on compiling" in shown.line()
