@@ -61,6 +61,10 @@ class Asked:
     """Run-steps that this process is going to train of this workload: what compiling pays into."""
     memory_share: float
 
+    def allows(self, strategy: str, *, compiled: bool) -> bool:
+        """Whether it may be done this way; a loop always may, being what is left where fused gradients fail."""
+        return (strategy == "loop" or self.strategy != "loop") and (self.may_compile or not compiled)
+
 
 _programs: dict[str, Program] = {}
 _choices: dict[tuple[str, str, str, bool], Choice] = {}

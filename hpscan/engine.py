@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
 
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hpscan.checkpoint import Checkpoints, Standing, decode, encode
 from hpscan.choice import COMPILE_S, Asked, Choice, choose, compile_seconds, program_for
 from hpscan.feed import on_device
 from hpscan.grid import Pack
@@ -45,6 +47,7 @@ def train_pack(
     memory_share: float = 1.0,
     clock: Callable[[], float] = time.perf_counter,
     on_choice: Callable[[Choice], None] = lambda _: None,
+    checkpoints: Checkpoints | None = None,
 ) -> list[RunResult]:
     """Train the runs of a pack and return their results in the pack's order.
 
@@ -70,82 +73,97 @@ def train_pack(
     memory_share
         Of the device's free memory that is this process's to use.
     clock
-        What tells seconds, for ``wall_s`` and ``device_s``.
+        What tells seconds, for ``wall_s``, ``device_s`` and ``checkpoints``.
     on_choice
         Is told which strategy was chosen, and why.
+    checkpoints
+        Where to go on from, and what to save to every so often. A pack that goes on ends with the numbers, to the bit,
+        of one that was never interrupted. What cannot be gone on from is ignored; what ``save`` raises is not.
     """
     may_compile = compile and (can_compile() or device != "cpu")
     to_come = len(pack.runs) * pack.runs[0].recipe.steps if steps_to_come is None else steps_to_come
     compiled_before = compile_seconds()
     asked = Asked(strategy, may_compile, cuda_graphs, device, to_come, memory_share)
-    choice = choose(pack, data, asked)
+    standing = decode(checkpoints.load(), pack, data, asked) if checkpoints is not None else None
+    if standing is None:
+        standing = Standing(pack, choose(pack, data, asked), compiled_before)
+    choice, finished = standing.choice, standing.finished
     on_choice(choice)
     program = program_for(pack.runs[0].recipe, asked, compiled=choice.compiled)
-    results: list[RunResult] = []
-    most = choice.rows
-    while len(results) < len(pack.runs):
-        part = pack.runs[len(results) : len(results) + most]
+    journal = _Journal(standing, checkpoints, clock, saved_at=0.0 if checkpoints is None else clock())
+    while len(finished) < len(pack.runs):
+        most = standing.choice.rows
+        part = pack.runs[len(finished) : len(finished) + most]
         fused_compiled = program.compiled and choice.strategy == "fused"
         rows = max(min(pack.capacity, most), len(part), MIN_ROWS) if fused_compiled else len(part)
         try:
-            results += _train(Session.start(choice.kind, program, part, data, rows), data, clock)
+            standing.session = standing.session or Session.start(choice.kind, program, part, data, rows)
+            finished += _train(standing.session, data, clock, journal)
         except Exception as error:
             if not is_out_of_memory(error) or most == 1:
                 raise
-            most = math.ceil(len(part) / 2)
-    for result in results:
-        result.compile_s = compile_seconds() - compiled_before
-    return results
+            standing.choice = replace(choice, rows=math.ceil(len(part) / 2))
+        standing.session = None
+    for result in finished:
+        result.compile_s = standing.compile_s
+    return finished
+
+
+@dataclass
+class _Journal:
+    """Saves where a pack stands, if the last time is long enough ago."""
+
+    standing: Standing
+    checkpoints: Checkpoints | None
+    clock: Callable[[], float]
+    saved_at: float
+
+    def keep(self, now: float) -> float:
+        """Save if it is time; what the clock says afterwards."""
+        if self.checkpoints is None or now - self.saved_at < self.checkpoints.every_s:
+            return now
+        self.checkpoints.save(encode(self.standing))
+        self.saved_at = self.clock()
+        return self.saved_at
 
 
 Splits = dict[str, tuple[Tensor, Tensor]]
-Snapshots = dict[str, list[list[Tensor]]]
-"""Of each run, at the end of each period: its outputs on the validation and on the test split."""
 
 
-def _train(session: Session, data: Data, clock: Callable[[], float]) -> list[RunResult]:
-    """Train runs from beginning to end."""
-    program, results = session.program, session.results
-    recipe = results[0].run.recipe
+def _train(session: Session, data: Data, clock: Callable[[], float], journal: _Journal) -> list[RunResult]:
+    """Train runs from where they stand to the end."""
+    program, recipe = session.program, session.everyone[0].run.recipe
     named = (("train", data.train), ("val", data.validation), ("test", data.test))
     splits = {name: on_device(split, program.device) for name, split in named}
     ends = set(recipe.restarts()[1:]) if recipe.training.snapshots else set()
     evaluate_at = {round(recipe.steps * k / recipe.evaluations) for k in range(1, recipe.evaluations + 1)} - {0} | ends
-    snapshots: Snapshots = {result.run.run_id: [] for result in results}
-    since_evaluation: list[Tensor] = []
-    started = segment = clock()
+    accounted = went_on = clock()
+    started = accounted - session.results[0].wall_s
 
-    for start, stop in _segments(recipe.steps, evaluate_at):
+    for start, stop in _segments(session.step, recipe.steps, evaluate_at):
         compiling = program.compiled and session.strategy.count not in program.rows_compiled
-        losses = session.advance(range(start, stop))
-        since_evaluation.append(losses)
-        _note_divergence(session, losses, start, stop)
+        _note_divergence(session, session.advance(range(start, stop)), start, stop)
         if stop in evaluate_at:
-            # contiguous rows: the rounding of a column's mean would depend on the number of columns
-            batch_loss = torch.cat(since_evaluation).T.contiguous().mean(1)
-            _evaluate(session, splits["val"], stop, batch_loss.tolist(), snapshot=stop in ends)
-            since_evaluation = []
+            _evaluate(session, splits["val"], snapshot=stop in ends)
         if stop in ends:
-            _take_snapshot(session, splits, snapshots)
+            _take_snapshot(session, splits)
         if stop == recipe.steps:
-            _finish(session, splits, snapshots if ends else None)
+            _finish(session, splits)
         now = clock()
         for result in session.results:
-            result.device_s += (now - segment) / len(session.results)
+            result.device_s += (now - accounted) / len(session.results)
             result.wall_s = now - started
         live = [row for row, result in enumerate(session.results) if result.state == "completed"]
         if not live:
             break
         # A segment in which something was compiled says nothing of how long the rest will take.
-        seconds_left = 0.0 if compiling else (now - segment) / (stop - start) * (recipe.steps - stop)
+        seconds_left = 0.0 if compiling else (now - went_on) / (stop - start) * (recipe.steps - stop)
         rows = session.strategy.count
         capacity = _capacity(len(live), rows, seconds_left, program, session.strategy)
         if len(live) < len(session.results) or capacity < rows:
             session.keep(live, capacity)
-            columns = live + live[-1:] * (capacity - len(live))
-            since_evaluation = [losses[:, columns] for losses in since_evaluation]
-        segment = now
-    return results
+        accounted, went_on = now, journal.keep(now)  # saving says nothing of the pace
+    return session.everyone
 
 
 def _note_divergence(session: Session, losses: Tensor, start: int, stop: int) -> None:
@@ -156,10 +174,10 @@ def _note_divergence(session: Session, losses: Tensor, start: int, stop: int) ->
         result.state = "completed" if finite[:, row].all() else "diverged"
 
 
-def _segments(steps: int, evaluate_at: set[int]) -> Iterator[tuple[int, int]]:
-    """Cut the budget at every evaluation and every :data:`CHECK_EVERY` steps."""
-    cuts = sorted({0, steps, *evaluate_at, *range(0, steps, CHECK_EVERY)})
-    return pairwise(cuts)
+def _segments(taken: int, steps: int, evaluate_at: set[int]) -> Iterator[tuple[int, int]]:
+    """Cut what is left of the budget at every evaluation and every :data:`CHECK_EVERY` steps."""
+    cuts = sorted({taken, steps, *evaluate_at, *range(0, steps, CHECK_EVERY)})
+    return pairwise(cut for cut in cuts if cut >= taken)
 
 
 def _capacity(live: int, now: int, seconds_left: float, program: Program, strategy: Strategy) -> int:
@@ -172,39 +190,40 @@ def _capacity(live: int, now: int, seconds_left: float, program: Program, strate
     return smaller if saved > COMPILE_S else ready
 
 
-def _evaluate(
-    session: Session, validation: tuple[Tensor, Tensor], at: int, batch_loss: Sequence[float], *, snapshot: bool
-) -> None:
+def _evaluate(session: Session, validation: tuple[Tensor, Tensor], *, snapshot: bool) -> None:
     """Add a row to the curve of each live run; a run whose validation loss is not finite has diverged."""
+    # contiguous rows: the rounding of a column's mean would depend on the number of columns
+    batch_loss = torch.cat(session.losses).T.contiguous().mean(1).tolist()
+    session.losses = []
     metrics = session.judge(*validation)
     for row, result in enumerate(session.results):
         values = (batch_loss[row], metrics["loss"][row], metrics["error"][row])
         if all(map(math.isfinite, values)):
-            result.curve.append(Evaluation(at, *values, snapshot=snapshot))
+            result.curve.append(Evaluation(session.step, *values, snapshot=snapshot))
         else:
             result.state = "diverged"
 
 
-def _take_snapshot(session: Session, splits: Splits, snapshots: Snapshots) -> None:
+def _take_snapshot(session: Session, splits: Splits) -> None:
     """Keep what each live run predicts at the end of a period."""
     outputs = [session.outputs(splits[name][0]) for name in ("val", "test")]
-    for row, result in enumerate(session.results):
-        snapshots[result.run.run_id].append([of_all[row] for of_all in outputs])
+    for row, taken in enumerate(session.snapshots):
+        taken.append([of_all[row] for of_all in outputs])
 
 
-def _finish(session: Session, splits: Splits, snapshots: Snapshots | None) -> None:
+def _finish(session: Session, splits: Splits) -> None:
     """Fill in the final metrics of the runs still alive; one whose loss is not finite on any split has diverged."""
     for name, split in splits.items():
         for metric, values in session.judge(*split).items():
             for result, value in zip(session.results, values, strict=True):
                 result.metrics[f"{name}_{metric}"] = value
-    for result in session.results:
+    for result, taken in zip(session.results, session.snapshots, strict=True):
         if not all(map(math.isfinite, result.metrics.values())):
             result.state = "diverged"
         if result.state == "diverged":
             result.metrics = {}
-        elif snapshots is not None:
-            result.metrics |= _ensemble(session.program.task, snapshots[result.run.run_id], splits)
+        elif taken:
+            result.metrics |= _ensemble(session.program.task, taken, splits)
 
 
 def _ensemble(task: Task, snapshots: list[list[Tensor]], splits: Splits) -> dict[str, float]:

@@ -76,7 +76,7 @@ def estimate(spec: Spec, store: Store, *, retry_failed: bool = False) -> Estimat
     """Price a launch of ``spec``: nothing is written, and Ray is not started."""
     every = runs(spec)
     stored = store.runs(spec.name)
-    plan = packs(spec, ended(stored, retry_failed=retry_failed))
+    plan = packs(spec, ended(stored, retry_failed=retry_failed), spec.resources.workers_here)
     waiting = [run for pack in plan for run in pack.runs]
     own = stored[stored["run_id"].isin({run.run_id for run in every}) & (stored["state"] == "completed")]
     own = own[own["steps_done"] > 0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -31,17 +32,20 @@ def on_device(split: Split, device: torch.device) -> tuple[Tensor, Tensor]:
 class Feed:
     """Yields what the runs of a pack train on, step by step.
 
-    A run's batches come from its seed; its augmentation from its seed and the step.
+    A run's batches come from its seed; its augmentation from its seed and the step. ``first`` is the step to begin at.
     """
 
-    def __init__(self, data: Data, task: Task, batch_size: int, seeds: Sequence[int], device: torch.device) -> None:
+    def __init__(
+        self, data: Data, task: Task, batch_size: int, seeds: Sequence[int], device: torch.device, *, first: int = 0
+    ) -> None:
         self.augment, self.device = task.augment, device
         split = data.train
         resident = device.type == "cpu" or split.inputs.nbytes < RESIDENT_SHARE * free_memory(device)
         self.inputs, self.targets = on_device(split, device if resident else torch.device("cpu"))
         if not resident:
             self.inputs, self.targets = self.inputs.pin_memory(), self.targets.pin_memory()
-        self.streams = {seed: batches(seed, len(split.targets), batch_size) for seed in set(seeds)}
+        # to skip batches is to draw them again, which takes next to nothing beside having trained on them
+        self.streams = {seed: islice(batches(seed, len(split.targets), batch_size), first, None) for seed in set(seeds)}
 
     def take(self, seeds: Sequence[int], steps: range) -> Iterator[Batch]:
         """The batches of consecutive steps for the runs of these seeds; every stream moves on, also of other seeds."""

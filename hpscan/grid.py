@@ -17,10 +17,15 @@ from hpscan.spec import Spec, Training
 from hpscan.variants import VARIANTS, Variant
 from hpscan.workloads import Workload
 
-__all__ = ["Cell", "Pack", "Panel", "Recipe", "Run", "packs", "panels", "runs"]
+__all__ = ["Cell", "Pack", "Panel", "Recipe", "Run", "differences", "packs", "panels", "runs"]
 
 IDENTITY = "hpscan-run/2"
 """Version of what a run is; changed whenever the same config would train differently."""
+_BLANK = "hpscan 5b1c6f0e blank "
+"""What stands in a template for a number; no workload has such an argument."""
+
+Settings = tuple[tuple[str, float], ...]
+"""Every setting that an optimizer reads, by name, in the order of the catalogue."""
 
 
 @dataclass(frozen=True)
@@ -63,13 +68,14 @@ class Recipe:
             **self.training.model_dump(mode="json", exclude_defaults=True),
         }
 
+    @cached_property
+    def templates(self) -> dict[tuple[str, Settings], str]:
+        """Canonical configs that lack lr, wd and seed, by variant and settings; filled by :attr:`Run.run_id`."""
+        return {}
+
     def restarts(self) -> list[int]:
         """The step at which each period of the schedule begins, and the end of the budget."""
         return [*self.schedule.restarts(self.steps), self.steps]
-
-
-Settings = tuple[tuple[str, float], ...]
-"""Every setting that an optimizer reads, by name, in the order of the catalogue."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +135,15 @@ class Run:
     @cached_property
     def run_id(self) -> str:
         """64 bits of SHA-256 over the canonical config, as 16 hexadecimal digits."""
-        canonical = json.dumps([IDENTITY, self.config], sort_keys=True, separators=(",", ":"), allow_nan=False)
+        # Encoding the whole config of each of 10⁵ runs would take most of the time of planning.
+        key = self.cell.variant, self.cell.settings
+        templates = self.recipe.templates
+        if key not in templates:
+            blank = self.config | {name: f"{_BLANK}{name}" for name in ("lr", "wd", "seed")}
+            templates[key] = json.dumps([IDENTITY, blank], sort_keys=True, separators=(",", ":"), allow_nan=False)
+        canonical = templates[key]
+        for name, value in (("lr", self.cell.lr), ("wd", self.cell.wd), ("seed", self.seed)):
+            canonical = canonical.replace(f'"{_BLANK}{name}"', json.dumps(value, allow_nan=False))
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
@@ -201,26 +215,43 @@ def runs(spec: Spec) -> list[Run]:
     return [run for _, run in sorted(ranked, key=lambda pair: pair[0])]
 
 
-def packs(spec: Spec, done: Iterable[str] = ()) -> list[Pack]:
+def packs(spec: Spec, done: Iterable[str] = (), workers: int = 1) -> list[Pack]:
     """Pack the runs of a spec whose run_id is not in ``done``, coarse cells first.
 
     A pack holds runs of one variant. Its capacity follows from the whole spec and not from what is left, so that a
-    relaunch finds the code compiled.
+    relaunch finds the code compiled. Packs are cut for ``workers`` to end together: none is left with a whole pack
+    in the last round while the others have nothing to do.
     """
     done = frozenset(done)
     every = runs(spec)
-    capacity = _even_size(max(_count_by_variant(every).values()), spec.resources.most_runs)
+    rounds = math.ceil(len(every) / (workers * spec.resources.most_runs))
+    most = math.ceil(len(every) / (workers * rounds))
+    capacity = _even_size(max(_count_by_variant(every).values()), most)
     by_variant: dict[str, list[tuple[int, Run]]] = defaultdict(list)
     for rank, run in enumerate(every):
-        if run.run_id not in done:
-            by_variant[run.cell.variant].append((rank, run))
+        by_variant[run.cell.variant].append((rank, run))
     ranked_packs: list[tuple[int, Pack]] = []
     for ranked in by_variant.values():
-        size = _even_size(len(ranked), capacity)
-        for start in range(0, len(ranked), size):
-            members = ranked[start : start + size]
-            ranked_packs.append((members[0][0], Pack(tuple(run for _, run in members), capacity)))
+        planned = _cut(ranked, capacity)
+        # A pack of which nothing is done stays as it was planned: its checkpoint may be there.
+        touched = [any(run.run_id in done for _, run in part) for part in planned]
+        untouched = [part for part, some in zip(planned, touched, strict=True) if not some]
+        rest = [
+            pair
+            for part, some in zip(planned, touched, strict=True)
+            if some
+            for pair in part
+            if pair[1].run_id not in done
+        ]
+        parts = [*untouched, *_cut(rest, capacity)]
+        ranked_packs += [(part[0][0], Pack(tuple(run for _, run in part), capacity)) for part in parts]
     return [pack for _, pack in sorted(ranked_packs, key=lambda pair: pair[0])]
+
+
+def _cut(ranked: list[tuple[int, Run]], most: int) -> list[list[tuple[int, Run]]]:
+    """Equal parts of at most ``most``."""
+    size = _even_size(len(ranked), most) if ranked else 1
+    return [ranked[start : start + size] for start in range(0, len(ranked), size)]
 
 
 def _even_size(n: int, most: int) -> int:
@@ -233,3 +264,34 @@ def _count_by_variant(every: Sequence[Run]) -> dict[str, int]:
     for run in every:
         counts[run.cell.variant] += 1
     return counts
+
+
+def differences(earlier: Spec, spec: Spec) -> dict[str, tuple[Any, Any]]:
+    """What makes every run of ``spec`` another one than the ``earlier`` spec's: field → (earlier, now).
+
+    Grids, variants, seeds and resources are not among it: they add runs or leave some out, and change none.
+    """
+    before, now = _shared(earlier), _shared(spec)
+    shared = set(earlier.variants) & set(spec.variants)
+    for variant in shared:
+        axes = set(earlier.grid.further(variant)) | set(spec.grid.further(variant))
+        for config, of in ((before, earlier), (now, spec)):
+            settings = of.optimizer.settings(variant)
+            config |= {f"optimizer.{name}": value for name, value in settings.items() if name not in axes}
+    return {
+        field: (before.get(field), now.get(field)) for field in {**before, **now} if before.get(field) != now.get(field)
+    }
+
+
+def _shared(spec: Spec) -> dict[str, Any]:
+    """The recipe with dotted names."""
+    recipe = Recipe.of(spec)
+    flat: dict[str, Any] = {"optimizer.momentum_form": recipe.momentum_form}
+    queue: list[tuple[str, Any]] = list(recipe.config().items())
+    while queue:
+        name, value = queue.pop(0)
+        if isinstance(value, dict):
+            queue = [(f"{name}.{key}", entry) for key, entry in value.items()] + queue
+        else:
+            flat[name] = value
+    return flat

@@ -35,7 +35,7 @@ class Hardware:
 
 
 @cache
-def prepare_worker(precision: str = "float32", *, gpu: bool = False) -> Hardware:
+def prepare_worker(precision: str = "float32", *, gpu: bool = False, threads: int = 1) -> Hardware:
     """Set this process up for training packs; the second call changes nothing.
 
     Parameters
@@ -44,8 +44,10 @@ def prepare_worker(precision: str = "float32", *, gpu: bool = False) -> Hardware
         ``tf32`` lets a GPU round the factors of float32 products to TF32.
     gpu
         Whether this process was given a GPU: its first one is used, if torch can.
+    threads
+        One a core that is this process's own: more threads than that on a busy machine collapse.
     """
-    torch.set_num_threads(1)  # one worker a core: two threads in one process on a busy machine collapse
+    torch.set_num_threads(threads)
     on_gpu = gpu and torch.cuda.is_available()
     if on_gpu:
         torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -61,6 +61,17 @@ class RunResult:
     compile_s: float = 0.0
     """What its pack spent on compiling, trying out what to compile included."""
 
+    def saved(self) -> dict[str, Any]:
+        """All of it as plain values, the run by its id."""
+        return {**vars(self), "run": self.run.run_id, "curve": [dict(vars(point)) for point in self.curve]}
+
+    @classmethod
+    def restored(cls, run: Run, saved: dict[str, Any]) -> RunResult:
+        """What :meth:`saved` was called on; raise ValueError if it is another run's."""
+        if saved["run"] != run.run_id:
+            raise ValueError(f"the result of run {saved['run']}, not of {run.run_id}")
+        return cls(**{**saved, "run": run, "curve": [Evaluation(**point) for point in saved["curve"]]})
+
 
 @dataclass
 class Session:
@@ -69,17 +80,61 @@ class Session:
     program: Program
     strategy: Strategy
     feed: Feed
+    everyone: list[RunResult]
+    """Of all runs that were begun together."""
     results: list[RunResult]
+    """Of those still in training."""
+    snapshots: list[list[list[Tensor]]]
+    """Of each run in training, at the end of each period: its outputs on the validation and on the test split."""
+    losses: list[Tensor] = field(default_factory=list)
+    """Training losses since the last evaluation, each of shape (steps, rows)."""
+    step: int = 0
+    """Steps taken."""
 
     @classmethod
     def start(
-        cls, kind: type[Fused | Loop], program: Program, runs: Sequence[Run], data: Data, capacity: int
+        cls,
+        kind: type[Fused | Loop],
+        program: Program,
+        runs: Sequence[Run],
+        data: Data,
+        capacity: int,
+        *,
+        step: int = 0,
     ) -> Session:
-        """Initialise runs of one variant and one recipe, in ``capacity`` rows."""
+        """Initialise runs of one variant and one recipe, in ``capacity`` rows, to be fed from ``step`` on."""
         recipe, seeds = runs[0].recipe, [run.seed for run in runs]
         strategy = kind(program, runs[0].variant.optimizer, recipe.decay_on == "all", seeds, capacity)
-        feed = Feed(data, program.task, recipe.batch_size, seeds, program.device)
-        return cls(program, strategy, feed, [RunResult(run) for run in runs])
+        feed = Feed(data, program.task, recipe.batch_size, seeds, program.device, first=step)
+        results = [RunResult(run) for run in runs]
+        return cls(program, strategy, feed, results, results, [[] for _ in runs], step=step)
+
+    def state(self) -> dict[str, Any]:
+        """What :meth:`resume` goes on from, as nested dicts and lists of tensors and plain values."""
+        return {
+            "step": self.step,
+            "rows": self.strategy.count,
+            "strategy": self.strategy.state(),
+            "everyone": [result.saved() for result in self.everyone],
+            "training": [result.run.run_id for result in self.results],
+            "snapshots": self.snapshots,
+            "losses": self.losses,
+        }
+
+    @classmethod
+    def resume(
+        cls, kind: type[Fused | Loop], program: Program, runs: Sequence[Run], data: Data, state: dict[str, Any]
+    ) -> Session:
+        """Go on from a state with the runs that were begun; raise ValueError if it is not theirs."""
+        by_id = {run.run_id: RunResult.restored(run, own) for run, own in zip(runs, state["everyone"], strict=True)}
+        results = [by_id[run_id] for run_id in state["training"]]
+        session = cls.start(kind, program, [result.run for result in results], data, state["rows"], step=state["step"])
+        session.strategy.restore(state["strategy"])
+        session.everyone, session.results = list(by_id.values()), results
+        device = program.device
+        session.snapshots = [[[part.to(device) for part in parts] for parts in own] for own in state["snapshots"]]
+        session.losses = [losses.to(device) for losses in state["losses"]]
+        return session
 
     def advance(self, steps: range) -> Tensor:
         """Take some steps; the training losses, of shape (steps, rows)."""
@@ -87,12 +142,18 @@ class Session:
         runs += runs[-1:] * (self.strategy.count - len(runs))
         seeds = [run.seed for run in runs]
         numbers = numbers_of(runs, steps, self.program.device)
-        return self.strategy.advance(self.feed.take(seeds, steps), seeds, steps, numbers)
+        losses = self.strategy.advance(self.feed.take(seeds, steps), seeds, steps, numbers)
+        self.losses.append(losses)
+        self.step = steps.stop
+        return losses
 
     def keep(self, rows: list[int], capacity: int) -> None:
         """Go on with the rows named."""
         self.strategy.keep(rows, capacity)
         self.results = [self.results[row] for row in rows]
+        self.snapshots = [self.snapshots[row] for row in rows]
+        columns = rows + rows[-1:] * (self.strategy.count - len(rows))
+        self.losses = [losses[:, columns] for losses in self.losses]
 
     def outputs(self, inputs: Tensor) -> Tensor:
         """Outputs of the live runs in evaluation mode, shape (runs, examples, …), a chunk of examples at a time."""

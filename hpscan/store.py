@@ -3,18 +3,19 @@
     STORE/SWEEP/spec.yaml                     the spec as launched; earlier revisions beside it as spec-HASH.yaml
     STORE/SWEEP/runs/pack-HASH.parquet        one row a run
     STORE/SWEEP/curves/pack-HASH.parquet      one row a run and evaluation
+    STORE/SWEEP/checkpoints/pack-HASH.pt      a pack in training
+    STORE/SWEEP/lease.json                    who is launching it
 
-A pack's files are named by a hash of its run_ids and written to a temporary sibling, fsynced and renamed: a retry
-overwrites its own file, and a reader sees a whole file or none. Everything else in a sweep's folder is derived.
+A pack's files are named by a hash of its run_ids and replaced in one step: a retry overwrites its own file, and a
+reader sees a whole file or none. Compaction merges them into ``compact-HASH.parquet``. Everything else in a sweep's
+folder is derived.
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import os
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hpscan.axes import FURTHER_AXES
-from hpscan.spec import Spec, SpecError
+from hpscan.files import Files, StoreError, digest
+from hpscan.spec import Spec, SpecError, _parse
 
-__all__ = ["CURVES", "METRICS", "RUNS", "Store", "StoreError", "ended"]
+__all__ = ["CURVES", "METRICS", "RUNS", "Compacted", "Store", "StoreError", "ended"]
 
 METRICS = ("train_loss", "train_error", "val_loss", "val_error", "test_loss", "test_error")
 
@@ -86,6 +88,8 @@ CURVES = pa.schema(
 )
 
 
+SCHEMAS = {"runs": RUNS, "curves": CURVES}
+
 ESSENTIAL = {
     "runs": {"run_id", "variant", "lr", "wd", "seed", "config", "state", "finished_at"},
     "curves": {"run_id", "step", "val_loss"},
@@ -93,15 +97,28 @@ ESSENTIAL = {
 """Columns without which a file is none of ours."""
 
 
-class StoreError(Exception):
-    """The store cannot be read or written; the message is one line that names the path.
+OnBroken = Callable[[str], None]
+"""Is told, in one line, of a file that is left out because it cannot be read as one of ours."""
 
-    ``bad_input`` says that what was asked for is wrong (no such sweep) rather than the store itself.
-    """
+_WRITTEN = b"hpscan.written"  # key of a file's metadata: a UTC time, since a row of a curve has none of its own
 
-    def __init__(self, message: str, *, bad_input: bool = False) -> None:
-        super().__init__(message)
-        self.bad_input = bad_input
+
+@dataclass(frozen=True)
+class Compacted:
+    """What a compaction did: parquet files of the sweep before and after, and the rows in those that it wrote."""
+
+    files_before: int
+    files_after: int
+    rows: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """One parquet file as read."""
+
+    table: pa.Table
+    written: str
+    digest: str
 
 
 class Store:
@@ -110,48 +127,77 @@ class Store:
     Parameters
     ----------
     root
-        A local path; it need not exist before the first write.
+        A path, or a URI that ``pyarrow.fs`` knows, such as ``s3://bucket/prefix`` (credentials and endpoint from the
+        AWS_* environment); it need not exist before the first write, a bucket must.
+    on_broken
+        For reads that are not given their own: called with one line for each truncated or foreign file, once.
+
+    Raises
+    ------
+    StoreError
+        Every method raises it where a file cannot be read or written; here, if a URI is not one we can use.
     """
 
-    def __init__(self, root: str | Path) -> None:
-        if "://" in str(root):
+    def __init__(self, root: str | Path, on_broken: OnBroken | None = None) -> None:
+        self.files = Files(root)
+        self._on_broken = on_broken
+        self._told: set[str] = set()
+
+    @property
+    def location(self) -> str:
+        """The store as another process is told of it: an absolute path, or the URI as given."""
+        return self.files.location
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the store is a folder of this machine."""
+        return self.files.is_local
+
+    @property
+    def root(self) -> Path:
+        """The folder of a local store; raises StoreError if it is none."""
+        if not self.is_local:
             raise StoreError(
-                f"--store {str(root)!r}: must be a local folder; URIs are not supported yet", bad_input=True
+                f"{self.files.shown()}: not a local folder, and what is derived from it is written to one; give --out",
+                bad_input=True,
             )
-        self.root = Path(root).absolute()
+        return Path(self.files.shown())
 
     def sweeps(self) -> list[str]:
         """Names of the sweeps, in alphabetical order."""
-        return sorted(path.parent.name for path in self.root.glob("*/spec.yaml"))
+        return self.files.folders_with("spec.yaml")
 
     def folder(self, sweep: str) -> Path:
-        """The folder of a sweep, for what is derived from it."""
+        """The folder of a sweep, for what is derived from it; raises StoreError if the store is not local."""
         return self.root / sweep
 
     def spec(self, sweep: str) -> Spec:
         """The spec of a sweep as last launched; raises StoreError if there is none of that name."""
-        path = self.folder(sweep) / "spec.yaml"
-        if sweep not in self.sweeps():
-            known = ", ".join(self.sweeps()) or "it holds none"
+        known = self.sweeps()
+        name = f"{sweep}/spec.yaml"
+        content = self.files.read(name) if sweep in known else None
+        if content is None:
             raise StoreError(
-                f"sweep {sweep!r}: not in the store {self.root} ({known}); launch it first", bad_input=True
+                f"sweep {sweep!r}: not in the store {self.files.shown()} ({', '.join(known) or 'it holds none'}); launch it first",
+                bad_input=True,
             )
+        path = self.files.shown(name)
         try:
-            return Spec.load(str(path))
+            return Spec.validated(_parse(content.decode(), path))
+        except UnicodeDecodeError:
+            raise StoreError(f"{path}: cannot be read: not a text file") from None
         except SpecError as error:
             raise StoreError(f"{path}: {error}") from None
 
     def save_spec(self, spec: Spec) -> bool:
         """Write the spec; an earlier one that differs is kept beside it. Returns whether there was such a one."""
-        path = self.folder(spec.name) / "spec.yaml"
-        text = spec.to_yaml()
-        with _writing(path):
-            earlier = path.read_text(encoding="utf-8") if path.exists() else text
-            if earlier != text:
-                revision = hashlib.sha256(earlier.encode()).hexdigest()[:8]
-                _write_atomically(path.with_name(f"spec-{revision}.yaml"), earlier.encode())
-            _write_atomically(path, text.encode())
-        return earlier != text
+        name = f"{spec.name}/spec.yaml"
+        content = spec.to_yaml().encode()
+        earlier = self.files.read(name)
+        if earlier is not None and earlier != content:
+            self.files.write(f"{spec.name}/spec-{digest(earlier)[:8]}.yaml", earlier)
+        self.files.write(name, content)
+        return earlier not in {None, content}
 
     def save_pack(
         self, sweep: str, pack_id: str, runs: Sequence[Mapping[str, Any]], curves: Sequence[Mapping[str, Any]]
@@ -160,50 +206,124 @@ class Store:
 
         What a row holds beyond the schema is a further metric, a number.
         """
-        for kind, schema, rows in (("curves", CURVES, curves), ("runs", RUNS, runs)):
-            path = self.folder(sweep) / kind / f"pack-{pack_id}.parquet"
-            with _writing(path):
-                further = sorted({name for row in rows for name in row} - set(schema.names))
-                wide = pa.schema([*schema, *((name, pa.float64()) for name in further)])
-                buffer = pa.BufferOutputStream()
-                pq.write_table(pa.Table.from_pylist(list(rows), schema=wide), buffer, compression="zstd")
-                _write_atomically(path, buffer.getvalue().to_pybytes())
+        for kind, rows in (("curves", curves), ("runs", runs)):
+            schema = SCHEMAS[kind]
+            further = sorted({name for row in rows for name in row} - set(schema.names))
+            wide = pa.schema([*schema, *((name, pa.float64()) for name in further)])
+            table = pa.Table.from_pylist(list(rows), schema=wide)
+            written = datetime.now(UTC).isoformat(timespec="microseconds")
+            with self.files.locked(
+                f"{sweep}/{kind}", shared=True
+            ):  # or a compaction might delete it for its older self
+                self.files.write(f"{sweep}/{kind}/pack-{pack_id}.parquet", _to_parquet(table, written))
 
-    def runs(self, sweep: str) -> pd.DataFrame:
+    def runs(self, sweep: str, on_broken: OnBroken | None = None) -> pd.DataFrame:
         """One row a run, the columns of :data:`RUNS`; also of runs that the present spec no longer asks for.
 
-        A run that was trained in two packs appears once, with the row of the pack that finished last.
-        """
-        table = self._read(sweep, "runs", RUNS)
-        return table.sort_values("finished_at").drop_duplicates("run_id", keep="last").reset_index(drop=True)
+        A run that was trained in several packs appears once: completed or diverged before failed, then the latest.
 
-    def curves(self, sweep: str) -> pd.DataFrame:
-        """One row a run and evaluation, the columns of :data:`CURVES`."""
-        return self._read(sweep, "curves", CURVES).drop_duplicates(["run_id", "step"]).reset_index(drop=True)
+        Parameters
+        ----------
+        sweep
+            The sweep's name.
+        on_broken
+            Called with one line for each file that is truncated or foreign, which is then left out; by default the
+            store's own.
+
+        Raises
+        ------
+        StoreError
+            If a file cannot be read, or is broken and there is no ``on_broken``.
+        """
+        return _merged("runs", self._parts(sweep, "runs", on_broken)).to_pandas()
+
+    def curves(self, sweep: str, on_broken: OnBroken | None = None) -> pd.DataFrame:
+        """One row a run and evaluation, the columns of :data:`CURVES`; parameters and errors as those of :meth:`runs`.
+
+        The curve of a run that was trained in several packs is that of the latest.
+        """
+        return _merged("curves", self._parts(sweep, "curves", on_broken)).to_pandas()
 
     def errors(self, sweep: str) -> dict[str, int]:
         """What the failed runs of a sweep raised, with how many raised it."""
         runs = self.runs(sweep)
         return {str(text): int(count) for text, count in runs["error"].dropna().value_counts().items()}
 
-    def _read(self, sweep: str, kind: str, schema: pa.Schema) -> pd.DataFrame:
-        tables = [schema.empty_table()]
-        for path in sorted((self.folder(sweep) / kind).glob("*.parquet")):
-            try:
-                table = pq.read_table(path, partitioning=None)
-                absent = ESSENTIAL[kind] - set(table.column_names)
-                if absent:
-                    raise pa.ArrowInvalid(f"it has no column {min(absent)}")
-                wide = pa.schema([
-                    schema.field(name) if name in schema.names else (name, pa.float64()) for name in table.column_names
-                ])  # fmt: skip
-                tables.append(table.cast(wide))  # columns of a later version are null in the files of an earlier one
-            except PermissionError as error:
-                raise StoreError(f"{path}: cannot be read ({error.strerror})") from None
-            except (OSError, pa.ArrowException, ValueError) as error:
-                reason = str(error).splitlines()[0]
-                raise StoreError(f"{path}: not a parquet file of hpscan's ({reason}); delete it and relaunch") from None
-        return pa.concat_tables(tables, promote_options="default").to_pandas()
+    def compact(self, sweep: str, on_broken: OnBroken | None = None) -> Compacted:
+        """Merge the files of a sweep's runs, and those of its curves, into one each.
+
+        The merged file is written first, then those that went into it are deleted: whoever reads or is killed between
+        finds a run's rows twice, which count once. Only what was read is deleted, so that a pack written meanwhile
+        stays. Broken files are left alone; ``on_broken`` and errors are as for :meth:`runs`.
+        """
+        before = after = rows = 0
+        for kind in ("curves", "runs"):
+            parts = self._parts(sweep, kind, on_broken)
+            names = self._names(sweep, kind)
+            before += len(names)
+            after += len(names)
+            if len(parts) < 2:
+                continue
+            table = _merged(kind, parts)
+            content = _to_parquet(table, max(part.written for part in parts.values()))
+            target = f"{sweep}/{kind}/compact-{digest(content)}.parquet"
+            self.files.write(target, content)
+            removed = self.files.supersede(target, {name: part.digest for name, part in parts.items()})
+            after += (target not in names) - removed
+            rows += table.num_rows
+        return Compacted(before, after, rows)
+
+    def save_checkpoint(self, sweep: str, pack_id: str, content: bytes) -> None:
+        """Keep the state of a pack in training; it replaces the one before in one step."""
+        self.files.write(_checkpoint(sweep, pack_id), content)
+
+    def checkpoint(self, sweep: str, pack_id: str) -> bytes | None:
+        """The state of a pack in training as last saved, or None."""
+        return self.files.read(_checkpoint(sweep, pack_id))
+
+    def drop_checkpoint(self, sweep: str, pack_id: str) -> None:
+        """Delete the state of a pack in training; an absent one is fine."""
+        self.files.remove(_checkpoint(sweep, pack_id))
+
+    def _names(self, sweep: str, kind: str) -> list[str]:
+        return [name for name in self.files.names(f"{sweep}/{kind}") if name.endswith(".parquet")]
+
+    def _parts(self, sweep: str, kind: str, on_broken: OnBroken | None) -> dict[str, _Part]:
+        """The files of a folder, by name; what is broken is told once and left out."""
+        parts: dict[str, _Part | None] = {}
+        names = self._names(sweep, kind)
+        while True:
+            vanished = False
+            for name in names:
+                if name in parts:
+                    continue
+                content = self.files.read(name)
+                if content is None:
+                    vanished = True
+                else:
+                    parts[name] = self._part(name, kind, content, on_broken)
+            # A compaction beside us may delete a file that we have yet to read, or have yet to list, after we missed
+            # the one that replaces it: we are done when no merged file is there that we have not read.
+            names = self._names(sweep, kind)
+            if not vanished and not any(_is_merged(name) and name not in parts for name in names):
+                return {name: part for name, part in parts.items() if part is not None}
+
+    def _part(self, name: str, kind: str, content: bytes, on_broken: OnBroken | None) -> _Part | None:
+        try:
+            return _from_parquet(content, kind)
+        except (OSError, pa.ArrowException, ValueError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            line = f"{self.files.shown(name)}: not a parquet file of hpscan's ({reason})"
+            tell = on_broken or self._on_broken
+            if tell is None:
+                raise StoreError(f"{line}; delete it and relaunch") from None
+            line += (
+                "; its runs count as missing and are trained again" if kind == "runs" else "; its curves are left out"
+            )
+            if on_broken or line not in self._told:
+                tell(line)
+            self._told.add(line)
+            return None
 
 
 def ended(runs: pd.DataFrame, *, retry_failed: bool = False) -> set[str]:
@@ -211,24 +331,46 @@ def ended(runs: pd.DataFrame, *, retry_failed: bool = False) -> set[str]:
     return set(runs.loc[runs["state"] != "failed", "run_id"] if retry_failed else runs["run_id"])
 
 
-@contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Make the parent folder; turn what the file system says into one line."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be written ({error.strerror or error})") from error
+def _checkpoint(sweep: str, pack_id: str) -> str:
+    return f"{sweep}/checkpoints/pack-{pack_id}.pt"
 
 
-def _write_atomically(path: Path, content: bytes) -> None:
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False) as file:
-        try:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-            Path(file.name).chmod(0o644)  # temporary files are private by default
-            Path(file.name).replace(path)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
+def _is_merged(name: str) -> bool:
+    return name.rpartition("/")[2].startswith("compact-")
+
+
+def _to_parquet(table: pa.Table, written: str) -> bytes:
+    buffer = pa.BufferOutputStream()
+    pq.write_table(table.replace_schema_metadata({_WRITTEN: written}), buffer, compression="zstd")
+    return buffer.getvalue().to_pybytes()
+
+
+def _from_parquet(content: bytes, kind: str) -> _Part:
+    table = pq.read_table(pa.BufferReader(content))
+    schema, names = SCHEMAS[kind], table.column_names
+    absent = ESSENTIAL[kind] - set(names)
+    if absent:
+        raise pa.ArrowInvalid(f"it has no column {min(absent)}")
+    written = (table.schema.metadata or {}).get(_WRITTEN, b"").decode()
+    wide = pa.schema([schema.field(name) if name in schema.names else (name, pa.float64()) for name in names])
+    return _Part(table.cast(wide), written, digest(content))
+
+
+def _merged(kind: str, parts: Mapping[str, _Part]) -> pa.Table:
+    """All rows of a kind, what several files hold once; the same table for the same rows, however they were stored."""
+    schema = SCHEMAS[kind]
+    # The later comes last and wins; of files as old as one another a merged one comes first, its rows having been in a pack.
+    order = sorted(parts, key=lambda name: (parts[name].written, not _is_merged(name), name))
+    # columns of a later version, and further metrics, are null in the files that lack them
+    table = pa.concat_tables([schema.empty_table(), *(parts[name].table for name in order)], promote_options="default")
+    table = table.select([*schema.names, *sorted(set(table.column_names) - set(schema.names))])
+    rows = table.select(["run_id", "state", "finished_at"] if kind == "runs" else ["run_id", "step"]).to_pandas()
+    if kind == "runs":
+        rows["ended"] = rows["state"] != "failed"
+        rows = rows.sort_values(["ended", "finished_at"], kind="stable", na_position="first")
+        rows = rows.drop_duplicates("run_id", keep="last").sort_values(["finished_at", "run_id"])
+    else:
+        rows["file"] = [place for place, name in enumerate(order) for _ in range(parts[name].table.num_rows)]
+        rows = rows[rows["file"] == rows.groupby("run_id")["file"].transform("max")]
+        rows = rows.drop_duplicates(["run_id", "step"], keep="last").sort_values(["run_id", "step"])
+    return table.take(pa.array(rows.index, type=pa.int64())).combine_chunks()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -53,6 +53,29 @@ class Strategy(Protocol):
     def keep(self, rows: list[int], capacity: int) -> None:
         """Keep the rows named, in ``capacity`` rows: the last is repeated to fill them."""
 
+    def state(self) -> Any:
+        """All that changes in training, as nested dicts and lists of tensors, which are not copies."""
+
+    def restore(self, state: Any) -> None:
+        """Go on from a state; raise ValueError if it is not one of this model with this number of rows."""
+
+
+def _paired(own: Any, saved: Any) -> list[tuple[Tensor, Tensor]]:
+    """The tensors of two states side by side."""
+    pair = [list(_tensors(state)) for state in (own, saved)]
+    one, other = ([(place, value.shape, value.dtype) for place, value in found] for found in pair)
+    if one != other:
+        raise ValueError("the state of another model, or of another number of runs")
+    return [(mine, theirs) for (_, mine), (_, theirs) in zip(*pair, strict=True)]
+
+
+def _tensors(state: Any, place: str = "") -> Iterator[tuple[str, Tensor]]:
+    if isinstance(state, Tensor):
+        yield place, state
+    else:
+        for name, part in state.items() if isinstance(state, dict) else enumerate(state):
+            yield from _tensors(part, f"{place}/{name}")
+
 
 def _parts(batch_size: int, accumulate: int) -> list[slice]:
     size = batch_size // accumulate
@@ -91,6 +114,15 @@ class Fused:
             for named in (self.params, self.buffers, self.averages)
         )
         self.moments = [[moment[index] for moment in moments] for moments in self.moments]
+
+    def state(self) -> Any:
+        """All that changes in training."""
+        return {"params": self.params, "buffers": self.buffers, "averages": self.averages, "moments": self.moments}
+
+    def restore(self, state: Any) -> None:
+        """Go on from a state, its strides included: what is compiled, and how sums round, may depend on them."""
+        for own, saved in _paired(self.state(), state):
+            own.data = saved.to(own.device)
 
     def advance(self, batches: Iterator[Batch], seeds: Sequence[int], steps: range, numbers: Tensor) -> Tensor:
         """Take some steps; the training losses, of shape (steps, K)."""
@@ -191,6 +223,17 @@ class Loop:
     def keep(self, rows: list[int], capacity: int) -> None:
         """Keep the rows named; a loop has no idle rows."""
         self.singles = [self.singles[row] for row in rows]
+
+    def state(self) -> Any:
+        """All that changes in training, run by run."""
+        return [
+            {"state": single.state, "averages": single.averages, "moments": single.moments} for single in self.singles
+        ]
+
+    def restore(self, state: Any) -> None:
+        """Go on from a state: in place, where the modules and their views are."""
+        for own, saved in _paired(self.state(), state):
+            own.copy_(saved)
 
     def advance(self, batches: Iterator[Batch], seeds: Sequence[int], steps: range, numbers: Tensor) -> Tensor:
         """Take some steps, a whole run at a time; the training losses, of shape (steps, K)."""

@@ -73,7 +73,7 @@ def test_not_yaml_and_missing_file(hpscan, tmp_path):
     assert_refused(hpscan("launch", "broken.yaml"), "not YAML at line")
     assert_refused(hpscan("launch", "absent.yaml"), "no such file")
     assert_refused(hpscan("launch", "quickstart", "--set", "seeds=[3, 3]"), "3 is given more than once")
-    assert_refused(hpscan("launch", "quickstart", "--store", "s3://bucket"), "must be a local folder")
+    assert_refused(hpscan("launch", "quickstart", "--store", "gopher://x"), "gopher")
 
 
 @pytest.mark.parametrize("command", ["analyze", "figures", "report", "status"])
@@ -81,16 +81,18 @@ def test_an_unknown_sweep_is_refused(hpscan, command):
     assert_refused(hpscan(command, "nothing"), "sweep 'nothing': not in the store")
 
 
-def test_a_broken_store_is_one_line_and_exit_1(hpscan, tmp_path, make_spec):
+def test_a_broken_file_is_named_and_its_runs_are_missing(hpscan, tmp_path, make_spec):
     from hpscan.store import Store
 
     store = Store(tmp_path / "results")
     store.save_spec(make_spec())
     (tmp_path / "results" / "tiny" / "runs").mkdir()
     (tmp_path / "results" / "tiny" / "runs" / "pack-x.parquet").write_text("nonsense")
-    code, _, err = hpscan("analyze", "tiny")
-    assert code == 1
-    assert "pack-x.parquet: not a parquet file" in err
+    code, out, err = hpscan("analyze", "tiny")
+    assert code == 0
+    assert "Not the whole sweep: 72 missing of 72 runs" in out
+    assert "pack-x.parquet: " in err
+    assert "trained again" in err
     assert err.count("\n") == 1
 
 

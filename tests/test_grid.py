@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpscan.grid import Recipe, packs, runs
+from hpscan.grid import IDENTITY, Recipe, differences, packs, runs
 from hpscan.spec import Spec
 from tests.conftest import TINY
 
@@ -50,9 +50,72 @@ def test_planning_is_deterministic(raw):
 def test_a_relaunch_plans_exactly_what_is_missing_at_the_same_capacity(raw, data):
     spec = Spec.validated(raw)
     done = data.draw(st.sets(st.sampled_from(ids(spec))))
-    rest = packs(spec, done)
-    assert {run.run_id for pack in rest for run in pack.runs} == set(ids(spec)) - done
-    assert {pack.capacity for pack in rest} <= {packs(spec)[0].capacity}
+    workers = data.draw(st.integers(1, 9))
+    whole, rest = packs(spec, (), workers), packs(spec, done, workers)
+    assert sorted(run.run_id for pack in rest for run in pack.runs) == sorted(set(ids(spec)) - done)
+    assert {pack.capacity for pack in rest} <= {whole[0].capacity}
+    assert all(len(pack.runs) <= pack.capacity for pack in rest)
+    # a pack of which nothing is done is the same pack: a checkpoint of it is still good
+    untouched = {pack.pack_id for pack in whole if not done & {run.run_id for run in pack.runs}}
+    assert untouched <= {pack.pack_id for pack in rest}
+
+
+@given(raw_specs())
+@settings(max_examples=30, deadline=None)
+def test_a_run_id_is_the_hash_of_the_canonical_config(raw):
+    for run in runs(Spec.validated(raw)):
+        canonical = json.dumps([IDENTITY, run.config], sort_keys=True, separators=(",", ":"), allow_nan=False)
+        assert run.run_id == hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+@given(raw_specs(), st.sampled_from(["lr", "wd", "seeds", "variants"]))
+@settings(max_examples=60, deadline=None)
+def test_extending_a_spec_keeps_every_run_and_plans_only_the_new_ones(raw, what):
+    spec = Spec.validated(raw)
+    if what in {"lr", "wd"}:
+        raw = {**raw, "grid": {**raw["grid"], what: [*raw["grid"][what], 0.9]}}
+    elif what == "seeds":
+        raw = {**raw, "seeds": [*raw["seeds"], 100]}
+    else:
+        raw = {**raw, "variants": sorted({*raw["variants"], "sgd", "lion"})}
+    wider = Spec.validated(raw)
+    assert set(ids(spec)) < set(ids(wider))
+    new = {run.run_id for pack in packs(wider, ids(spec)) for run in pack.runs}
+    assert new == set(ids(wider)) - set(ids(spec))
+    assert differences(spec, wider) == {}
+
+
+@pytest.mark.parametrize(("workers", "packed"), [(1, 91), (2, 92), (64, 128), (5000, 2895)])
+def test_packs_come_in_whole_rounds_of_the_workers(workers, packed):
+    spec = Spec.load("quickstart")
+    assert len(runs(spec)) == 2895
+    planned = packs(spec, (), workers)
+    assert packed <= len(planned) <= packed + len(spec.variants)
+    assert max(len(pack.runs) for pack in planned) <= 32
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"budget": {"steps": 13}}, "steps"),
+        ({"batch_size": 17}, "batch_size"),
+        ({"workload": {**TINY["workload"], "label_noise": 0.25}}, "workload.label_noise"),
+        ({"schedule": "constant"}, "schedule.name"),
+        ({"training": {"clip_norm": 1.0}}, "clip_norm"),
+        ({"optimizer": {"momentum": 0.8}}, "optimizer.momentum"),
+        ({"optimizer": {"momentum_form": "paper"}}, "optimizer.momentum_form"),
+    ],
+)
+def test_what_makes_every_run_another_one_is_named(make_spec, change, field):
+    assert field in differences(make_spec(), make_spec(**change))
+
+
+def test_what_changes_no_run_is_no_difference(make_spec):
+    other = make_spec(
+        name="other", notes="x", seeds=[5], variants=["sgd"], metric="val_error", resources={"workers": 3},
+        grid={"lr": [0.1], "wd": [0.0], "variants": {"sgd": {"momentum": [0.1, 0.2]}}},
+    )  # fmt: skip
+    assert differences(make_spec(), other) == {}
 
 
 def test_extending_a_grid_changes_no_run_id(make_spec):

@@ -1,0 +1,124 @@
+"""Checkpoints: where the training of a pack stands, as bytes and back.
+
+Bytes come from a store that others may write to, so that nothing but tensors and plain values is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from hpscan.choice import Asked, Choice, compile_seconds, program_for
+from hpscan.grid import Pack
+from hpscan.session import RunResult, Session
+from hpscan.workloads import Data
+
+__all__ = ["Checkpoints", "Standing", "decode", "encode"]
+
+FORMAT = "hpscan-checkpoint/1"
+"""Version of what a checkpoint holds; changed whenever one could no longer be gone on from."""
+
+
+class Checkpoints(Protocol):
+    """Keeps the last checkpoint of a pack."""
+
+    @property
+    def every_s(self) -> float:
+        """Seconds between checkpoints; nothing is saved before so many have passed."""
+
+    def load(self) -> bytes | None:
+        """The last one saved, if any."""
+
+    def save(self, content: bytes) -> None:
+        """Keep this one from now on."""
+
+
+@dataclass
+class Standing:
+    """Where the training of a pack stands."""
+
+    pack: Pack
+    choice: Choice
+    """How it is trained; ``rows`` runs at most together."""
+    compiled_before: float
+    """What this process had spent on compiling when the pack began, less what the pack had spent in others."""
+    finished: list[RunResult] = field(default_factory=list)
+    """Of the parts that are through."""
+    session: Session | None = None
+    """The part in training."""
+
+    @property
+    def compile_s(self) -> float:
+        """Seconds spent on compiling for this pack."""
+        return compile_seconds() - self.compiled_before
+
+
+def encode(standing: Standing) -> bytes:
+    """A checkpoint: a line with format and checksum, then what ``torch.save`` makes of nested dicts and lists."""
+    assert standing.session is not None
+    content = {
+        "pack_id": standing.pack.pack_id,
+        "strategy": standing.choice.strategy,
+        "compiled": standing.choice.compiled,
+        "most": standing.choice.rows,
+        "compile_s": standing.compile_s,
+        "finished": [result.saved() for result in standing.finished],
+        "session": standing.session.state(),
+    }
+    payload = io.BytesIO()
+    torch.save(_plain(content), payload)
+    return b"".join((_header(payload.getbuffer()), payload.getbuffer()))
+
+
+def decode(content: bytes | None, pack: Pack, data: Data, asked: Asked) -> Standing | None:
+    """Where a pack stands according to a checkpoint; None if there is none, or the pack cannot go on from it here.
+
+    It cannot if the checkpoint is damaged, of another version or another pack, if it does not fit the model (a user's
+    code may have changed), and if it was trained in a way that is not asked for or not possible in this process.
+    """
+    header, _, payload = (content or b"").partition(b"\n")
+    if header + b"\n" != _header(payload):
+        return None
+    try:
+        saved = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+        if saved["pack_id"] != pack.pack_id or not asked.allows(saved["strategy"], compiled=saved["compiled"]):
+            return None
+        return _restored(saved, pack, data, asked)
+    except Exception:  # noqa: BLE001  (whatever is wrong with it: the pack can always be trained from the beginning)
+        return None
+
+
+def _restored(saved: dict[str, Any], pack: Pack, data: Data, asked: Asked) -> Standing:
+    done, part = len(saved["finished"]), saved["session"]
+    reason = f"goes on from a checkpoint at step {part['step']}" + (f", {done} runs done before" if done else "")
+    choice = Choice(saved["strategy"], saved["compiled"], saved["most"], reason)
+    standing = Standing(pack, choice, compile_seconds() - saved["compile_s"])
+    standing.finished += [
+        RunResult.restored(run, own) for run, own in zip(pack.runs[:done], saved["finished"], strict=True)
+    ]
+    program = program_for(pack.runs[0].recipe, asked, compiled=choice.compiled)
+    standing.session = Session.resume(choice.kind, program, pack.runs[done : done + choice.rows], data, part)
+    return standing
+
+
+def _header(payload: bytes | memoryview) -> bytes:
+    # the checksum, because torch.load reads tensors without comparing those of the zip format
+    return f"{FORMAT} {hashlib.sha256(payload).hexdigest()}\n".encode()
+
+
+def _plain(value: Any) -> Any:
+    """The same values; a tensor that is a view of a larger one is copied, or all of that one would be saved."""
+    if isinstance(value, dict):
+        return {name: _plain(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_plain(part) for part in value]
+    if isinstance(value, Tensor):
+        value = value.detach()
+        return value.clone() if value.untyped_storage().nbytes() > value.nbytes else value
+    assert type(value) in {bool, int, float, str, type(None)}, f"{type(value)} could not be read back"
+    return value

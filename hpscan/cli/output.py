@@ -1,0 +1,115 @@
+"""What the commands have in common: options, tables, errors in one line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from hpscan.store import Store
+
+__all__ = [
+    "DEFAULT_STORE",
+    "EXIT_FAILED",
+    "EXIT_INTERRUPTED",
+    "JsonOpt",
+    "SetOpt",
+    "SpecArg",
+    "StoreOpt",
+    "SweepArg",
+    "SweepIncompleteError",
+    "console",
+    "fail",
+    "folder_for",
+    "one_line_errors",
+    "opened",
+    "print_json",
+    "shown",
+    "table_of",
+]
+
+console = Console(width=None if sys.stdout.isatty() else 120)  # a file has no 80 columns
+
+DEFAULT_STORE = "results"
+SweepArg = Annotated[str, typer.Argument(help="Name of a sweep in the store.", show_default=False)]
+SpecArg = Annotated[str, typer.Argument(metavar="SPEC", help="A YAML file, or the name of a shipped spec.")]
+StoreOpt = Annotated[
+    str,
+    typer.Option("--store", envvar="HPSCAN_STORE", help="Folder or URI that holds the sweeps.", metavar="STORE"),
+]
+SetOpt = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a field: dotted key, YAML value. Repeatable."),
+]
+JsonOpt = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
+
+
+class SweepIncompleteError(Exception):
+    """The sweep ended with runs that failed or are missing."""
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """End the process with one line on stderr for whatever a user can cause."""
+    from hpscan.spec import SpecError
+    from hpscan.store import StoreError
+    from hpscan.workloads import WorkloadError
+
+    try:
+        yield
+    except (SpecError, WorkloadError) as error:
+        fail(str(error), EXIT_BAD_INPUT)
+    except StoreError as error:
+        fail(str(error), EXIT_BAD_INPUT if error.bad_input else EXIT_FAILED)
+    except OSError as error:
+        fail(f"{error.filename or 'output'}: {error.strerror or error}", EXIT_FAILED)
+    except SweepIncompleteError as error:
+        fail(str(error), EXIT_FAILED)
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """Say why and end the process."""
+    print(f"hpscan: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def opened(path: str) -> Store:
+    """The store; what of it cannot be read is told on stderr and left out."""
+    from hpscan.store import Store
+
+    return Store(path, on_broken=lambda line: print(f"hpscan: {line}", file=sys.stderr))
+
+
+def folder_for(kind: str, out: Path | None, store: Store, sweep: str) -> Path:
+    """Where a sweep's figures or report go: where it was asked for, else beside its results."""
+    if out is not None:
+        return out
+    return store.folder(sweep) / kind
+
+
+def shown(path: Path) -> str:
+    """A path as short as it can be said from here."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def print_json(value: Any) -> None:
+    """Print JSON for programs."""
+    print(json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False))
+
+
+def table_of(*titles: str) -> Table:
+    """An empty table without lines."""
+    table = Table(box=None, pad_edge=False)
+    for title in titles:
+        table.add_column(title, overflow="fold")
+    return table

@@ -1,0 +1,144 @@
+"""Commands that show what a store holds, and what hpscan ships."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hpscan.cli.output import (
+    DEFAULT_STORE,
+    JsonOpt,
+    SetOpt,
+    SpecArg,
+    StoreOpt,
+    SweepArg,
+    console,
+    folder_for,
+    opened,
+    print_json,
+    shown,
+    table_of,
+)
+
+if TYPE_CHECKING:
+    from hpscan.analysis import Analysis
+
+__all__ = ["analyze", "compact", "figures", "print_analysis", "report", "schedule", "specs"]
+
+OutOpt = Annotated[Path | None, typer.Option("--out", help="Folder to write to; by default in the store.")]
+
+
+def schedule(
+    source: SpecArg,
+    set_: SetOpt = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder to write to.")] = Path(),
+) -> None:
+    """Draw the schedule of SPEC: the multiplier of the learning rate, step by step."""
+    from hpscan.figures import save_schedule
+    from hpscan.spec import Spec
+
+    for path in save_schedule(Spec.load(source, set_ or ()), out):
+        print(shown(path.absolute()))
+
+
+def specs(as_json: JsonOpt = False) -> None:
+    """List the specs that come with hpscan."""
+    from hpscan.grid import runs
+    from hpscan.spec import Spec, shipped_specs
+
+    rows: list[dict[str, Any]] = []
+    for name in shipped_specs():
+        spec = Spec.load(name)
+        rows.append({
+            "name": name,
+            "workload": spec.workload.name,
+            "variants": list(spec.variants),
+            "runs": len(runs(spec)),
+            "steps": spec.steps,
+            "notes": spec.notes.strip(),
+        })  # fmt: skip
+    if as_json:
+        print_json(rows)
+        return
+    table = table_of("spec", "workload", "runs", "steps a run", "variants", "notes")
+    for row in rows:
+        table.add_row(row["name"], row["workload"], str(row["runs"]), str(row["steps"]),
+                      ", ".join(row["variants"]), row["notes"])  # fmt: skip
+    console.print(table)
+
+
+def analyze(sweep: SweepArg, store: StoreOpt = DEFAULT_STORE, as_json: JsonOpt = False) -> None:
+    """Print each variant's best cell and how separable its learning rate and weight decay are."""
+    from hpscan.analysis import analyze as analyze_sweep
+
+    analysis = analyze_sweep(opened(store), sweep)
+    if as_json:
+        print_json(analysis.to_json())
+        return
+    print_analysis(analysis)
+
+
+def figures(sweep: SweepArg, store: StoreOpt = DEFAULT_STORE, out: OutOpt = None) -> None:
+    """Draw the heatmaps and the separability chart as PNG and SVG."""
+    from hpscan.analysis import analyze as analyze_sweep
+    from hpscan.figures import save_figures
+
+    source = opened(store)
+    folder = folder_for("figures", out, source, sweep)
+    for path in save_figures(analyze_sweep(source, sweep), folder):
+        print(shown(path))
+
+
+def report(sweep: SweepArg, store: StoreOpt = DEFAULT_STORE, out: OutOpt = None) -> None:
+    """Write report.md and a self-contained report.html."""
+    from hpscan.analysis import analyze as analyze_sweep
+    from hpscan.report import save_report
+
+    source = opened(store)
+    folder = folder_for("report", out, source, sweep)
+    for path in save_report(analyze_sweep(source, sweep), folder):
+        print(shown(path))
+
+
+def compact(sweep: SweepArg, store: StoreOpt = DEFAULT_STORE) -> None:
+    """Merge a sweep's files, one a pack, into one; safe beside readers and while it is being launched."""
+    done = opened(store).compact(sweep)
+    print(f"{sweep}: {done.files_before} files, now {done.files_after}")
+
+
+def print_analysis(analysis: Analysis) -> None:
+    """Print the best cells and the separability of each variant, and what is missing."""
+    from hpscan import numerals
+
+    metric = analysis.spec.metric
+    best_cells = table_of("variant", "best lr", "best wd", metric, "test error", "seeds")
+    separable = table_of("variant", "contour slope", "interaction", "regret", "verdict")
+    for variant in analysis.variants:
+        best, numbers = variant.best, variant.separability
+        if best is None:
+            best_cells.add_row(variant.name, *["—"] * 5)
+        else:
+            best_cells.add_row(
+                variant.name,
+                numerals.power(best.lr),
+                numerals.power(best.wd) + (" (on the edge)" if best.on_edge else ""),
+                numerals.metric_value(metric, best.means[metric], best.standard_errors[metric]),
+                numerals.metric_value("test_error", best.means["test_error"], best.standard_errors["test_error"]),
+                str(best.n_seeds),
+            )
+        separable.add_row(
+            variant.name,
+            numerals.interval(numbers.contour_slope, sign=True),
+            numerals.interval(numbers.interaction_share),
+            numerals.interval(numbers.independent_tuning_regret, 3),
+            numbers.verdict,
+        )
+    console.print(best_cells, "", separable, highlight=False)
+    absent = {
+        state: count for state, count in analysis.states.items() if count and state not in {"completed", "diverged"}
+    }
+    if absent:
+        counts = ", ".join(f"{count} {state}" for state, count in absent.items())
+        console.print(f"Not the whole sweep: {counts} of {sum(analysis.states.values())} runs.", highlight=False)

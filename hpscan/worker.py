@@ -1,0 +1,214 @@
+"""What a worker does with a pack: train it, go on from a checkpoint, write what came of it to the store.
+
+A trial of Ray Tune is a pack; the worker's process, its data and its compiled code outlive it (``reuse_actors``).
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import ray
+from ray import tune
+
+from hpscan.cluster import alive_nodes, packs_at_once
+from hpscan.grid import Pack, Run
+from hpscan.progress import PackSummary
+from hpscan.spec import PerPack, Resources
+from hpscan.store import Store, StoreError
+from hpscan.workloads import Data
+
+if TYPE_CHECKING:
+    from hpscan.session import RunResult
+
+__all__ = ["Assignment", "PackTrainable"]
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What every worker of a sweep is given once, through Ray's object store."""
+
+    sweep: str
+    metric: str
+    store: str
+    resources: Resources
+    workers: int
+    """Of the whole sweep, about: nodes may join."""
+    per_pack: PerPack
+    """What was reserved for each worker."""
+    packs: list[Pack]
+    data: Data | None
+    """None for a trainable, which has its own."""
+    provenance: dict[str, Any]
+
+    @property
+    def steps_to_come(self) -> float:
+        """Run-steps that a worker will train, about."""
+        return sum(len(pack.runs) * pack.runs[0].recipe.steps for pack in self.packs) / self.workers
+
+
+@dataclass(frozen=True)
+class _Checkpoints:
+    """The checkpoints of one pack in the store."""
+
+    store: Store
+    sweep: str
+    pack_id: str
+    every_s: float
+
+    def load(self) -> bytes | None:
+        return self.store.checkpoint(self.sweep, self.pack_id)
+
+    def save(self, content: bytes) -> None:
+        _require(self.store, self.sweep)
+        self.store.save_checkpoint(self.sweep, self.pack_id, content)
+
+
+def _require(store: Store, sweep: str) -> None:
+    """Raise StoreError if a sweep's folder is gone: writing would make it anew, where nobody looks for it."""
+    if sweep not in store.sweeps():
+        raise StoreError(f"{store.location}/{sweep}: is not there any more; nothing more was stored")
+
+
+class PackTrainable(tune.Trainable):
+    """Trains the pack whose number is in the trial's config."""
+
+    def setup(self, config: dict[str, Any], assignment: Assignment) -> None:  # type: ignore[override]
+        """Prepare the process, once for all its packs."""
+        from hpscan.hardware import prepare_worker
+
+        reserved = assignment.per_pack
+        precision = assignment.packs[0].runs[0].recipe.training.precision
+        self.hardware = prepare_worker(precision, gpu=bool(reserved.gpus), threads=max(1, int(reserved.cpus)))
+        self.assignment = assignment
+        self.store = Store(assignment.store)
+        on_gpu = self.hardware.device != "cpu"
+        self.memory_share = reserved.gpus or 1.0 if on_gpu else 1 / _packs_on_this_node(reserved)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Go on with another pack in the same process."""
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Train a pack and store it; what the driver is told of it."""
+        import torch
+
+        assignment = self.assignment
+        pack = assignment.packs[self.config["pack"]]
+        checkpoints = _Checkpoints(self.store, assignment.sweep, pack.pack_id, assignment.resources.checkpoint_s)
+        how: dict[str, Any] = {}
+        try:
+            results = self._trained(pack, checkpoints, how)
+            rows = [_row(result) for result in results]
+            curves = [{"run_id": result.run.run_id, **asdict(point)} for result in results for point in result.curve]
+        except StoreError as error:
+            return {"done": True, "store_error": str(error)}
+        except OSError:  # the machine's fault: the pack is retried, and its runs are missing if that does not help
+            raise
+        except Exception as error:  # noqa: BLE001  (a model or loss may raise anything; its runs are `failed`)
+            rows, curves = _failed_rows(pack, error), []
+        provenance = {
+            **assignment.provenance,
+            **asdict(self.hardware),
+            "torch_version": torch.__version__,
+            **how,
+            "pack_id": pack.pack_id,
+            "pack_runs": len(pack.runs),
+            "finished_at": datetime.now(UTC),
+        }
+        try:
+            _require(self.store, assignment.sweep)
+            self.store.save_pack(assignment.sweep, pack.pack_id, [{**row, **provenance} for row in rows], curves)
+            self.store.drop_checkpoint(assignment.sweep, pack.pack_id)
+        except StoreError as error:
+            return {"done": True, "store_error": str(error)}
+        return {"done": True, "summary": _summary(pack.pack_id, rows, assignment.metric)}
+
+    def _trained(self, pack: Pack, checkpoints: _Checkpoints, how: dict[str, Any]) -> list[RunResult]:
+        """Train a pack; ``how`` is filled with what was chosen."""
+        from hpscan.choice import Choice
+        from hpscan.engine import train_pack
+        from hpscan.trainable import train_one_by_one
+
+        assignment = self.assignment
+        if assignment.data is None:
+            how |= {"strategy": "trainable", "compiled": False}
+            return train_one_by_one(pack)
+
+        def note(choice: Choice) -> None:
+            how.update(
+                strategy=choice.strategy,
+                strategy_reason=choice.reason,
+                choice_s=choice.seconds,
+                compiled=choice.compiled,
+            )
+
+        return train_pack(
+            pack,
+            assignment.data,
+            strategy=assignment.resources.strategy,
+            compile=assignment.resources.compile,
+            cuda_graphs=assignment.resources.cuda_graphs,
+            device=self.hardware.device,
+            steps_to_come=assignment.steps_to_come,
+            memory_share=self.memory_share,
+            on_choice=note,
+            checkpoints=checkpoints,
+        )
+
+
+def _packs_on_this_node(per_pack: PerPack) -> int:
+    here = ray.get_runtime_context().get_node_id()
+    nodes = [node["Resources"] for node in alive_nodes() if node["NodeID"] == here]
+    return max([packs_at_once(node, per_pack) for node in nodes] + [1])
+
+
+def _identity(run: Run) -> dict[str, Any]:
+    cell = run.cell
+    config = json.dumps(run.config, sort_keys=True)
+    return {
+        "run_id": run.run_id,
+        "variant": cell.variant,
+        "lr": cell.lr,
+        "wd": cell.wd,
+        "seed": run.seed,
+        **dict(cell.settings),
+        "steps": run.recipe.steps,
+        "config": config,
+    }
+
+
+def _row(result: RunResult) -> dict[str, Any]:
+    curve = {name: [getattr(point, name) for point in result.curve] for name in ("val_loss", "val_error")}
+    best = {f"best_{name}": min((v for v in values if v is not None), default=None) for name, values in curve.items()}
+    return {
+        **_identity(result.run),
+        "state": result.state,
+        "error": result.error,
+        "steps_done": result.steps_done,
+        **result.metrics,
+        **best,
+        "wall_s": result.wall_s,
+        "device_s": result.device_s,
+        "compile_s": result.compile_s,
+    }
+
+
+def _failed_rows(pack: Pack, error: Exception) -> list[dict[str, Any]]:
+    text = f"{type(error).__name__}: {error}"
+    return [{**_identity(run), "state": "failed", "error": text} for run in pack.runs]
+
+
+def _summary(pack_id: str, rows: Sequence[dict[str, Any]], metric: str) -> PackSummary:
+    completed = [(row[metric], row["lr"], row["wd"]) for row in rows if row["state"] == "completed" and metric in row]
+    return PackSummary(
+        pack_id,
+        rows[0]["variant"],
+        dict(Counter(row["state"] for row in rows)),
+        min(completed, default=None),
+        rows[0].get("compile_s", 0.0),
+    )

@@ -1,0 +1,195 @@
+"""Real processes: the command line, clusters of raylets on loopback, and the means to kill any of them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from hpscan.store import Store
+
+BIN = Path(sys.executable).parent
+HPSCAN = str(BIN / "hpscan")
+
+SWEEP = {
+    "name": "sweep",
+    "workload": {"name": "digits", "model": {"name": "normalised_mlp", "hidden": [16]}, "train": 400},
+    "variants": ["sgd", "sgdw"],
+    "grid": {"lr": {"log2": [-8, 0], "points": 5}, "wd": {"log2": [-10, -2], "points": 5}},
+    "seeds": [0, 1],
+    "budget": {"steps": 1200},
+    "batch_size": 32,
+    "evaluations": 4,
+    # uncompiled and fused: what is equal to the bit does not depend on which strategy was the faster one today
+    "resources": {"workers": 2, "pack_size": 10, "strategy": "fused", "compile": False, "checkpoint_s": 0.2},
+}
+"""100 runs in 10 packs of a second or so."""
+
+
+@pytest.fixture
+def spec_file(tmp_path):
+    """Write the sweep, with some fields replaced, and return its path."""
+
+    def write(name="spec.yaml", **changes):
+        path = tmp_path / name
+        path.write_text(yaml.safe_dump({**SWEEP, **changes}), encoding="utf-8")
+        return path
+
+    return write
+
+
+def hpscan(*arguments, cwd, env=None, timeout=300):
+    """Run the command line to its end."""
+    return subprocess.run(
+        [HPSCAN, *map(str, arguments)], cwd=cwd, env={**os.environ, **(env or {})}, capture_output=True, text=True,
+        timeout=timeout, check=False,
+    )  # fmt: skip
+
+
+def started(*arguments, cwd, env=None, command=HPSCAN, log="out.log"):
+    """Start a command in a session of its own, which :func:`session` and :func:`end` know it by."""
+    with Path(cwd, log).open("ab") as out:
+        return subprocess.Popen(
+            [command, *map(str, arguments)], cwd=cwd, env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL,
+            stdout=out, stderr=out, start_new_session=True,
+        )  # fmt: skip
+
+
+def session(sid):
+    """Process ids of a session with their command lines."""
+    found = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if os.getsid(int(entry.name)) == sid and "\nState:\tZ" not in (entry / "status").read_text():
+                found[int(entry.name)] = (entry / "cmdline").read_text().replace("\0", " ")
+    return found
+
+
+def end(process, how=signal.SIGKILL):
+    """Kill everything in a process's session, and wait until it is gone."""
+    for pid in session(process.pid):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, how)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=20)
+    wait_for(lambda: not session(process.pid), what=f"the end of session {process.pid}")
+
+
+def wait_for(done, *, timeout=90, what="it"):
+    """Wait until ``done()`` is true; its value."""
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        if value := done():
+            return value
+        time.sleep(0.05)
+    raise TimeoutError(f"waited {timeout} s for {what}")
+
+
+def stored_packs(store, sweep="sweep"):
+    """How many packs have landed."""
+    return len(list(Path(store, sweep, "runs").glob("*.parquet")))
+
+
+def outcome(store, sweep="sweep"):
+    """What determines whether two sweeps are the same: every run's state and metrics, and its curve."""
+    opened = Store(store)
+    runs = opened.runs(sweep).sort_values("run_id").reset_index(drop=True)
+    columns = [
+        "run_id",
+        "state",
+        "steps_done",
+        *(c for c in runs if c.startswith(("train_", "val_", "test_", "best_"))),
+    ]
+    curves = opened.curves(sweep).sort_values(["run_id", "step"]).reset_index(drop=True)
+    return runs[columns], curves
+
+
+def assert_same(one, other):
+    """Two outcomes are equal to the bit."""
+    for a, b in zip(one, other, strict=True):
+        pd.testing.assert_frame_equal(a, b, check_exact=True)
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@dataclass
+class Cluster:
+    """Raylets on loopback that want a token; each node is a session of processes."""
+
+    folder: Path
+    port: int = field(default_factory=free_port)
+    jobs_port: int = field(default_factory=free_port)
+    token: str = field(default_factory=lambda: secrets.token_hex(32))
+    nodes: list[subprocess.Popen] = field(default_factory=list)
+
+    @property
+    def address(self):
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def jobs(self):
+        return f"http://127.0.0.1:{self.jobs_port}"
+
+    @property
+    def env(self):
+        return {
+            "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token, "RAY_USAGE_STATS_ENABLED": "0",
+            "PATH": f"{BIN}:{os.environ['PATH']}",
+        }  # fmt: skip
+
+    def add(self, *, cpus=1, gpus=0, jobs=False):
+        """Start a node, the first one as head."""
+        place = ["--address", self.address]
+        if not self.nodes:
+            temporary = tempfile.mkdtemp(prefix="hp", dir="/tmp")  # sockets' paths are short
+            place = ["--head", "--port", self.port, "--temp-dir", temporary, f"--include-dashboard={jobs}"]
+            place += [
+                "--dashboard-host",
+                "127.0.0.1",
+                "--dashboard-port",
+                self.jobs_port,
+                "--ray-client-server-port",
+                free_port(),
+            ]
+        node = started(
+            "start", *place, "--block", "--node-ip-address", "127.0.0.1", "--num-cpus", cpus, "--num-gpus", gpus,
+            "--disable-usage-stats", "--object-store-memory", 200_000_000,
+            command=str(BIN / "ray"), cwd=self.folder, env=self.env, log=f"node-{len(self.nodes)}.log",
+        )  # fmt: skip
+        self.nodes.append(node)
+        log = self.folder / f"node-{len(self.nodes) - 1}.log"
+        wait_for(lambda: node.poll() is not None or "Ray runtime started" in log.read_text(), what=f"a node ({log})")
+        assert node.poll() is None, log.read_text()
+        if jobs:
+            wait_for(lambda: self._answers(self.jobs_port), what="the job server")
+        return node
+
+    @staticmethod
+    def _answers(port):
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    """A cluster without nodes as yet; whatever was added is killed at the end."""
+    made = Cluster(tmp_path)
+    yield made
+    for node in reversed(made.nodes):
+        end(node)

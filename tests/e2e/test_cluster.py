@@ -1,0 +1,141 @@
+"""Sweeps on clusters: real raylets on loopback, with token authentication, and what they survive."""
+
+import os
+import signal
+
+import pytest
+
+from hpscan.store import Store
+from tests.e2e.conftest import assert_same, hpscan, outcome, session, started, stored_packs, wait_for
+
+pytestmark = pytest.mark.timeout(400)
+
+
+def test_a_sweep_survives_the_death_of_a_node(cluster, spec_file, tmp_path):
+    spec = spec_file(resources={"pack_size": 10, "strategy": "fused", "compile": False, "checkpoint_s": 0.2})
+    cluster.add()
+    victim = cluster.add()
+    launch = started(
+        "launch", spec, "--store", tmp_path / "killed", "--address", cluster.address, cwd=tmp_path, env=cluster.env
+    )
+    wait_for(
+        lambda: launch.poll() is not None or stored_packs(tmp_path / "killed") >= 2,
+        what=f"two packs ({tmp_path}/out.log)",
+    )
+    assert len([line for line in session(victim.pid).values() if "Trainable" in line]) == 1
+    for pid in session(victim.pid):
+        os.kill(pid, signal.SIGKILL)
+    assert launch.wait(timeout=200) == 0, (tmp_path / "out.log").read_text()
+    whole = hpscan("launch", spec, "--store", tmp_path / "whole", "--set", "resources.workers=2", cwd=tmp_path)
+    assert whole.returncode == 0, whole.stderr
+    assert_same(outcome(tmp_path / "killed"), outcome(tmp_path / "whole"))
+
+
+def test_a_node_that_joins_is_used(cluster, spec_file, tmp_path):
+    """The head has no CPU at all: nothing can train before a node joins."""
+    spec = spec_file(resources={"pack_size": 25, "compile": False}, budget={"steps": 60})
+    cluster.add(cpus=0)
+    launch = started("launch", spec, "--store", "s", "--address", cluster.address, cwd=tmp_path, env=cluster.env)
+    log = tmp_path / "out.log"
+    wait_for(lambda: "none yet: no node has 1 CPU" in log.read_text() or launch.poll() is not None, what="the note")
+    cluster.add(cpus=2)
+    assert launch.wait(timeout=120) == 0, log.read_text()
+    assert len(Store(tmp_path / "s").runs("sweep")) == 100
+
+
+def test_four_gpus_train_four_packs_at_once_each_on_its_own(cluster, spec_file, tmp_path):
+    """Logical GPUs: what Ray places and what each worker may see; the training itself is on the CPU."""
+    spec = spec_file(resources={"pack_size": 10, "compile": False, "per_pack": {"cpus": 0.25}})
+    cluster.add(cpus=1, gpus=4)
+    done = hpscan("launch", spec, "--store", "s", "--address", cluster.address, cwd=tmp_path, env=cluster.env)
+    assert done.returncode == 0, done.stderr
+    assert "4 at once" in done.stdout
+    rows = Store(tmp_path / "s").runs("sweep")
+    assert set(rows["gpu"]) == {"0", "1", "2", "3"}
+
+
+def test_without_the_token_nobody_gets_in(cluster, spec_file, tmp_path):
+    cluster.add()
+    refused = hpscan(
+        "launch", spec_file(), "--store", "s", "--address", cluster.address, cwd=tmp_path,
+        env={**cluster.env, "RAY_AUTH_TOKEN": "0" * 64},
+    )  # fmt: skip
+    assert refused.returncode == 1
+    assert refused.stderr.startswith(f"hpscan: --address {cluster.address}: no Ray cluster could be joined: ")
+    assert len(refused.stderr.splitlines()) == 1
+
+
+def test_no_cluster_at_the_address_is_one_line(spec_file, tmp_path):
+    nowhere = hpscan("launch", spec_file(), "--store", "s", "--address", "127.0.0.1:9", cwd=tmp_path)
+    assert nowhere.returncode == 1
+    assert len(nowhere.stderr.splitlines()) == 1
+    assert "127.0.0.1:9" in nowhere.stderr
+
+
+OWN = """\
+def train(config):
+    if config["lr"] > 0.9 and config["wd"] < 0.005:
+        raise ValueError("no such luck")
+    for step in range(1, 4):
+        yield {"step": step, "val_loss": config["wd"] / step, "val_error": 0.5}
+"""
+
+
+def test_a_submitted_sweep_takes_its_folder_along_and_can_be_watched_and_cancelled(cluster, spec_file, tmp_path):
+    cluster.add(cpus=2, jobs=True)
+    (tmp_path / "mine.py").write_text(OWN, encoding="utf-8")
+    spec = spec_file(
+        name="own.yaml",
+        workload={"trainable": "mine:train"},
+        variants=["sgd"],
+        grid={"lr": [0.1, 0.3, 0.5, 1.0], "wd": [0.001, 0.002, 0.004, 0.01, 0.02]},
+        seeds=[0],
+        resources={"pack_size": 7},
+    )
+    store = tmp_path / "shared"
+    common = {"cwd": tmp_path, "env": cluster.env}
+    done = hpscan("submit", spec.name, "--store", store, "--address", cluster.jobs, **common)
+    assert "3 runs failed" in done.stdout
+    assert done.returncode == 1  # as launch itself
+    rows = Store(store).runs("sweep")
+    assert rows["state"].value_counts().to_dict() == {"completed": 17, "failed": 3}
+    assert rows["error"].dropna().str.contains("no such luck").all()
+    told = hpscan("status", "sweep", "--store", store, "--address", cluster.jobs, **common)
+    assert "failed, 3 runs" in told.stdout
+    assert ": failed" in told.stdout
+    logs = hpscan("logs", "sweep", "--address", cluster.jobs, **common)
+    assert "20 runs, 0 in" in logs.stdout
+
+    # a longer one is cancelled while it trains
+    spec_file(name="long.yaml", budget={"steps": 200_000})
+    hpscan(
+        "submit", "long.yaml", "--set", "name=long", "--store", store, "--address", cluster.jobs, "--no-wait", **common
+    )
+    twice = hpscan("submit", "long.yaml", "--set", "name=long", "--store", store, "--address", cluster.jobs, **common)
+    assert twice.returncode == 1
+    assert "already" in twice.stderr
+    wait_for(lambda: "at once" in hpscan("logs", "long", "--no-follow", "--address", cluster.jobs, **common).stdout)
+    assert hpscan("cancel", "long", "--address", cluster.jobs, **common).returncode == 0
+    wait_for(
+        lambda: "stopped" in hpscan("status", "long", "--store", store, "--address", cluster.jobs, **common).stdout,
+        what="the end of the job",
+    )
+    again = hpscan("cancel", "long", "--address", cluster.jobs, **common)
+    assert again.returncode == 1
+    assert "has ended" in again.stderr
+
+
+@pytest.mark.parametrize("command", ["submit", "logs", "cancel"])
+def test_no_job_server_is_one_line(command, spec_file, tmp_path):
+    source = spec_file().name if command == "submit" else "sweep"
+    extra = ["--store", tmp_path / "s"] if command == "submit" else []
+    answer = hpscan(command, source, *extra, "--address", "http://127.0.0.1:9", cwd=tmp_path)
+    assert answer.returncode == 1
+    assert len(answer.stderr.splitlines()) == 1
+    assert "job server" in answer.stderr
+
+
+def test_a_relative_store_is_refused_for_a_job(spec_file, tmp_path):
+    answer = hpscan("submit", spec_file().name, "--store", "results", cwd=tmp_path)
+    assert answer.returncode == 2
+    assert "--store results" in answer.stderr

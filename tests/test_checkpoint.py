@@ -1,0 +1,405 @@
+"""A pack that goes on from a checkpoint ends with the numbers, to the bit, of one that was never interrupted."""
+
+import io
+import itertools
+import os
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from hpscan import checkpoint, choice, engine, session
+from hpscan.engine import train_pack
+from hpscan.grid import Pack, runs
+from hpscan.hardware import prepare_worker
+from hpscan.models import CNN, NormalisedMLP
+from hpscan.spec import Spec
+from hpscan.tasks import classification
+from hpscan.workloads import WorkloadError
+from tests.conftest import TINY
+
+prepare_worker()
+
+
+class Died(Exception):
+    """Stands for a worker's death."""
+
+
+@dataclass
+class Kept:
+    """Keeps the last checkpoint, and for the test all of them; dies right after having saved so many."""
+
+    content: bytes | None = None
+    dies_after: float = float("inf")
+    every_s: float = 0.0
+    saved: list[bytes] = field(default_factory=list)
+
+    def load(self):
+        return self.content
+
+    def save(self, content):
+        self.content = content
+        self.saved.append(content)
+        if len(self.saved) >= self.dies_after:
+            raise Died
+
+
+def outcome(results):
+    """All but the seconds."""
+    return [
+        (result.run.run_id, result.state, result.steps_done, result.error, result.metrics, result.curve)
+        for result in results
+    ]
+
+
+def pack_of(spec, *, capacity=None):
+    members = tuple(runs(spec))
+    return Pack(members, capacity or len(members))
+
+
+def content_after(pack, data, saves, **how):
+    """The checkpoint that a worker leaves that dies after so many."""
+    kept = Kept(dies_after=saves)
+    with pytest.raises(Died):
+        train_pack(pack, data, checkpoints=kept, **how)
+    return kept.content
+
+
+def check_goes_on(pack, data, **how):
+    """Go on from the checkpoint at every segment's end, and compare with never having saved one."""
+    whole = outcome(train_pack(pack, data, **how))
+    kept = Kept()
+    assert outcome(train_pack(pack, data, checkpoints=kept, **how)) == whole
+    assert len(kept.saved) > 1
+    for n, content in enumerate(kept.saved, start=1):
+        chosen, again = [], Kept(content)
+        assert outcome(train_pack(pack, data, checkpoints=again, on_choice=chosen.append, **how)) == whole
+        assert "goes on from a checkpoint at step" in chosen[0].reason
+        assert len(again.saved) == len(kept.saved) - n  # what was done before was not done again
+    return whole
+
+
+def noisy(inputs, generator):
+    return inputs + torch.rand(inputs.shape, generator=generator)
+
+
+def square(inputs):
+    return inputs.view(-1, 1, 8, 8) / 16
+
+
+def dropout():
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.3), nn.Linear(8, 10)
+    )
+
+
+def frozen():
+    net = NormalisedMLP((64, 8, 10))
+    next(net.parameters()).requires_grad_(False)
+    return net
+
+
+TASKS = {
+    "dropout and batchnorm": classification(dropout, prepare=lambda x: x / 16),
+    "augmentation": classification(lambda: NormalisedMLP((64, 8, 10)), prepare=lambda x: x / 16, augment=noisy),
+    "convolutions": classification(lambda: CNN((1, 8, 8), (4, 6), 10), prepare=square),
+    "frozen parameters": classification(frozen, prepare=lambda x: x / 16),
+}
+
+PLAIN = {"name": "digits", "model": {"name": "plain_mlp", "hidden": [8]}, "train": 200}
+RESTARTS = {"name": "cosine_restarts", "first": 10, "mult": 2}
+SPECS = {
+    "adamw": {"variants": ["adamw"]},
+    "nadam": {"variants": ["nadam"]},
+    "amsgrad": {"variants": ["amsgrad"]},
+    "momentum as in the paper": {"variants": ["sgdw"], "optimizer": {"momentum_form": "paper"}},
+    "ema": {"variants": ["adamw"], "training": {"ema": 0.9}},
+    "accumulate, clipped": {"variants": ["sgd"], "training": {"accumulate": 4, "clip_norm": 0.5}},
+    "restarts": {"variants": ["adamw-normalised"], "schedule": RESTARTS},
+    "snapshots": {"variants": ["sgdw"], "schedule": RESTARTS, "training": {"snapshots": True, "ema": 0.5}},
+    "bf16": {"variants": ["adamw"], "workload": PLAIN, "training": {"precision": "bf16"}},
+}
+STRATEGIES = pytest.mark.parametrize("strategy", ["fused", "loop"])
+
+
+@pytest.fixture
+def with_task(make_spec, monkeypatch):
+    """A spec whose workload has another task: a data_seed of its own gives it a program of its own."""
+    seeds = itertools.count(101)
+
+    def make(task, **changes):
+        workload = make_spec().workload
+        monkeypatch.setattr(type(workload), "task", lambda self: task)
+        monkeypatch.setattr(choice, "_programs", {})
+        monkeypatch.setattr(choice, "_choices", {})
+        return make_spec(workload={**workload.model_dump(), "data_seed": next(seeds)}, **changes)
+
+    return make
+
+
+@STRATEGIES
+@pytest.mark.parametrize("name", SPECS)
+def test_every_optimizer_and_option_goes_on_as_if_nothing_had_happened(make_spec, name, strategy):
+    grid = {"lr": [2**-8, 2**-6], "wd": [2**-6]}
+    spec = make_spec(budget={"steps": 70}, evaluations=2, grid=grid, **SPECS[name])
+    check_goes_on(pack_of(spec), spec.workload.load(), strategy=strategy, compile=False)
+
+
+@STRATEGIES
+@pytest.mark.parametrize("name", TASKS)
+def test_every_kind_of_model_goes_on_as_if_nothing_had_happened(with_task, name, strategy):
+    grid = {"lr": [2**-8, 2**-6], "wd": [2**-6]}
+    spec = with_task(
+        TASKS[name], variants=["adamw"], budget={"steps": 60}, evaluations=2, grid=grid, training={"ema": 0.8}
+    )
+    check_goes_on(pack_of(spec), spec.workload.load(), strategy=strategy, compile=False)
+
+
+@STRATEGIES
+def test_runs_that_diverge_before_and_after_a_checkpoint_are_marked_alike(make_spec, strategy):
+    # 1e30 diverges at once, the rest by decay: θ grows by |1 − lr·wd| a step
+    spec = make_spec(
+        variants=["sgdw"], workload=PLAIN, budget={"steps": 120}, evaluations=3, schedule="constant",
+        grid={"lr": [0.01, 1e30], "wd": [0.0, 4.0, 5.0]},
+    )  # fmt: skip
+    whole = check_goes_on(pack_of(spec), spec.workload.load(), strategy=strategy, compile=False)
+    diverged_at = {steps for _, state, steps, *_ in whole if state == "diverged"}
+    assert min(diverged_at) < 25
+    assert 25 < max(diverged_at) < 120
+    assert "completed" in {state for _, state, *_ in whole}
+
+
+@STRATEGIES
+def test_a_pack_in_parts_goes_on_with_the_part_it_was_in(make_spec, monkeypatch, strategy):
+    monkeypatch.setattr(choice, "_choices", {})
+    monkeypatch.setattr(choice, "rows_that_fit", lambda trial, device, most, share: 5)
+    spec = make_spec(variants=["adamw"], seeds=[0], budget={"steps": 30})
+    check_goes_on(pack_of(spec), spec.workload.load(), strategy=strategy, compile=False)
+
+
+def test_a_pack_that_was_halved_for_want_of_memory_goes_on_in_halves(make_spec, monkeypatch):
+    spec = make_spec(variants=["sgd"], seeds=[0], budget={"steps": 30})
+    data, pack = spec.workload.load(), pack_of(spec)
+    sizes, original = [], session.Session.start
+
+    def start(kind, program, members, *rest, **options):
+        sizes.append(len(members))
+        if len(members) > 6:
+            raise MemoryError
+        return original(kind, program, members, *rest, **options)
+
+    train_pack(pack, data, strategy="fused", compile=False)  # the choice is made while there is memory
+    monkeypatch.setattr(session.Session, "start", start)
+    check_goes_on(pack, data, strategy="fused", compile=False)
+    assert sizes[-1] <= 6
+    del sizes[:]
+    train_pack(
+        pack,
+        data,
+        strategy="fused",
+        compile=False,
+        checkpoints=Kept(content_after(pack, data, 3, strategy="fused", compile=False)),
+    )
+    assert sizes == [12, 6, 6, 6]  # dies in the second half; goes on there, without having tried twelve again
+
+
+@STRATEGIES
+def test_a_compiled_pack_goes_on_as_if_nothing_had_happened(make_spec, strategy):
+    spec = make_spec(
+        variants=["adamw"], seeds=[0], budget={"steps": 60}, grid={"lr": [2**-8, 2**-6, 1e30], "wd": [0.0, 0.1, 1e9]},
+        training={"ema": 0.9},
+    )  # fmt: skip
+    check_goes_on(pack_of(spec, capacity=10), spec.workload.load(), strategy=strategy, compile=True)
+
+
+def test_a_run_may_be_interrupted_again_and_again(make_spec):
+    spec = make_spec(variants=["adamw"], budget={"steps": 100})
+    data, pack = spec.workload.load(), pack_of(spec)
+    whole = outcome(train_pack(pack, data, strategy="fused", compile=False))
+    kept = Kept(dies_after=1)
+    for _ in range(20):
+        kept.saved = []
+        try:
+            results = train_pack(pack, data, strategy="fused", compile=False, checkpoints=kept)
+            break
+        except Died:
+            continue
+    assert outcome(results) == whole
+
+
+@pytest.fixture(scope="module")
+def interrupted():
+    """A pack, its data, a checkpoint of it and what it comes to."""
+    spec = Spec.validated({**TINY, "variants": ["sgd"], "budget": {"steps": 60}})
+    data, pack = spec.workload.load(), pack_of(spec)
+    content = content_after(pack, data, 2, compile=False, strategy="fused")
+    return pack, data, content, outcome(train_pack(pack, data, compile=False, strategy="fused"))
+
+
+def reason_for(pack, data, content, **how):
+    """Why a pack is trained as it is, when it finds this checkpoint; and what comes of it."""
+    chosen = []
+    how = {"compile": False, "strategy": "fused", **how}
+    results = train_pack(pack, data, checkpoints=Kept(content, every_s=1e9), on_choice=chosen.append, **how)
+    return chosen[0].reason, outcome(results)
+
+
+def resealed(content, change):
+    """A checkpoint whose content was changed by somebody who knows the format."""
+    saved = torch.load(io.BytesIO(content.partition(b"\n")[2]), weights_only=True)
+    change(saved)
+    payload = io.BytesIO()
+    torch.save(saved, payload)
+    return checkpoint._header(payload.getvalue()) + payload.getvalue()
+
+
+def flipped(content, at):
+    changed = bytearray(content)
+    changed[at] ^= 1
+    return bytes(changed)
+
+
+SPOILT = {
+    "empty": lambda content: b"",
+    "text": lambda content: b"not a checkpoint\nat all",
+    "truncated": lambda content: content[:-100],
+    "half": lambda content: content[: len(content) // 2],
+    "a bit of a tensor": lambda content: flipped(content, len(content) // 2),
+    "a bit of the header": lambda content: flipped(content, 40),
+    "another version": lambda content: content.replace(b"checkpoint/1", b"checkpoint/0", 1),
+    "a pickle": lambda content: checkpoint._header(b"cos\nsystem\n(S'true'\ntR.") + b"cos\nsystem\n(S'true'\ntR.",
+    "something else": lambda content: resealed(content, lambda saved: saved.clear()),
+    "another pack": lambda content: resealed(content, lambda saved: saved.update(pack_id="0" * 16)),
+    "another order": lambda content: resealed(content, lambda saved: saved["session"]["everyone"].reverse()),
+    "a model with another layer": lambda content: resealed(
+        content, lambda saved: saved["session"]["strategy"]["params"].update(more=torch.zeros(12, 3))
+    ),
+    "more rows": lambda content: resealed(content, lambda saved: saved["session"].update(rows=99)),
+}
+
+
+@pytest.mark.parametrize("how", SPOILT)
+def test_what_cannot_be_gone_on_from_is_ignored(interrupted, how):
+    pack, data, content, whole = interrupted
+    reason, results = reason_for(pack, data, SPOILT[how](content))
+    assert "checkpoint" not in reason
+    assert results == whole
+
+
+def test_an_unspoilt_one_is_gone_on_from_without_a_choice(interrupted, monkeypatch):
+    pack, data, content, whole = interrupted
+    monkeypatch.setattr(engine, "choose", None)
+    assert reason_for(pack, data, resealed(content, lambda saved: None)) == (
+        "goes on from a checkpoint at step 30", whole,
+    )  # fmt: skip
+    assert reason_for(pack, data, content, strategy="auto")[1] == whole
+
+
+def test_nothing_is_ever_executed_that_a_checkpoint_says(interrupted, tmp_path):
+    class Harmful:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "executed"),)
+
+    pack, data, _, whole = interrupted
+    harmful = io.BytesIO()
+    torch.save({"pack_id": pack.pack_id, "session": Harmful()}, harmful)
+    sealed = checkpoint._header(harmful.getvalue()) + harmful.getvalue()
+    assert reason_for(pack, data, sealed)[1] == whole
+    assert not (tmp_path / "executed").exists()
+
+
+def test_the_checkpoint_of_another_pack_is_ignored(interrupted):
+    pack, data, content, _ = interrupted
+    fewer = Pack(pack.runs[:-1], pack.capacity)
+    reason, results = reason_for(fewer, data, content)
+    assert "checkpoint" not in reason
+    assert [run_id for run_id, *_ in results] == [run.run_id for run in fewer.runs]
+
+
+def test_a_way_of_training_that_is_not_asked_for_or_not_possible_starts_over(interrupted):
+    pack, data, content, _ = interrupted
+    assert reason_for(pack, data, content, strategy="loop")[0] == "asked for"
+    compiled = resealed(content, lambda saved: saved.update(compiled=True))
+    assert "checkpoint" not in reason_for(pack, data, compiled, compile=False)[0]
+
+
+def test_a_loop_for_want_of_fused_gradients_goes_on_as_a_loop(make_spec):
+    # autocast under vmap does not do BatchNorm
+    spec = make_spec(variants=["sgd"], training={"precision": "bf16"}, budget={"steps": 60}, seeds=[0])
+    check_goes_on(pack_of(spec), spec.workload.load(), strategy="fused", compile=False)
+
+
+def test_checkpoints_are_as_far_apart_as_asked_for(make_spec):
+    """The clock goes a second a reading, and is read once a segment and once after each checkpoint."""
+    spec = make_spec(variants=["sgd"], budget={"steps": 500}, evaluations=1)
+    now, at = itertools.count(), []
+
+    class Watched(Kept):
+        def save(self, content):
+            super().save(content)
+            at.append(last[0])
+
+    last = [0.0]
+
+    def clock():
+        last[0] = float(next(now))
+        return last[0]
+
+    data, pack = spec.workload.load(), pack_of(spec)
+    train_pack(pack, data, strategy="fused", compile=False, checkpoints=Watched(every_s=5.0), clock=clock)
+    assert at[0] == 5.0
+    assert set(np.diff(at)) == {6.0}  # from the end of a save, a second after its beginning
+    kept = Kept(every_s=1e9)
+    train_pack(pack, data, strategy="fused", compile=False, checkpoints=kept, clock=clock)
+    assert kept.saved == []
+
+
+def test_the_seconds_before_a_checkpoint_are_kept_and_added_to(make_spec):
+    spec = make_spec(variants=["sgd"], budget={"steps": 100}, evaluations=1)
+    data, pack = spec.workload.load(), pack_of(spec)
+
+    def trained(kept):
+        now = itertools.count()
+        return train_pack(pack, data, strategy="fused", compile=False, checkpoints=kept, clock=lambda: float(next(now)))
+
+    whole = trained(Kept(every_s=1e9))
+    content = content_after(pack, data, 2, strategy="fused", compile=False, clock=itertools.count().__next__)
+    again = trained(Kept(content, every_s=1e9))
+    seconds = [[(result.wall_s, result.device_s) for result in results] for results in (whole, again)]
+    assert seconds[0][0][0] == 4.0  # four segments
+    assert seconds[1][0][0] == 5.0  # and one reading more, after the first checkpoint
+    for results in (whole, again):
+        assert sum(result.device_s for result in results) == pytest.approx(results[0].wall_s)
+
+
+@pytest.mark.parametrize("error", [OSError("disk full"), WorkloadError("no bucket")], ids=["os", "own"])
+def test_what_saving_raises_is_raised(make_spec, error):
+    class Broken(Kept):
+        def save(self, content):
+            raise error
+
+    spec = make_spec(variants=["sgd"])
+    with pytest.raises(type(error)) as raised:
+        train_pack(pack_of(spec), spec.workload.load(), strategy="loop", compile=False, checkpoints=Broken())
+    assert raised.value is error
+
+
+def test_views_are_saved_without_what_they_are_views_of():
+    large = torch.zeros(1000, 1000)
+    (saved,) = checkpoint._plain([large[3]])
+    assert saved.untyped_storage().nbytes() == 4000
+    assert checkpoint._plain([large])[0].data_ptr() == large.data_ptr()
+
+
+def test_what_could_not_be_read_back_is_refused_before_it_is_written():
+    with pytest.raises(AssertionError, match="float64"):
+        checkpoint._plain({"value": np.float64(1.0)})
+
+
+def test_the_choice_of_a_checkpoint_is_not_the_choice_of_the_process(interrupted):
+    pack, data, content, _ = interrupted
+    before = dict(choice._choices)
+    reason_for(pack, data, content)
+    assert choice._choices == before

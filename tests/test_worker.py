@@ -1,0 +1,94 @@
+"""What a worker does with a pack, without Ray's processes; with them: tests/e2e."""
+
+import json
+import shutil
+
+import pytest
+
+from hpscan.grid import packs
+from hpscan.spec import PerPack
+from hpscan.store import RUNS, Store
+from hpscan.worker import Assignment, PackTrainable
+from hpscan.workloads import Data, Split
+
+
+@pytest.fixture
+def worker(tmp_path, make_spec, monkeypatch):
+    """A trainable in this process, ready for its first pack, and what it was given."""
+    spec = make_spec(resources={"compile": False, "pack_size": 9})
+    monkeypatch.setattr("hpscan.worker._packs_on_this_node", lambda _: 1)
+    Store(tmp_path).save_spec(spec)
+    assignment = Assignment(
+        sweep="tiny", metric="val_loss", store=str(tmp_path), resources=spec.resources, workers=1, per_pack=PerPack(),
+        packs=packs(spec), data=spec.workload.load(), provenance={"hpscan_version": "1", "git_commit": None},
+    )  # fmt: skip
+    trainable = object.__new__(PackTrainable)
+    trainable.config = {"pack": 0}
+    trainable.setup({}, assignment)
+    return trainable
+
+
+def test_a_pack_is_stored_with_everything_that_is_known_of_it(worker, tmp_path):
+    answer = worker.step()
+    rows = Store(tmp_path).runs("tiny")
+    pack = worker.assignment.packs[0]
+    assert set(rows["run_id"]) == {run.run_id for run in pack.runs}
+    assert answer["done"]
+    assert answer["summary"].states == {"completed": len(pack.runs)}
+    assert answer["summary"].best[0] == pytest.approx(rows["val_loss"].min())
+    for run in pack.runs:
+        row = rows.set_index("run_id").loc[run.run_id]
+        assert (row["variant"], row["lr"], row["wd"], row["seed"]) == (
+            run.cell.variant,
+            run.cell.lr,
+            run.cell.wd,
+            run.seed,
+        )
+        assert json.loads(row["config"]) == run.config
+        assert row["best_val_loss"] <= row["val_loss"]
+    unknown = {"error", "git_commit", "ray_version", "python_version"}  # not given to this worker
+    unknown |= {"beta1", "beta2", "eps", "gpu"}  # SGD has none, and this machine no GPU
+    assert set(rows["strategy"]) == {"fused"}
+    assert rows.drop(columns=list(unknown)).notna().all(axis=None)
+    assert set(rows.columns) == set(RUNS.names)
+    assert len(Store(tmp_path).curves("tiny")) == 2 * len(pack.runs)
+
+
+def test_an_actor_goes_on_with_another_pack(worker, tmp_path):
+    worker.step()
+    worker.config = {"pack": 1}
+    assert worker.reset_config({"pack": 1})
+    worker.step()
+    assert len(list((tmp_path / "tiny" / "runs").iterdir())) == 2
+
+
+def test_what_training_raises_is_kept_with_the_failed_runs(worker, tmp_path):
+    bad = Split(worker.assignment.data.train.inputs[:, :, :5], worker.assignment.data.train.targets)
+    data = Data(bad, worker.assignment.data.validation, worker.assignment.data.test)
+    worker.assignment = Assignment(**{**worker.assignment.__dict__, "data": data})
+    answer = worker.step()
+    rows = Store(tmp_path).runs("tiny")
+    assert set(rows["state"]) == {"failed"}
+    assert rows["error"].str.startswith("RuntimeError: ").all()
+    assert answer["summary"].best is None
+
+
+def test_a_store_that_cannot_be_written_is_told_to_the_driver(worker, tmp_path):
+    (tmp_path / "tiny" / "runs").write_text("in the way")
+    assert "cannot be written" in worker.step()["store_error"]
+
+
+def test_a_store_that_is_gone_is_not_made_anew(worker, tmp_path):
+    shutil.rmtree(tmp_path / "tiny")
+    assert "not there any more" in worker.step()["store_error"]
+    assert not (tmp_path / "tiny").exists()
+
+
+def test_a_fault_of_the_machine_makes_no_failed_runs(worker, tmp_path, monkeypatch):
+    def broken(*_, **__):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("hpscan.engine.train_pack", broken)
+    with pytest.raises(OSError, match="Input/output"):
+        worker.step()
+    assert not (tmp_path / "tiny" / "runs").exists()
