@@ -141,6 +141,17 @@ class Files:
             found = self._system.get_file_info([self._at(f"{folder}/{file}") for folder in folders])
         return [folder for folder, info in zip(folders, found, strict=True) if info.type == fs.FileType.File]
 
+    def remove_temporaries(self, folder: str) -> None:
+        """Delete what writers that were killed have left in a local folder; nobody may be writing to it."""
+        if self.is_local:
+            with self._saying(folder, "written"):
+                for path in Path(self._at(folder)).glob(".*.*-*"):
+                    path.unlink(missing_ok=True)
+
+    def is_gone(self, folder: str) -> bool:
+        """Whether a local folder is not there; an object store has no folders."""
+        return self.is_local and not Path(self._at(folder)).is_dir()
+
     @contextlib.contextmanager
     def locked(self, folder: str, *, shared: bool = False) -> Iterator[bool]:
         """Wait for a local folder to be nobody else's, or only of others who share it, and keep it so meanwhile.

@@ -86,7 +86,9 @@ class Lease:
         return holder is not None and holder.token == self._holder.token
 
     def renew(self) -> None:
-        """Write the lease anew, unless it is another's by now: then it is lost."""
+        """Write the lease anew, unless it is another's by now: then it is lost. A store that is away is not made anew."""
+        if self._files.is_gone(self._sweep):
+            return
         with self._files.locked(self._sweep):
             content = self._files.read(self._name)
             if content is not None and not self._is_ours(content):
@@ -99,6 +101,8 @@ class Lease:
         """Give the lease back if it is still ours; a store that is gone by now is fine."""
         self._released.set()
         self._keeper.join()
+        if self._files.is_gone(self._sweep):
+            return
         with contextlib.suppress(StoreError), self._files.locked(self._sweep):
             if self._is_ours(self._files.read(self._name)):
                 self._files.remove(self._name)

@@ -20,7 +20,17 @@ from hpscan.variants import OPTIMIZER_SETTINGS, VARIANTS, known_variant
 from hpscan.workloads import Factory, Trainable, Workload
 from hpscan.workloads.architectures import Architecture
 
-__all__ = ["Budget", "Hyperparameters", "PerPack", "Resources", "Spec", "SpecError", "Training", "shipped_specs"]
+__all__ = [
+    "Budget",
+    "Hyperparameters",
+    "PerPack",
+    "Resources",
+    "Spec",
+    "SpecError",
+    "Training",
+    "parse_yaml",
+    "shipped_specs",
+]
 
 Value = TypeVar("Value", int, str)
 
@@ -272,7 +282,7 @@ class Spec(Model):
         SpecError
             In one line: the file is absent or not YAML, a key is unknown, or a value is out of range.
         """
-        raw = _parse(_read(source), source)
+        raw = parse_yaml(_read(source), source)
         for override in overrides:
             _override(raw, override)
         return cls.validated(raw)
@@ -336,7 +346,8 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _parse(text: str, source: str) -> dict[str, Any]:
+def parse_yaml(text: str, source: str) -> dict[str, Any]:
+    """Read a spec's YAML; raises SpecError, naming the source, if it is none or no mapping."""
     try:
         raw = yaml.load(text, _UniqueKeyLoader)  # noqa: S506  (a SafeLoader)
     except (yaml.YAMLError, ValueError) as error:  # PyYAML lets ValueError through for, say, a 13th month

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 from hpscan.axes import FURTHER_AXES
 from hpscan.files import Files, StoreError, digest
-from hpscan.spec import Spec, SpecError, _parse
+from hpscan.spec import Spec, SpecError, parse_yaml
 
 __all__ = ["CURVES", "METRICS", "RUNS", "Compacted", "Store", "StoreError", "ended"]
 
@@ -183,7 +183,7 @@ class Store:
             )
         path = self.files.shown(name)
         try:
-            return Spec.validated(_parse(content.decode(), path))
+            return Spec.validated(parse_yaml(content.decode(), path))
         except UnicodeDecodeError:
             raise StoreError(f"{path}: cannot be read: not a text file") from None
         except SpecError as error:
@@ -284,6 +284,16 @@ class Store:
     def drop_checkpoint(self, sweep: str, pack_id: str) -> None:
         """Delete the state of a pack in training; an absent one is fine."""
         self.files.remove(_checkpoint(sweep, pack_id))
+
+    def tidy(self, sweep: str, *, complete: bool) -> None:
+        """Delete what killed writers left behind, and, once a sweep is ``complete``, every checkpoint.
+
+        Only for who holds the sweep's lease while nobody trains it.
+        """
+        for kind in (*SCHEMAS, "checkpoints"):
+            self.files.remove_temporaries(f"{sweep}/{kind}")
+        for name in self.files.names(f"{sweep}/checkpoints") if complete else []:
+            self.files.remove(name)
 
     def _names(self, sweep: str, kind: str) -> list[str]:
         return [name for name in self.files.names(f"{sweep}/{kind}") if name.endswith(".parquet")]

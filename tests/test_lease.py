@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -310,3 +311,11 @@ def test_a_lease_loads_neither_torch_nor_ray():
     script = "import sys, hpscan.lease; print({'torch', 'ray'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+def test_a_store_that_is_gone_is_not_made_anew(store, monkeypatch):
+    monkeypatch.setattr(lease_module, "RENEW_S", 0.01)
+    with held(store, "s") as lease:
+        shutil.rmtree(store.root)
+        lease.renew()
+    assert not store.root.exists()

@@ -536,3 +536,18 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(store, monkey
         store.save_checkpoint("s", "p", b"two")
     assert store.checkpoint("s", "p") == b"one"
     assert [path.name for path in (store.root / "s" / "checkpoints").iterdir()] == ["pack-p.pt"]
+
+
+def test_tidying_leaves_results_and_what_can_still_be_gone_on_from(tmp_path, make_spec):
+    store = Store(tmp_path)
+    store.save_spec(make_spec())
+    store.save_pack("tiny", "a", [], [])
+    store.save_checkpoint("tiny", "b", b"state")
+    left_behind = tmp_path / "tiny" / "checkpoints" / ".pack-c.pt-x1y2"
+    left_behind.write_bytes(b"half")
+    store.tidy("tiny", complete=False)
+    assert not left_behind.exists()
+    assert store.checkpoint("tiny", "b") == b"state"
+    store.tidy("tiny", complete=True)
+    assert store.checkpoint("tiny", "b") is None
+    assert (tmp_path / "tiny" / "runs" / "pack-a.parquet").exists()

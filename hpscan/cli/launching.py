@@ -26,6 +26,7 @@ from hpscan.cli.output import (
     fail,
     opened,
     print_json,
+    shown,
 )
 from hpscan.cli.results import print_analysis
 
@@ -106,7 +107,7 @@ def _launch(
     data = _data(spec)
     revised = store.save_spec(spec)
     waiting = len(every - stored)
-    where = escape(f"{store.location}/{spec.name}" if not store.is_local else _shown_folder(store, spec.name))
+    where = escape(shown(store.folder(spec.name)) if store.is_local else store.files.shown(spec.name))
     console.print(f"{spec.name}: {len(every)} runs, {len(every) - waiting} in {where}, {waiting} to train",
                   highlight=False, soft_wrap=True)  # fmt: skip
     left_out = len(stored - every)
@@ -139,6 +140,7 @@ def _launch(
     if lease_lost():
         fail(f"{spec.name}: stopped, another launch has taken the sweep over; what is trained is stored", EXIT_FAILED)
     analysis = analyze_sweep(store, spec.name)
+    store.tidy(spec.name, complete=not analysis.states["missing"])
     print_analysis(analysis)
     print(f"Next: hpscan report {spec.name}{option}")
     states = analysis.states
@@ -147,12 +149,6 @@ def _launch(
         raise SweepIncompleteError(
             f"{states['failed']} runs failed and {states['missing']} are missing{why}; see hpscan status {spec.name}{option}"
         )
-
-
-def _shown_folder(store: Store, sweep: str) -> str:
-    from hpscan.cli.output import shown
-
-    return shown(store.folder(sweep))
 
 
 def _tell_plan(plan: list[Pack], slots: Slots) -> None:
@@ -307,7 +303,9 @@ def status(
         print_json(found[0] if sweep else found)
         return
     if not found:
-        console.print(f"No sweeps in {escape(source.location)}. Start one: hpscan launch quickstart", soft_wrap=True)
+        console.print(
+            f"No sweeps in {escape(source.files.shown())}. Start one: hpscan launch quickstart", soft_wrap=True
+        )
         return
     table = Table(box=None, pad_edge=False)
     table.add_column("sweep")

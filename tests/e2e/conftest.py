@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -137,6 +138,7 @@ class Cluster:
     jobs_port: int = field(default_factory=free_port)
     token: str = field(default_factory=lambda: secrets.token_hex(32))
     nodes: list[subprocess.Popen] = field(default_factory=list)
+    temporary: list[str] = field(default_factory=list)
 
     @property
     def address(self):
@@ -157,8 +159,7 @@ class Cluster:
         """Start a node, the first one as head."""
         place = ["--address", self.address]
         if not self.nodes:
-            temporary = tempfile.mkdtemp(prefix="hp", dir="/tmp")  # sockets' paths are short
-            place = ["--head", "--port", self.port, "--temp-dir", temporary, f"--include-dashboard={jobs}"]
+            place = ["--head", "--port", self.port, f"--include-dashboard={jobs}"]
             place += [
                 "--dashboard-host",
                 "127.0.0.1",
@@ -167,8 +168,10 @@ class Cluster:
                 "--ray-client-server-port",
                 free_port(),
             ]
+        # each node its own, or the second unpacks a job's folder over the first's; in /tmp since sockets' paths are short
+        self.temporary.append(tempfile.mkdtemp(prefix="hp", dir="/tmp"))
         node = started(
-            "start", *place, "--block", "--node-ip-address", "127.0.0.1", "--num-cpus", cpus, "--num-gpus", gpus,
+            "start", *place, "--temp-dir", self.temporary[-1], "--block", "--node-ip-address", "127.0.0.1", "--num-cpus", cpus, "--num-gpus", gpus,
             "--disable-usage-stats", "--object-store-memory", 200_000_000,
             command=str(BIN / "ray"), cwd=self.folder, env=self.env, log=f"node-{len(self.nodes)}.log",
         )  # fmt: skip
@@ -193,3 +196,5 @@ def cluster(tmp_path):
     yield made
     for node in reversed(made.nodes):
         end(node)
+    for folder in made.temporary:
+        shutil.rmtree(folder, ignore_errors=True)
