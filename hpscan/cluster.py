@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
+import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 # Ray reads these when it is imported or started.
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -24,6 +27,10 @@ import ray
 from hpscan.spec import PerPack, Resources
 
 __all__ = ["ClusterError", "Slots", "alive_nodes", "connected", "packs_at_once"]
+
+
+PROBE_S = 10.0
+"""How long a cluster's head may take to accept a connection."""
 
 
 class ClusterError(Exception):
@@ -66,16 +73,50 @@ def connected(resources: Resources, address: str | None, working_dir: str | None
     if address is None:
         options |= {"address": "local", "include_dashboard": False, **_of_this_machine(resources)}
     else:
-        options |= {"address": address, "runtime_env": {"working_dir": working_dir} if working_dir else None}
-    try:
-        ray.init(**options)
-    except Exception as error:  # noqa: BLE001  (Ray raises what its layers raise: connection, token, version, resources)
-        where = "Ray did not start" if address is None else f"--address {address}: no Ray cluster could be joined"
-        raise ClusterError(f"{where}: {_first_line(error)}") from None
+        options |= {"address": address}
+        if (
+            working_dir and "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ
+        ):  # a job has its folder from who submitted it
+            options |= {"runtime_env": {"working_dir": working_dir}}
+    failure: ClusterError | None = None
+    with _what_ray_writes() as written:
+        try:
+            if address is not None and address != "auto":
+                _probe(address)
+            ray.init(**options)
+        except Exception as error:  # noqa: BLE001  (Ray raises what its layers raise: connection, version, resources)
+            written.seek(0)
+            reason = "it wants another RAY_AUTH_TOKEN" if "Unauthenticated" in written.read() else _first_line(error)
+            where = "Ray did not start" if address is None else f"--address {address}: no Ray cluster could be joined"
+            failure = ClusterError(f"{where}: {reason}")
+    if failure is not None:
+        raise failure
     try:
         yield _slots(resources, local=address is None)
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _what_ray_writes() -> Iterator[IO[str]]:
+    """Keep from the terminal what Ray's C++ writes there while it connects: what matters is raised, too."""
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as written:
+        os.dup2(written.fileno(), 2)
+        try:
+            yield written
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
+
+
+def _probe(address: str) -> None:
+    """Raise OSError or ValueError unless something listens at HOST:PORT; Ray would wait for it for minutes."""
+    host, _, port = address.rpartition(":")
+    if not host or "/" in host or not port.isdigit():
+        raise ValueError("must be `auto` or HOST:PORT; from outside a cluster, hpscan submit")
+    socket.create_connection((host, int(port)), timeout=PROBE_S).close()
 
 
 def _of_this_machine(resources: Resources) -> dict[str, Any]:

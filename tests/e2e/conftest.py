@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -129,6 +130,27 @@ def free_port():
         return listener.getsockname()[1]
 
 
+@pytest.fixture
+def s3(tmp_path):
+    """An S3 server on loopback with an empty bucket `bucket`: the environment that finds it."""
+    port = free_port()
+    server = started("-H", "127.0.0.1", "-p", port, command=str(BIN / "moto_server"), cwd=tmp_path, log="s3.log")
+    wait_for(lambda: answers(port), what="the S3 server")
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/bucket", method="PUT")
+    urllib.request.urlopen(request, timeout=10).close()
+    yield {
+        "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true", "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+    }  # fmt: skip
+    end(server)
+
+
+def answers(port):
+    """Whether something listens on a port of loopback."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 @dataclass
 class Cluster:
     """Raylets on loopback that want a token; each node is a session of processes."""
@@ -180,13 +202,8 @@ class Cluster:
         wait_for(lambda: node.poll() is not None or "Ray runtime started" in log.read_text(), what=f"a node ({log})")
         assert node.poll() is None, log.read_text()
         if jobs:
-            wait_for(lambda: self._answers(self.jobs_port), what="the job server")
+            wait_for(lambda: answers(self.jobs_port), what="the job server")
         return node
-
-    @staticmethod
-    def _answers(port):
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.fixture
