@@ -150,7 +150,15 @@ class Files:
 
     def is_gone(self, folder: str) -> bool:
         """Whether a local folder is not there; an object store has no folders."""
-        return self.is_local and not Path(self._at(folder)).is_dir()
+        if not self.is_local:
+            return False
+        try:
+            Path(self._at(folder)).stat()
+        except FileNotFoundError:
+            return True
+        except OSError:  # something is there, and whoever writes to it will be told what
+            return False
+        return False
 
     @contextlib.contextmanager
     def locked(self, folder: str, *, shared: bool = False) -> Iterator[bool]:

@@ -79,18 +79,23 @@ def launch(
         return
     from hpscan.lease import held
 
+    data = _data(spec)  # before anything is written
     held_store = opened(store)
     with held(held_store, spec.name) as lease:
-        _launch(spec, held_store, store, address, lambda: lease.lost, retry_failed=retry_failed, revise=revise)
+        _launch(
+            spec, data, held_store, given_store=store, address=address, lease_lost=lambda: lease.lost,
+            retry_failed=retry_failed, revise=revise,
+        )  # fmt: skip
 
 
 def _launch(
     spec: Spec,
+    data: Data | None,
     store: Store,
+    *,
     given_store: str,
     address: str | None,
     lease_lost: Callable[[], bool],
-    *,
     retry_failed: bool,
     revise: bool,
 ) -> None:
@@ -104,7 +109,6 @@ def _launch(
     if not revise:
         _refuse_another_recipe(spec, store, len(rows))
     stored = ended(rows, retry_failed=retry_failed)
-    data = _data(spec)
     revised = store.save_spec(spec)
     waiting = len(every - stored)
     where = escape(shown(store.folder(spec.name)) if store.is_local else store.files.shown(spec.name))

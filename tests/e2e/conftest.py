@@ -174,6 +174,8 @@ class Cluster:
     def env(self):
         return {
             "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token, "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1",  # importing hpscan.cluster in these tests has said otherwise
+
             "PATH": f"{BIN}:{os.environ['PATH']}",
         }  # fmt: skip
 
