@@ -26,7 +26,7 @@ import ray
 
 from hpscan.spec import PerPack, Resources
 
-__all__ = ["ClusterError", "Slots", "alive_nodes", "connected", "packs_at_once"]
+__all__ = ["ClusterError", "Slots", "alive_nodes", "connected", "first_line", "packs_at_once"]
 
 
 PROBE_S = 10.0
@@ -74,9 +74,8 @@ def connected(resources: Resources, address: str | None, working_dir: str | None
         options |= {"address": "local", "include_dashboard": False, **_of_this_machine(resources)}
     else:
         options |= {"address": address}
-        if (
-            working_dir and "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ
-        ):  # a job has its folder from who submitted it
+        # a job has its folder from who submitted it
+        if working_dir and "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:
             options |= {"runtime_env": {"working_dir": working_dir}}
     failure: ClusterError | None = None
     with _what_ray_writes() as written:
@@ -86,7 +85,7 @@ def connected(resources: Resources, address: str | None, working_dir: str | None
             ray.init(**options)
         except Exception as error:  # noqa: BLE001  (Ray raises what its layers raise: connection, version, resources)
             written.seek(0)
-            reason = "it wants another RAY_AUTH_TOKEN" if "Unauthenticated" in written.read() else _first_line(error)
+            reason = "it wants another RAY_AUTH_TOKEN" if "Unauthenticated" in written.read() else first_line(error)
             where = "Ray did not start" if address is None else f"--address {address}: no Ray cluster could be joined"
             failure = ClusterError(f"{where}: {reason}")
     if failure is not None:
@@ -162,6 +161,7 @@ def packs_at_once(node: Mapping[str, float], per_pack: PerPack) -> int:
     return min(int(node.get(name, 0.0) / amount + 1e-9) for name, amount in wanted.items() if amount)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error says at its beginning, where Ray's have the cause."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__

@@ -14,7 +14,7 @@ import hpscan.cluster  # noqa: F401  (what Ray reads when it is imported)
 # isort: split
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
-from hpscan.cluster import ClusterError
+from hpscan.cluster import ClusterError, first_line
 
 __all__ = ["Job", "cancel", "follow", "latest", "submit"]
 
@@ -118,8 +118,7 @@ def _asked(call: Callable[..., Any], *args: Any, **options: Any) -> Any:
     try:
         return call(*args, **options)
     except Exception as error:  # noqa: BLE001  (HTTP, token and version errors, RuntimeError for what it refuses)
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-        raise ClusterError(f"the cluster's job server: {lines[0]}") from None
+        raise ClusterError(f"the cluster's job server: {first_line(error)}") from None
 
 
 def _of_sweep(client: JobSubmissionClient, sweep: str) -> Job | None:
