@@ -123,7 +123,7 @@ def test_a_submitted_sweep_takes_its_folder_along_and_can_be_watched_and_cancell
     wait_for(lambda: "at once" in hpscan("logs", "long", "--no-follow", "--address", cluster.jobs, **common).stdout)
     assert hpscan("cancel", "long", "--address", cluster.jobs, **common).returncode == 0
     wait_for(
-        lambda: "stopped" in hpscan("status", "long", "--store", store, "--address", cluster.jobs, **common).stdout,
+        lambda: ": stopped" in hpscan("status", "long", "--store", store, "--address", cluster.jobs, **common).stdout,
         what="the end of the job",
     )
     again = hpscan("cancel", "long", "--address", cluster.jobs, **common)
