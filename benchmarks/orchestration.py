@@ -78,7 +78,7 @@ def hundred_thousand(store: Path) -> list[str]:
     lines = ["| 100,000 runs (50 × 50 cells, 5 variants, 8 seeds) | seconds |", "|---|---|"]
     spec = Spec.load("quickstart", [WIDE, "seeds=8", "name=wide"])
     start = time.perf_counter()
-    planned = packs(spec, (), 64)
+    planned = packs(runs(spec), spec.resources.most_runs, (), 64)
     lines.append(f"| plan ({len(planned):,} packs) | {time.perf_counter() - start:.1f} |")
     seconds, _, _ = hpscan("launch", "quickstart", "--set", WIDE, "--set", "seeds=8", "--dry-run", "--store", store)
     lines.append(f"| `hpscan launch --dry-run` | {seconds:.1f} |")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import dataclass, replace
 
 from hpscan.grid import Pack, packs, runs
@@ -76,8 +77,9 @@ def estimate(spec: Spec, store: Store, *, retry_failed: bool = False) -> Estimat
     """Price a launch of ``spec``: nothing is written, and Ray is not started."""
     every = runs(spec)
     stored = store.runs(spec.name)
-    plan = packs(spec, ended(stored, retry_failed=retry_failed), spec.resources.workers_here)
-    waiting = [run for pack in plan for run in pack.runs]
+    done = ended(stored, retry_failed=retry_failed)
+    plan = packs(every, spec.resources.most_runs, done, spec.resources.workers_here)
+    waiting = Counter(run.cell.variant for pack in plan for run in pack.runs)
     own = stored[stored["run_id"].isin({run.run_id for run in every}) & (stored["state"] == "completed")]
     own = own[own["steps_done"] > 0]
     packed = None if isinstance(spec.workload, Trainable) or not plan else spec.workload
@@ -101,10 +103,10 @@ def estimate(spec: Spec, store: Store, *, retry_failed: bool = False) -> Estimat
     return Estimate(
         sweep=spec.name,
         n_runs=len(every),
-        n_stored=len(every) - len(waiting),
+        n_stored=len(every) - waiting.total(),
         n_packs=len(plan),
         steps=spec.steps,
-        by_variant={name: sum(run.cell.variant == name for run in waiting) for name in spec.variants},
+        by_variant={name: waiting[name] for name in spec.variants},
         flop_per_run_step=flop,
         seconds_per_run_step=seconds,
         basis=basis,

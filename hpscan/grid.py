@@ -21,7 +21,7 @@ __all__ = ["Cell", "Pack", "Panel", "Recipe", "Run", "differences", "packs", "pa
 
 IDENTITY = "hpscan-run/2"
 """Version of what a run is; changed whenever the same config would train differently."""
-_BLANK = "hpscan 5b1c6f0e blank "
+_BLANK = "hpscan 5b1c6f0e blank"
 """What stands in a template for a number; no workload has such an argument."""
 
 Settings = tuple[tuple[str, float], ...]
@@ -69,8 +69,8 @@ class Recipe:
         }
 
     @cached_property
-    def templates(self) -> dict[tuple[str, Settings], str]:
-        """Canonical configs that lack lr, wd and seed, by variant and settings; filled by :attr:`Run.run_id`."""
+    def templates(self) -> dict[tuple[str, Settings], list[str]]:
+        """Canonical configs cut where lr, seed and wd belong, by variant and settings; filled by :attr:`Run.run_id`."""
         return {}
 
     def restarts(self) -> list[int]:
@@ -137,13 +137,14 @@ class Run:
         """64 bits of SHA-256 over the canonical config, as 16 hexadecimal digits."""
         # Encoding the whole config of each of 10⁵ runs would take most of the time of planning.
         key = self.cell.variant, self.cell.settings
-        templates = self.recipe.templates
-        if key not in templates:
-            blank = self.config | {name: f"{_BLANK}{name}" for name in ("lr", "wd", "seed")}
-            templates[key] = json.dumps([IDENTITY, blank], sort_keys=True, separators=(",", ":"), allow_nan=False)
-        canonical = templates[key]
-        for name, value in (("lr", self.cell.lr), ("wd", self.cell.wd), ("seed", self.seed)):
-            canonical = canonical.replace(f'"{_BLANK}{name}"', json.dumps(value, allow_nan=False))
+        parts = self.recipe.templates.get(key)
+        if parts is None:
+            blank = self.config | dict.fromkeys(("lr", "seed", "wd"), _BLANK)
+            text = json.dumps([IDENTITY, blank], sort_keys=True, separators=(",", ":"), allow_nan=False)
+            parts = self.recipe.templates[key] = text.split(f'"{_BLANK}"')
+        before, between, amid, after = parts
+        lr, wd = float.__repr__(self.cell.lr), float.__repr__(self.cell.wd)  # as JSON has them
+        canonical = f"{before}{lr}{between}{self.seed}{amid}{wd}{after}"
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
@@ -215,16 +216,15 @@ def runs(spec: Spec) -> list[Run]:
     return [run for _, run in sorted(ranked, key=lambda pair: pair[0])]
 
 
-def packs(spec: Spec, done: Iterable[str] = (), workers: int = 1) -> list[Pack]:
-    """Pack the runs of a spec whose run_id is not in ``done``, coarse cells first.
+def packs(every: Sequence[Run], most_runs: int, done: Iterable[str] = (), workers: int = 1) -> list[Pack]:
+    """Pack those of a spec's runs whose run_id is not in ``done``, coarse cells first, at most ``most_runs`` together.
 
     A pack holds runs of one variant. Its capacity follows from the whole spec and not from what is left, so that a
     relaunch finds the code compiled. Packs are cut for ``workers`` to end together: none is left with a whole pack
     in the last round while the others have nothing to do.
     """
     done = frozenset(done)
-    every = runs(spec)
-    rounds = math.ceil(len(every) / (workers * spec.resources.most_runs))
+    rounds = math.ceil(len(every) / (workers * most_runs))
     most = math.ceil(len(every) / (workers * rounds))
     capacity = _even_size(max(_count_by_variant(every).values()), most)
     by_variant: dict[str, list[tuple[int, Run]]] = defaultdict(list)

@@ -25,7 +25,7 @@ from hpscan.cluster import ClusterError, Slots, connected
 import ray
 from ray import tune
 
-from hpscan.grid import Pack, packs
+from hpscan.grid import Pack, packs, runs
 from hpscan.progress import PackSummary
 from hpscan.spec import PerPack, Spec
 from hpscan.store import Store, StoreError
@@ -132,7 +132,7 @@ def launch(
         connected(spec.resources, address, user_folder) as slots,
         tempfile.TemporaryDirectory(prefix="hpscan-tune-") as scratch,
     ):
-        plan = packs(spec, stored, max(1, slots.workers))
+        plan = packs(runs(spec), spec.resources.most_runs, stored, max(1, slots.workers))
         on_plan(plan, slots)
         assignment = Assignment(
             sweep=spec.name,

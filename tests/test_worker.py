@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from hpscan.grid import packs
+from hpscan.grid import packs, runs
 from hpscan.spec import PerPack
 from hpscan.store import RUNS, Store
 from hpscan.worker import Assignment, PackTrainable
@@ -20,7 +20,7 @@ def worker(tmp_path, make_spec, monkeypatch):
     Store(tmp_path).save_spec(spec)
     assignment = Assignment(
         sweep="tiny", metric="val_loss", store=str(tmp_path), resources=spec.resources, workers=1, per_pack=PerPack(),
-        packs=packs(spec), data=spec.workload.load(), provenance={"hpscan_version": "1", "git_commit": None},
+        packs=packs(runs(spec), spec.resources.most_runs), data=spec.workload.load(), provenance={"hpscan_version": "1", "git_commit": None},
     )  # fmt: skip
     trainable = object.__new__(PackTrainable)
     trainable.config = {"pack": 0}
