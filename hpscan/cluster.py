@@ -24,7 +24,7 @@ os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # a pool of compile
 
 import ray
 
-from hpscan.spec import PerPack, Resources
+from hpscan.resources import PerPack, Resources
 
 __all__ = ["ClusterError", "Slots", "alive_nodes", "connected", "first_line", "packs_at_once"]
 

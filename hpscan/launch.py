@@ -27,7 +27,8 @@ from ray import tune
 
 from hpscan.grid import Pack, packs, runs
 from hpscan.progress import PackSummary
-from hpscan.spec import PerPack, Spec
+from hpscan.resources import PerPack
+from hpscan.spec import Spec
 from hpscan.store import Store, StoreError
 from hpscan.worker import Assignment, PackTrainable
 from hpscan.workloads import Data, Factory, Trainable

@@ -18,7 +18,7 @@ from ray import tune
 from hpscan.cluster import alive_nodes, packs_at_once
 from hpscan.grid import Pack, Run
 from hpscan.progress import PackSummary
-from hpscan.spec import PerPack, Resources
+from hpscan.resources import PerPack, Resources
 from hpscan.store import Store, StoreError
 from hpscan.workloads import Data
 

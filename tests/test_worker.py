@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from hpscan.grid import packs, runs
-from hpscan.spec import PerPack
+from hpscan.resources import PerPack
 from hpscan.store import RUNS, Store
 from hpscan.worker import Assignment, PackTrainable
 from hpscan.workloads import Data, Split
