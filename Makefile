@@ -33,9 +33,10 @@ format: $(VENV)/installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/installed compiler
+bench: $(VENV)/installed-dev compiler
 	$(BIN)/python benchmarks/engine.py --write benchmarks/engine.md
 	$(BIN)/python benchmarks/vs_ray_tune.py
+	$(BIN)/python -m benchmarks.orchestration --write benchmarks/orchestration.md
 
 # hpscan runs without a C++ compiler, slower; its tests compare both ways and need one.
 compiler:

@@ -1,6 +1,6 @@
 """What orchestration costs: Ray's share of a sweep, planning and reading 100,000 runs, many workers, two nodes.
 
-    python benchmarks/orchestration.py [--write benchmarks/orchestration.md]
+    python -m benchmarks.orchestration [--write benchmarks/orchestration.md] [--only two_nodes]
 
 Real command lines in processes of their own. Where only the orchestration is measured, ``noop.py`` stands in for
 training and the table says so.
@@ -9,16 +9,14 @@ training and the table says so.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import re
-import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -27,49 +25,82 @@ import pandas as pd
 import ray
 import torch
 
+from benchmarks.vs_ray_tune import agreement, contend_with_tune
 from hpscan.grid import packs, runs
 from hpscan.spec import Spec
 from hpscan.store import Store, ended
+from tests.e2e.conftest import Cluster
 
 HERE = Path(__file__).parent
 BIN = Path(sys.executable).parent
-WIDE = "grid={lr: {log2: [-9, 0], points: 50}, wd: {log2: [-12, 0], points: 50}}"
+GRID = "grid={{lr: {{log2: [-9, 0], points: {}}}, wd: {{log2: [-12, 0], points: {}}}}}"
+WIDE = GRID.format(50, 50)
 NOOP = ["--set", "workload={trainable: 'noop:train'}", "--set", "resources.pack_size=256"]
 
 
-def hpscan(*arguments: str | Path, cwd: Path = HERE) -> tuple[float, int, str]:
-    """Run the command line: seconds, the process's greatest memory in MB, what it printed."""
+def measured(command: list[str], *, cwd: Path = HERE, env: dict[str, str] | None = None) -> tuple[float, float]:
+    """Run a command to its end: seconds, and the greatest memory of its own process in MB."""
     start = time.perf_counter()
-    child = subprocess.Popen(
-        [BIN / "hpscan", *map(str, arguments)], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    megabytes = 0.0
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as printed:
+        child = subprocess.Popen(command, cwd=cwd, env={**os.environ, **(env or {})}, stdout=printed, stderr=printed)
+        while child.poll() is None:
+            status = Path(f"/proc/{child.pid}/status").read_text(encoding="utf-8")
+            if peak := re.search(r"VmHWM:\s*(\d+) kB", status):
+                megabytes = int(peak[1]) / 1024
+            time.sleep(0.02)
+        if child.returncode != 0:
+            printed.seek(0)
+            sys.exit(printed.read())
+    return time.perf_counter() - start, megabytes
+
+
+def hpscan(*arguments: str | Path, env: dict[str, str] | None = None) -> tuple[float, float]:
+    """Run the command line."""
+    return measured([str(BIN / "hpscan"), *map(str, arguments)], env=env)
+
+
+def written(folder: Path) -> tuple[int, float]:
+    """Files below a folder, and their size in MB."""
+    sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
+    return len(sizes), sum(sizes) / 1e6
+
+
+def busy(rows: pd.DataFrame) -> pd.DataFrame:
+    """When each pack began and ended."""
+    packs = rows.groupby("pack_id").agg(
+        end=("finished_at", "max"),
+        together=("wall_s", "max"),
+        apart=("wall_s", "sum"),
+        strategy=("strategy", "first"),
+        choice_s=("choice_s", "first"),
+        runs=("run_id", "size"),
     )
-    assert child.stdout is not None
-    printed = child.stdout.read()
-    _, status, usage = os.wait4(child.pid, 0)
-    if os.waitstatus_to_exitcode(status) != 0:
-        sys.exit(printed)
-    return time.perf_counter() - start, usage.ru_maxrss // 1024, printed
+    # runs of a trainable train one after another; those of a pack together, and each has the time of all
+    seconds = packs["together"].where(packs["strategy"] != "trainable", packs["apart"])
+    return packs.assign(seconds=seconds, start=packs["end"] - pd.to_timedelta(seconds, unit="s"))
 
 
-def share_of_orchestration(store: Path) -> list[str]:
+def share_of_orchestration(folder: Path) -> list[str]:
     """How long workers of a real sweep did something else than train, once they were up."""
+    store, workers = folder / "store", 2
     sweep = ["launch", "quickstart", "--set", "seeds=2", "--store", store]
     hpscan(*sweep, "--set", "name=warm")  # fills the compile cache
-    seconds, _, _ = hpscan(*sweep)
+    seconds, _ = hpscan(*sweep)
     rows = Store(store).runs("quickstart")
-    by_pack = rows.groupby("pack_id").agg(
-        end=("finished_at", "max"), busy=("wall_s", "max"), compile=("compile_s", "max")
-    )
-    began = (by_pack["end"] - pd.to_timedelta(by_pack["busy"], unit="s")).min()
-    window = (by_pack["end"].max() - began).total_seconds()
-    trained = by_pack["busy"].sum()
-    workers = 2
-    start_up = seconds - window
+    packs = busy(rows)
+    # a worker chooses how to train before its first pack of an optimizer; by that pack it is known
+    first = packs.sort_values("start").drop_duplicates("choice_s")
+    up = first["start"].iloc[workers - 1]
+    window = (packs["end"].max() - up).total_seconds()
+    trained = (packs["end"] - packs["start"].clip(lower=up)).dt.total_seconds().clip(lower=0).sum()
+    shares = [100 * part / workers / window for part in (trained, first["choice_s"].iloc[workers:].sum())]
     return [
-        f"Quickstart with 2 seeds, {len(rows):,} runs in {len(by_pack)} packs, two workers: {seconds:.1f} s in all, of which "
-        f"{start_up:.1f} s before the first pack began and after the last ended (interpreter, Ray, torch in the workers, "
-        f"loading compiled code, analysis). In the {window:.1f} s between, the workers trained {100 * trained / workers / window:.1f} % of "
-        f"the time; the rest, {100 - 100 * trained / workers / window:.1f} %, is orchestration, writing and the last round's tail.",
+        f"Quickstart with 2 seeds, {len(rows):,} runs in {len(packs)} packs of {packs['seconds'].median():.2f} s, two workers, a "
+        f"warm compile cache: {seconds:.1f} s. Start-up, until both workers trained (interpreter, Ray, torch and the choice of a "
+        f"strategy in the workers), and the end (Ray down, analysis) took {seconds - window:.1f} s of it. In the {window:.1f} s "
+        f"between, the workers trained {shares[0]:.1f} % of the time and spent {shares[1]:.1f} % on choosing how to train a second "
+        f"optimizer and loading its code; orchestration, writing and the last round's tail are the other {100 - sum(shares):.1f} %.",
     ]
 
 
@@ -80,7 +111,7 @@ def hundred_thousand(store: Path) -> list[str]:
     start = time.perf_counter()
     planned = packs(runs(spec), spec.resources.most_runs, (), 64)
     lines.append(f"| plan ({len(planned):,} packs) | {time.perf_counter() - start:.1f} |")
-    seconds, _, _ = hpscan("launch", "quickstart", "--set", WIDE, "--set", "seeds=8", "--dry-run", "--store", store)
+    seconds, _ = hpscan("launch", "quickstart", "--set", WIDE, "--set", "seeds=8", "--dry-run", "--store", store)
     lines.append(f"| `hpscan launch --dry-run` | {seconds:.1f} |")
     opened = Store(store)
     opened.save_spec(spec)
@@ -102,122 +133,130 @@ def hundred_thousand(store: Path) -> list[str]:
         assert found == len(runs(spec))
         lines.append(f"| resume scan, {what} | {time.perf_counter() - start:.1f} |")
         if what == "one file a pack":
-            seconds, _, _ = hpscan("compact", "wide", "--store", store)
+            seconds, _ = hpscan("compact", "wide", "--store", store)
             lines.append(f"| `hpscan compact` | {seconds:.1f} |")
-    seconds, _, _ = hpscan("status", "wide", "--store", store)
+    seconds, _ = hpscan("status", "wide", "--store", store)
     lines.append(f"| `hpscan status`, compacted | {seconds:.1f} |")
     return lines
 
 
 def driver_memory(store: Path) -> list[str]:
     """The driver's memory at the end of sweeps of different size; no training."""
-    lines = ["| runs, no training | wall s | driver MB | files |", "|---|---|---|---|"]
-    for seeds, grid in ((1, "grid={lr: {log2: [-9, 0], points: 10}, wd: {log2: [-12, 0], points: 20}}"), (8, WIDE)):
-        seconds, megabytes, _ = hpscan(
-            "launch",
-            "quickstart",
-            *NOOP,
-            "--set",
-            grid,
-            "--set",
-            f"seeds={seeds}",
-            "--set",
-            f"name=noop{seeds}",
-            "--store",
-            store,
-        )
-        folder = store / f"noop{seeds}"
-        n_files = sum(path.is_file() for path in folder.rglob("*"))
-        lines.append(f"| {len(Store(store).runs(folder.name)):,} | {seconds:.0f} | {megabytes} | {n_files:,} |")
+    lines = ["| runs, no training | wall s | driver MB | files | MB |", "|---|---|---|---|---|"]
+    for seeds, grid in ((1, GRID.format(10, 20)), (8, WIDE)):
+        name = f"noop{seeds}"
+        seconds, megabytes = hpscan(
+            "launch", "quickstart", *NOOP, "--set", grid, "--set", f"seeds={seeds}", "--set", f"name={name}", "--store", store
+        )  # fmt: skip
+        files, size = written(store / name)
+        lines.append(f"| {len(Store(store).runs(name)):,} | {seconds:.0f} | {megabytes:.0f} | {files:,} | {size:.0f} |")
     return lines
 
 
-def many_workers(store: Path, n_workers: int = 32) -> list[str]:
+def many_workers(store: Path, n_workers: int = 64) -> list[str]:
     """How busy many workers are kept; logical CPUs, waiting instead of training."""
     hpscan(
-        "launch", "quickstart", *NOOP, "--set", f"resources.workers={n_workers}", "--set", "seeds=5", "--set", "name=many",
-        "--set", "workload.args={seconds: 0.25}", "--set", "resources.pack_size=16", "--store", store,
+        "launch", "quickstart", *NOOP, "--set", f"resources.workers={n_workers}", "--set", "seeds=14", "--set", "name=many",
+        "--set", "workload.args={seconds: 2}", "--set", "resources.pack_size=16", "--store", store,
     )  # fmt: skip
     rows = Store(store).runs("many")
-    by_pack = rows.groupby("pack_id").agg(end=("finished_at", "max"), busy=("wall_s", "sum"))
-    by_pack["start"] = by_pack["end"] - pd.to_timedelta(by_pack["busy"], unit="s")
-    starts = by_pack["start"].sort_values()
+    packs = busy(rows)
+    starts, ends = packs["start"].sort_values(), packs["end"].sort_values()
     # from the moment all workers are up until the last round's first pack ends
-    up, last_round = starts.iloc[n_workers - 1], by_pack["end"].sort_values().iloc[-n_workers]
-    inside = (by_pack["end"].clip(upper=last_round) - by_pack["start"].clip(lower=up)).dt.total_seconds().clip(lower=0)
+    up, last_round = starts.iloc[n_workers - 1], ends.iloc[-n_workers]
+    inside = (packs["end"].clip(upper=last_round) - packs["start"].clip(lower=up)).dt.total_seconds().clip(lower=0)
     share = inside.sum() / n_workers / (last_round - up).total_seconds()
+    tail = (ends.iloc[-1] - last_round).total_seconds()
     return [
-        f"{n_workers} workers on logical CPUs, {len(rows):,} runs of 0.25 s in {len(by_pack)} packs (no training): busy "
-        f"{100 * share:.1f} % of the time from when all were up until the last round."
+        f"{n_workers} workers on logical CPUs of two cores, {len(rows):,} runs of 2 s in {len(packs)} packs (waiting, no "
+        f"training): busy {100 * share:.1f} % of the {(last_round - up).total_seconds():.0f} s from when all were up until the "
+        f"first of them had nothing more to do; the last ended {tail:.0f} s after that, a pack taking "
+        f"{packs['seconds'].median():.0f} s.",
     ]
-
-
-@contextmanager
-def raylets(n_nodes: int, folder: Path) -> Iterator[str]:
-    """A cluster of nodes of one CPU each on loopback; its address."""
-    started: list[subprocess.Popen[bytes]] = []
-    try:
-        for node in range(n_nodes):
-            place = (
-                ["--address", "127.0.0.1:6401"] if node else ["--head", "--port", "6401", "--include-dashboard=false"]
-            )
-            with (folder / f"node-{node}.log").open("wb") as log:
-                command = [BIN / "ray", "start", *place, "--block", "--num-cpus", "1", "--node-ip-address", "127.0.0.1",
-                           "--disable-usage-stats"]  # fmt: skip
-                started.append(subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True))
-            while "Ray runtime started" not in (folder / f"node-{node}.log").read_text(errors="replace"):
-                time.sleep(0.1)
-        yield "127.0.0.1:6401"
-    finally:
-        for process in started:
-            for entry in Path("/proc").glob("[0-9]*"):
-                try:
-                    if os.getsid(int(entry.name)) == process.pid:
-                        os.kill(int(entry.name), signal.SIGKILL)
-                except OSError:
-                    continue
-            process.wait()
 
 
 def two_nodes(folder: Path) -> list[str]:
     """The training of a sweep on one node of one core and on two."""
     rates = {}
     sweep = [
-        "launch",
-        "quickstart",
-        "--set",
-        "seeds=2",
-        "--set",
-        "variants=[sgdw, adamw]",
-        "--set",
-        "resources.strategy=fused",
-    ]
+        "launch", "quickstart", "--set", "variants=[sgd, sgdw]", "--set", "budget.steps=1200",
+        "--set", "resources.strategy=fused",
+    ]  # fmt: skip
     for n_nodes in (1, 2):
-        with raylets(n_nodes, folder) as address:
+        cluster = Cluster(folder)
+        try:
+            for _ in range(n_nodes):
+                cluster.add(cpus=1)
             for turn in ("cold", "warm"):
                 store = folder / f"{n_nodes}-{turn}"
-                hpscan(*sweep, "--address", address, "--store", store)
-            rows = Store(store).runs("quickstart")
-        by_pack = rows.groupby("pack_id").agg(end=("finished_at", "max"), busy=("wall_s", "max"))
-        window = (
-            by_pack["end"].max() - (by_pack["end"] - pd.to_timedelta(by_pack["busy"], unit="s")).min()
-        ).total_seconds()
-        rates[n_nodes] = len(rows) / window
+                hpscan(*sweep, "--address", cluster.address, "--store", store, env=cluster.env)
+        finally:
+            cluster.end()
+        packs = busy(Store(store).runs("quickstart"))
+        up = packs["start"].sort_values().iloc[n_nodes - 1]
+        inside = (packs["end"] - packs["start"].clip(lower=up)).dt.total_seconds().clip(lower=0)
+        runs_inside = (packs["runs"] * inside / packs["seconds"]).sum()
+        rates[n_nodes] = runs_inside / (packs["end"].max() - up).total_seconds()
     return [
-        f"Two raylets of one core each: {rates[2] / rates[1]:.2f} × the runs a second of one ({rates[1]:.1f}, {rates[2]:.1f})."
+        f"Two raylets of one core each, real training: {rates[2] / rates[1]:.2f} × the runs a second of one "
+        f"({rates[1]:.1f}, {rates[2]:.1f}), from when all workers are up until the last run has ended."
     ]
+
+
+TWO_THOUSAND = [GRID.format(20, 20), "seeds=1", "name=two"]
+
+
+def a_trial_a_run(folder: Path) -> list[str]:
+    """A sweep in packs, and the same runs as a trial of Ray Tune each, with actors reused."""
+    lines = [
+        "| 2,000 runs (20 × 20 cells, 5 variants), training | wall s | driver MB | files | MB |",
+        "|---|---|---|---|---|",
+    ]
+    overrides = [word for value in TWO_THOUSAND for word in ("--set", value)]
+    seconds, megabytes = hpscan("launch", "quickstart", *overrides, "--store", folder / "store")
+    files, size = written(folder / "store")
+    lines.append(f"| hpscan | {seconds:.0f} | {megabytes:.0f} | {files:,} | {size:.1f} |")
+    seconds, megabytes = measured(
+        [sys.executable, "-m", "benchmarks.orchestration", "--trials", str(folder / "tune")], cwd=HERE.parent
+    )
+    files, size = written(folder / "tune")
+    lines.append(
+        f"| Ray Tune, `reuse_actors`, stock `torch.optim` | {seconds:.0f} | {megabytes:.0f} | {files:,} | {size:.1f} |"
+    )
+    rows = Store(folder / "store").runs("two").set_index("run_id")["val_loss"]
+    relative, signed, same_fate = agreement(rows.to_dict(), json.loads((folder / "tune.json").read_text()))
+    assert np.median(relative) < 0.02
+    assert same_fate > 0.99
+    lines += [
+        "",
+        f"Validation losses of the two differ by {np.median(relative):.1e} in the median, {np.mean(signed):+.1e} on average.",
+    ]
+    return lines
+
+
+MEASURES = (hundred_thousand, share_of_orchestration, a_trial_a_run, two_nodes, driver_memory, many_workers)
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", type=Path)
+    parser.add_argument("--only", choices=[measure.__name__ for measure in MEASURES])
+    parser.add_argument("--trials", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.trials:
+        found = contend_with_tune(
+            Spec.load("quickstart", TWO_THOUSAND), 2_000, reuse_actors=True, storage=options.trials
+        )
+        options.trials.with_suffix(".json").write_text(json.dumps(found), encoding="utf-8")
+        return
     cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
     header = f"{cpu[1] if cpu else platform.machine()}, {os.cpu_count()} cores, Ray {ray.__version__}, torch {torch.__version__}."
     parts = [[header]]
     with tempfile.TemporaryDirectory(prefix="hpscan-bench-") as scratch:
-        for measure in (hundred_thousand, share_of_orchestration, two_nodes, driver_memory, many_workers):
+        for measure in MEASURES:
+            if options.only not in {None, measure.__name__}:
+                continue
             folder = Path(scratch, measure.__name__)
             folder.mkdir()
             parts.append(measure(folder))

@@ -82,8 +82,8 @@ def train_stock(run, data):
     return metrics
 
 
-def contend_with_tune(spec, n_runs, *, reuse_actors):
-    """Train the first ``n_runs`` runs of a spec as Ray Tune trials; returns {run_id: val_loss}."""
+def contend_with_tune(spec, n_runs, *, reuse_actors, storage):
+    """Train the first ``n_runs`` runs of a spec as Ray Tune trials that write to ``storage``; {run_id: val_loss}."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # listen on loopback alone
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
@@ -109,16 +109,15 @@ def contend_with_tune(spec, n_runs, *, reuse_actors):
 
     every = runs(spec)[:n_runs]
     ray.init(address="local", num_cpus=os.cpu_count(), include_dashboard=False, log_to_driver=False)
-    with tempfile.TemporaryDirectory() as scratch:
-        results = tune.Tuner(
-            tune.with_resources(tune.with_parameters(Trainable, every=every, data=spec.workload.load()), {"cpu": 1}),
-            param_space={"run": tune.grid_search(list(range(len(every))))},
-            tune_config=tune.TuneConfig(reuse_actors=reuse_actors, trial_dirname_creator=lambda trial: trial.trial_id),
-            run_config=tune.RunConfig(
-                storage_path=scratch, verbose=0, checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False)
-            ),
-        ).fit()
-        found = {result.metrics["run_id"]: result.metrics["val_loss"] for result in results}
+    results = tune.Tuner(
+        tune.with_resources(tune.with_parameters(Trainable, every=every, data=spec.workload.load()), {"cpu": 1}),
+        param_space={"run": tune.grid_search(list(range(len(every))))},
+        tune_config=tune.TuneConfig(reuse_actors=reuse_actors, trial_dirname_creator=lambda trial: trial.trial_id),
+        run_config=tune.RunConfig(
+            storage_path=str(storage), verbose=0, checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False)
+        ),
+    ).fit()
+    found = {result.metrics["run_id"]: result.metrics["val_loss"] for result in results}
     ray.shutdown()
     return found
 
@@ -137,7 +136,8 @@ def contend(contender, seeds, n_runs, out):
         found = dict(zip(rows["run_id"], rows["val_loss"].astype(float), strict=True))
     else:
         spec = Spec.load("quickstart", overrides)
-        found = contend_with_tune(spec, n_runs, reuse_actors=contender == "reuse_actors")
+        with tempfile.TemporaryDirectory() as storage:
+            found = contend_with_tune(spec, n_runs, reuse_actors=contender == "reuse_actors", storage=storage)
     Path(out).write_text(json.dumps(found))
 
 

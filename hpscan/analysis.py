@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,14 @@ import pandas as pd
 from hpscan.landscape import Best, Landscape, landscapes
 from hpscan.separability import Interval, Separability, mean_over_seeds, separability
 from hpscan.spec import Spec
-from hpscan.store import Store
+from hpscan.store import RUNS, Store
 
 __all__ = ["Analysis", "VariantAnalysis", "analyze", "status"]
+
+
+_WHERE_IT_RAN = RUNS.names[RUNS.names.index("wall_s") : RUNS.names.index("finished_at")]
+_UNREAD = ("config", "error", *_WHERE_IT_RAN)
+"""Columns that no landscape shows: most of the memory of 100,000 runs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,8 +51,14 @@ class Analysis:
 
     spec: Spec
     variants: list[VariantAnalysis]
-    frame: pd.DataFrame
-    """The store's rows of the runs that the spec asks for."""
+    store: Store
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """The store's rows of the runs that the spec asks for, without their configs; read when first wanted."""
+        rows = self.store.runs(self.spec.name, without=["config"])
+        run_ids = np.concatenate([variant.landscape.run_ids.ravel() for variant in self.variants])
+        return rows[rows["run_id"].isin(run_ids)]
 
     @property
     def states(self) -> dict[str, int]:
@@ -61,24 +73,21 @@ class Analysis:
 def analyze(store: Store, sweep: str) -> Analysis:
     """Read a sweep and compute its numbers; raises StoreError if there is no such sweep."""
     spec = store.spec(sweep)
-    frame = store.runs(sweep)
-    shapes = landscapes(spec, frame)
-    return Analysis(
-        spec=spec,
-        variants=[VariantAnalysis(shape, shape.best(), separability(shape)) for shape in shapes],
-        frame=frame[frame["run_id"].isin({run_id for shape in shapes for run_id in shape.run_ids.ravel()})],
-    )
+    shapes = landscapes(spec, store.runs(sweep, without=_UNREAD))
+    return Analysis(spec, [VariantAnalysis(shape, shape.best(), separability(shape)) for shape in shapes], store)
 
 
 def status(store: Store, sweep: str) -> dict[str, Any]:
-    """How far a sweep is: its runs by state, all together and by variant."""
-    shapes = landscapes(store.spec(sweep), store.runs(sweep))
+    """How far a sweep is: its runs by state, all together and by variant; what failed runs raised, and how many."""
+    rows = store.runs(sweep, without=["config"])
+    shapes = landscapes(store.spec(sweep), rows)
     states = _added([shape.counts for shape in shapes])
     return {
         "sweep": sweep,
         "runs": sum(states.values()),
         "states": states,
         "variants": [{"variant": shape.name, "states": shape.counts} for shape in shapes],
+        "errors": {str(text): int(count) for text, count in rows["error"].dropna().value_counts().items()},
     }
 
 

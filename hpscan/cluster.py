@@ -26,11 +26,13 @@ import ray
 
 from hpscan.resources import PerPack, Resources
 
-__all__ = ["ClusterError", "Slots", "alive_nodes", "connected", "first_line", "packs_at_once"]
+__all__ = ["ClusterError", "Slots", "alive_nodes", "connected", "first_line", "is_client", "packs_at_once"]
 
 
 PROBE_S = 10.0
 """How long a cluster's head may take to accept a connection."""
+TRIES = 3
+REFUSED = "it wants another RAY_AUTH_TOKEN"
 
 
 class ClusterError(Exception):
@@ -58,18 +60,21 @@ def connected(resources: Resources, address: str | None, working_dir: str | None
     resources
         What the spec asks for.
     address
-        ``auto`` or ``HOST:PORT`` of a cluster; None for a Ray of our own, on loopback, whatever other Ray this machine
-        runs.
+        ``auto``, ``HOST:PORT`` or, as a client, ``ray://HOST:PORT`` of a cluster; None for a Ray of our own, on loopback,
+        whatever other Ray this machine runs.
     working_dir
         A folder of the user's code that workers on a cluster import from; it is copied there.
 
     Raises
     ------
     ClusterError
-        If there is no such cluster, it refuses us, or this machine cannot hold a pack.
+        If there is no such cluster, it refuses us, a client's connection breaks, or this machine cannot hold a pack.
     """
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a lost pack is told in one line, not by its traceback
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    # what becomes of a client's connection is told in one line, too; this logger sets its own level
+    logging.getLogger("ray.util.client").setLevel(logging.CRITICAL)
+    logging.getLogger("ray.util.client.logsclient").disabled = True
     if address is None:
         options |= {"address": "local", "include_dashboard": False, **_of_this_machine(resources)}
     else:
@@ -82,16 +87,17 @@ def connected(resources: Resources, address: str | None, working_dir: str | None
         try:
             if address is not None and address != "auto":
                 _probe(address)
-            ray.init(**options)
+            _init(options)
         except Exception as error:  # noqa: BLE001  (Ray raises what its layers raise: connection, version, resources)
             written.seek(0)
-            reason = "it wants another RAY_AUTH_TOKEN" if "Unauthenticated" in written.read() else first_line(error)
+            reason = REFUSED if "Unauthenticated" in written.read() else first_line(error)
             where = "Ray did not start" if address is None else f"--address {address}: no Ray cluster could be joined"
             failure = ClusterError(f"{where}: {reason}")
     if failure is not None:
         raise failure
     try:
-        yield _slots(resources, local=address is None)
+        with _lost_connection_told(address):
+            yield _slots(resources, local=address is None)
     finally:
         ray.shutdown()
 
@@ -111,11 +117,67 @@ def _what_ray_writes() -> Iterator[IO[str]]:
 
 
 def _probe(address: str) -> None:
-    """Raise OSError or ValueError unless something listens at HOST:PORT; Ray would wait for it for minutes."""
-    host, _, port = address.rpartition(":")
-    if not host or "/" in host or not port.isdigit():
-        raise ValueError("must be `auto` or HOST:PORT; from outside a cluster, hpscan submit")
+    """Raise OSError or ValueError unless a cluster listens at an address; Ray would wait for it for minutes."""
+    scheme, _, place = address.rpartition("://")
+    host, _, port = place.rpartition(":")
+    if scheme not in {"", "ray"} or not host or "/" in host or not port.isdigit():
+        raise ValueError("must be `auto`, HOST:PORT or ray://HOST:PORT")
     socket.create_connection((host, int(port)), timeout=PROBE_S).close()
+    if scheme:
+        _ping(place)
+
+
+def _init(options: dict[str, Any]) -> None:
+    """Connect; again where a server died as it was started for us: gRPC does not survive every fork (ray issue 63202)."""
+    for left in reversed(range(TRIES)):
+        try:
+            ray.init(**options)
+        except ConnectionAbortedError as error:
+            if not left or "Starting Ray client server failed" not in str(error):
+                raise
+        else:
+            return
+
+
+def _ping(place: str) -> None:
+    """Raise ConnectionError unless Ray Client is served there, and to us; Ray would try again and not tell why."""
+    import grpc  # type: ignore[import-untyped]
+    from ray._private.grpc_utils import init_grpc_channel
+    from ray.core.generated import ray_client_pb2, ray_client_pb2_grpc
+
+    messages: Any = ray_client_pb2
+    services: Any = ray_client_pb2_grpc
+    request = messages.ClusterInfoRequest(type=messages.ClusterInfoType.PING)
+    with init_grpc_channel(place) as channel:
+        try:
+            services.RayletDriverStub(channel).ClusterInfo(request, timeout=PROBE_S)
+        except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.UNAUTHENTICATED:
+                raise ConnectionError(REFUSED) from None
+            raise ConnectionError("no Ray Client there; it has a port of its own, 10001 by default") from None
+
+
+@contextmanager
+def _lost_connection_told(address: str | None) -> Iterator[None]:
+    """Tell in one line that the connection of a client broke."""
+    if not is_client():
+        yield
+        return
+    import grpc
+
+    try:
+        yield
+    except BrokenPipeError:  # of our output
+        raise
+    except (ConnectionError, grpc.RpcError) as error:
+        raise ClusterError(f"--address {address}: the connection was lost; what is trained is stored") from error
+    except ImportError as error:
+        raise ClusterError(f"--address {address}: hpscan must be installed on the cluster, too: {error}") from error
+
+
+def is_client() -> bool:
+    """Whether this process is no part of the cluster it is connected to (``ray://``)."""
+    return bool(ray.util.client.ray.is_connected())  # type: ignore[no-untyped-call]
 
 
 def _of_this_machine(resources: Resources) -> dict[str, Any]:
@@ -162,6 +224,8 @@ def packs_at_once(node: Mapping[str, float], per_pack: PerPack) -> int:
 
 
 def first_line(error: Exception) -> str:
-    """What an error says at its beginning, where Ray's have the cause."""
+    """What an error says at its beginning, where Ray's have the cause; all of it where that only announces the rest."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if lines and lines[0].endswith(":"):
+        return f"{lines[0]} {lines[-1]}" if any(line.startswith("Traceback") for line in lines) else " ".join(lines)
     return lines[0] if lines else type(error).__name__

@@ -76,7 +76,7 @@ class Estimate:
 def estimate(spec: Spec, store: Store, *, retry_failed: bool = False) -> Estimate:
     """Price a launch of ``spec``: nothing is written, and Ray is not started."""
     every = runs(spec)
-    stored = store.runs(spec.name)
+    stored = store.runs(spec.name, without=["config"])
     done = ended(stored, retry_failed=retry_failed)
     plan = packs(every, spec.resources.most_runs, done, spec.resources.workers_here)
     waiting = Counter(run.cell.variant for pack in plan for run in pack.runs)

@@ -1,6 +1,7 @@
 """Launch a sweep: Ray Tune schedules packs; workers write what they trained to the store.
 
-A trial is a pack. Results go to the store and nowhere else; the driver hears a summary a pack.
+A trial is a pack. Results go to the store and nowhere else; the driver hears a summary a pack. Tune runs in this process,
+or, where this one is only a client of the cluster (``ray://``), in an actor there that is asked for the summaries.
 """
 
 from __future__ import annotations
@@ -9,7 +10,10 @@ import os
 import platform
 import subprocess
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
@@ -19,11 +23,13 @@ os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # no CSV, JSON and Tenso
 os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C reaches us
 os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "3600"  # the store is what a relaunch reads, not Tune's state
 
-from hpscan.cluster import ClusterError, Slots, connected
+from hpscan.cluster import ClusterError, Slots, connected, first_line, is_client
 
 # isort: split
 import ray
 from ray import tune
+from ray.exceptions import RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from hpscan.grid import Pack, packs, runs
 from hpscan.progress import PackSummary
@@ -37,6 +43,10 @@ __all__ = ["ClusterError", "launch"]
 
 RETRIES = 10
 """How often a pack whose worker died is tried again: nodes of a cluster come and go, and it goes on from a checkpoint."""
+POLL_S = 0.5
+"""How often a client asks the cluster what is new."""
+LEAVE_S = 5.0
+"""How long a client that is interrupted waits for the cluster to clear up."""
 
 
 class _Listener(tune.Callback):
@@ -108,7 +118,7 @@ def launch(
     on_pack
         Called in this process with a summary of each pack as it is stored.
     address
-        ``auto`` or ``HOST:PORT`` of a Ray cluster; None for a Ray of our own on this machine.
+        ``auto``, ``HOST:PORT`` or ``ray://HOST:PORT`` of a Ray cluster; None for a Ray of our own on this machine.
     on_plan
         Called once with the packs and what of the cluster they will use.
     stop
@@ -123,16 +133,12 @@ def launch(
     StoreError
         If a worker could not read or write the store; the sweep stops there. What was stored before stays.
     ClusterError
-        If Ray does not start or cannot be reached.
+        If Ray does not start, cannot be reached, or is lost on the way to it.
     KeyboardInterrupt
         On Ctrl-C, once Ray is down; packs already stored stay.
     """
-    listener = _Listener(on_pack)
     user_folder = spec.workload.folder if isinstance(spec.workload, Factory | Trainable) else None
-    with (
-        connected(spec.resources, address, user_folder) as slots,
-        tempfile.TemporaryDirectory(prefix="hpscan-tune-") as scratch,
-    ):
+    with connected(spec.resources, address, user_folder) as slots:
         plan = packs(runs(spec), spec.resources.most_runs, stored, max(1, slots.workers))
         on_plan(plan, slots)
         assignment = Assignment(
@@ -146,20 +152,66 @@ def launch(
             data=data,
             provenance=_provenance(),
         )
-        trainable = tune.with_resources(
-            tune.with_parameters(PackTrainable, assignment=assignment), _reserved(slots.per_pack)
+        trials = _Trials(
+            sweep=spec.name,
+            count=len(plan),
+            at_once=slots.most and min(slots.most, len(plan)),
+            reserved=_reserved(slots.per_pack),
+            assignment=ray.put(assignment),
         )
+        outcome = _tune_there(trials, on_pack, stop) if is_client() else _tune(trials, _scratch(), on_pack, stop)
+    if outcome.store_error is not None:
+        raise StoreError(outcome.store_error)
+    return outcome.lost
+
+
+@dataclass(frozen=True)
+class _Trials:
+    """What Tune is given to run."""
+
+    sweep: str
+    count: int
+    at_once: int | None
+    reserved: dict[str, float]
+    """For each of them."""
+    assignment: Any
+    """An :class:`Assignment` in the object store."""
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What came of them, besides what is in the store."""
+
+    store_error: str | None
+    lost: list[str]
+
+
+Scratch = tempfile.TemporaryDirectory[str]
+
+
+def _scratch() -> Scratch:
+    """A folder for Tune's own state, which nothing reads; on the node where Tune runs."""
+    return tempfile.TemporaryDirectory(prefix="hpscan-tune-", ignore_cleanup_errors=True)
+
+
+def _tune(
+    trials: _Trials, scratch: Scratch, on_pack: Callable[[PackSummary], None], stop: Callable[[], bool]
+) -> _Outcome:
+    """Run the trials from this process, which is one of the cluster's."""
+    listener = _Listener(on_pack)
+    trainable = tune.with_parameters(PackTrainable, assignment=trials.assignment)
+    with scratch as folder:
         results = tune.Tuner(
-            trainable,
-            param_space={"pack": tune.grid_search(list(range(len(plan))))},
+            tune.with_resources(trainable, trials.reserved),
+            param_space={"pack": tune.grid_search(list(range(trials.count)))},
             tune_config=tune.TuneConfig(
                 reuse_actors=True,
-                max_concurrent_trials=slots.most and min(slots.most, len(plan)),
+                max_concurrent_trials=trials.at_once,
                 trial_dirname_creator=lambda trial: f"pack-{trial.trial_id}",
             ),
             run_config=tune.RunConfig(
-                name=spec.name,
-                storage_path=scratch,
+                name=trials.sweep,
+                storage_path=folder,
                 verbose=0,
                 callbacks=[listener],
                 stop=_Stopper(stop),
@@ -167,9 +219,52 @@ def launch(
                 failure_config=tune.FailureConfig(max_failures=RETRIES),
             ),
         ).fit()
-    if listener.store_error is not None:
-        raise StoreError(listener.store_error)
-    return [f"{type(error).__name__}: {_last_line(error)}" for error in results.errors]
+    return _Outcome(listener.store_error, [f"{type(error).__name__}: {_last_line(error)}" for error in results.errors])
+
+
+class _Tuning:
+    """The trials in an actor of the cluster: one thread runs them, another answers to the client."""
+
+    def __init__(self) -> None:
+        self.scratch = _scratch()
+        self.summaries: deque[PackSummary] = deque()
+        self.told_to_stop = False
+
+    def run(self, trials: _Trials) -> _Outcome:
+        return _tune(trials, self.scratch, self.summaries.append, lambda: self.told_to_stop)
+
+    def news(self, stop: bool) -> list[PackSummary]:
+        """The summaries that were not told yet."""
+        self.told_to_stop |= stop
+        return [self.summaries.popleft() for _ in range(len(self.summaries))]
+
+    def leave(self) -> None:
+        """Leave nothing behind: this process is killed when its client goes."""
+        self.scratch.cleanup()
+
+
+def _tune_there(trials: _Trials, on_pack: Callable[[PackSummary], None], stop: Callable[[], bool]) -> _Outcome:
+    """Run the trials from a process on the cluster's head: this one is a client, which Tune's callbacks do not reach."""
+    head = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    options: dict[str, Any] = {"num_cpus": 0, "max_concurrency": 2, "scheduling_strategy": head}
+    there: Any = ray.remote(**options)(_Tuning).remote()
+    running = there.run.remote(trials)
+    outcome: _Outcome | None = None
+    try:
+        while outcome is None:
+            ended, _ = ray.wait([running], timeout=POLL_S)
+            summaries = ray.get(there.news.remote(stop()))
+            outcome = ray.get(running) if ended else None
+            for summary in summaries:
+                on_pack(summary)
+    except RayError as error:
+        why = _last_line(error) if isinstance(error, RayTaskError) else first_line(error)
+        raise ClusterError(f"the sweep's process on the cluster ended: {why}; what is trained is stored") from error
+    except (KeyboardInterrupt, SystemExit):
+        with suppress(Exception):
+            ray.get(there.leave.remote(), timeout=LEAVE_S)
+        raise
+    return outcome
 
 
 def _reserved(per_pack: PerPack) -> dict[str, float]:

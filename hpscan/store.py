@@ -13,7 +13,7 @@ folder is derived.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -217,7 +217,7 @@ class Store:
             ):  # or a compaction might delete it for its older self
                 self.files.write(f"{sweep}/{kind}/pack-{pack_id}.parquet", _to_parquet(table, written))
 
-    def runs(self, sweep: str, on_broken: OnBroken | None = None) -> pd.DataFrame:
+    def runs(self, sweep: str, on_broken: OnBroken | None = None, *, without: Collection[str] = ()) -> pd.DataFrame:
         """One row a run, the columns of :data:`RUNS`; also of runs that the present spec no longer asks for.
 
         A run that was trained in several packs appears once: completed or diverged before failed, then the latest.
@@ -229,25 +229,22 @@ class Store:
         on_broken
             Called with one line for each file that is truncated or foreign, which is then left out; by default the
             store's own.
+        without
+            Columns that need not be read; ``config`` is most of a sweep's memory.
 
         Raises
         ------
         StoreError
             If a file cannot be read, or is broken and there is no ``on_broken``.
         """
-        return _merged("runs", self._parts(sweep, "runs", on_broken)).to_pandas()
+        return _frame(_merged("runs", self._parts(sweep, "runs", on_broken, without), without))
 
     def curves(self, sweep: str, on_broken: OnBroken | None = None) -> pd.DataFrame:
         """One row a run and evaluation, the columns of :data:`CURVES`; parameters and errors as those of :meth:`runs`.
 
         The curve of a run that was trained in several packs is that of the latest.
         """
-        return _merged("curves", self._parts(sweep, "curves", on_broken)).to_pandas()
-
-    def errors(self, sweep: str) -> dict[str, int]:
-        """What the failed runs of a sweep raised, with how many raised it."""
-        runs = self.runs(sweep)
-        return {str(text): int(count) for text, count in runs["error"].dropna().value_counts().items()}
+        return _frame(_merged("curves", self._parts(sweep, "curves", on_broken)))
 
     def compact(self, sweep: str, on_broken: OnBroken | None = None) -> Compacted:
         """Merge the files of a sweep's runs, and those of its curves, into one each.
@@ -264,7 +261,7 @@ class Store:
             after += len(names)
             if len(parts) < 2:
                 continue
-            table = _merged(kind, parts)
+            table = _merged(kind, parts).combine_chunks()
             content = _to_parquet(table, max(part.written for part in parts.values()))
             target = f"{sweep}/{kind}/compact-{digest(content)}.parquet"
             self.files.write(target, content)
@@ -298,7 +295,9 @@ class Store:
     def _names(self, sweep: str, kind: str) -> list[str]:
         return [name for name in self.files.names(f"{sweep}/{kind}") if name.endswith(".parquet")]
 
-    def _parts(self, sweep: str, kind: str, on_broken: OnBroken | None) -> dict[str, _Part]:
+    def _parts(
+        self, sweep: str, kind: str, on_broken: OnBroken | None, without: Collection[str] = ()
+    ) -> dict[str, _Part]:
         """The files of a folder, by name; what is broken is told once and left out."""
         parts: dict[str, _Part | None] = {}
         names = self._names(sweep, kind)
@@ -311,16 +310,18 @@ class Store:
                 if content is None:
                     vanished = True
                 else:
-                    parts[name] = self._part(name, kind, content, on_broken)
+                    parts[name] = self._part(name, kind, content, on_broken, without)
             # A compaction beside us may delete a file that we have yet to read, or have yet to list, after we missed
             # the one that replaces it: we are done when no merged file is there that we have not read.
             names = self._names(sweep, kind)
             if not vanished and not any(_is_merged(name) and name not in parts for name in names):
                 return {name: part for name, part in parts.items() if part is not None}
 
-    def _part(self, name: str, kind: str, content: bytes, on_broken: OnBroken | None) -> _Part | None:
+    def _part(
+        self, name: str, kind: str, content: bytes, on_broken: OnBroken | None, without: Collection[str]
+    ) -> _Part | None:
         try:
-            return _from_parquet(content, kind)
+            return _from_parquet(content, kind, without)
         except (OSError, pa.ArrowException, ValueError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             line = f"{self.files.shown(name)}: not a parquet file of hpscan's ({reason})"
@@ -341,6 +342,13 @@ def ended(runs: pd.DataFrame, *, retry_failed: bool = False) -> set[str]:
     return set(runs.loc[runs["state"] != "failed", "run_id"] if retry_failed else runs["run_id"])
 
 
+def _frame(table: pa.Table) -> pd.DataFrame:
+    """The table as pandas has it, column by column, so that a large one is not held twice."""
+    frame = table.to_pandas(split_blocks=True, self_destruct=True)
+    pa.default_memory_pool().release_unused()
+    return frame
+
+
 def _checkpoint(sweep: str, pack_id: str) -> str:
     return f"{sweep}/checkpoints/pack-{pack_id}.pt"
 
@@ -355,25 +363,27 @@ def _to_parquet(table: pa.Table, written: str) -> bytes:
     return buffer.getvalue().to_pybytes()
 
 
-def _from_parquet(content: bytes, kind: str) -> _Part:
-    table = pq.read_table(pa.BufferReader(content))
-    schema, names = SCHEMAS[kind], table.column_names
-    absent = ESSENTIAL[kind] - set(names)
+def _from_parquet(content: bytes, kind: str, without: Collection[str]) -> _Part:
+    file = pq.ParquetFile(pa.BufferReader(content))
+    absent = ESSENTIAL[kind] - set(file.schema_arrow.names)
     if absent:
         raise pa.ArrowInvalid(f"it has no column {min(absent)}")
+    schema, names = SCHEMAS[kind], [name for name in file.schema_arrow.names if name not in without]
+    table = file.read(columns=names)
     written = (table.schema.metadata or {}).get(_WRITTEN, b"").decode()
     wide = pa.schema([schema.field(name) if name in schema.names else (name, pa.float64()) for name in names])
     return _Part(table.cast(wide), written, digest(content))
 
 
-def _merged(kind: str, parts: Mapping[str, _Part]) -> pa.Table:
+def _merged(kind: str, parts: Mapping[str, _Part], without: Collection[str] = ()) -> pa.Table:
     """All rows of a kind, what several files hold once; the same table for the same rows, however they were stored."""
     schema = SCHEMAS[kind]
     # The later comes last and wins; of files as old as one another a merged one comes first, its rows having been in a pack.
     order = sorted(parts, key=lambda name: (parts[name].written, not _is_merged(name), name))
     # columns of a later version, and further metrics, are null in the files that lack them
     table = pa.concat_tables([schema.empty_table(), *(parts[name].table for name in order)], promote_options="default")
-    table = table.select([*schema.names, *sorted(set(table.column_names) - set(schema.names))])
+    wanted = [*schema.names, *sorted(set(table.column_names) - set(schema.names))]
+    table = table.select([name for name in wanted if name not in without])
     rows = table.select(["run_id", "state", "finished_at"] if kind == "runs" else ["run_id", "step"]).to_pandas()
     if kind == "runs":
         rows["ended"] = rows["state"] != "failed"
@@ -383,4 +393,4 @@ def _merged(kind: str, parts: Mapping[str, _Part]) -> pa.Table:
         rows["file"] = [place for place, name in enumerate(order) for _ in range(parts[name].table.num_rows)]
         rows = rows[rows["file"] == rows.groupby("run_id")["file"].transform("max")]
         rows = rows.drop_duplicates(["run_id", "step"], keep="last").sort_values(["run_id", "step"])
-    return table.take(pa.array(rows.index, type=pa.int64())).combine_chunks()
+    return table.take(pa.array(rows.index, type=pa.int64()))

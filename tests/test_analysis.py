@@ -78,6 +78,14 @@ def test_status_adds_up(filled):
     assert found["runs"] == sum(found["states"].values()) == 225
     assert found["states"]["missing"] == 25
     assert [entry["states"]["missing"] for entry in found["variants"]] == [0, 0, 25]
+    assert found["errors"] == {}
+
+
+def test_status_counts_what_failed_runs_raised(filled):
+    run = next(run for run in runs(filled.spec("tiny")) if result_of(run) is None)
+    row = {"run_id": run.run_id, "variant": run.cell.variant, "state": "failed", "error": "RuntimeError: boom"}
+    filled.save_pack("tiny", "q", [row], [])
+    assert status(filled, "tiny")["errors"] == {"RuntimeError: boom": 1}
 
 
 def test_runs_of_an_earlier_spec_are_not_part_of_the_landscape(filled, make_spec):

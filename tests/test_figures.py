@@ -1,6 +1,5 @@
 import matplotlib as mpl
 import numpy as np
-import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 from PIL import Image
@@ -8,18 +7,19 @@ from PIL import Image
 from hpscan import figures
 from hpscan.analysis import Analysis, VariantAnalysis
 from hpscan.separability import separability
+from hpscan.store import Store
 
 mpl.use("Agg")
 
 
 @pytest.fixture
-def make_analysis(make_spec, make_landscape):
+def make_analysis(make_spec, make_landscape, tmp_path):
     """An analysis of hand-made surfaces: {variant: array of shape (seeds, lrs, wds)}."""
 
     def make(surfaces):
         shapes = [make_landscape(z, variant=variant) for variant, z in surfaces.items()]
         variants = [VariantAnalysis(shape, shape.best(), separability(shape)) for shape in shapes]
-        return Analysis(make_spec(variants=list(surfaces)), variants, frame=pd.DataFrame())
+        return Analysis(make_spec(variants=list(surfaces)), variants, Store(tmp_path))
 
     return make
 

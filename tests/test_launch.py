@@ -1,6 +1,8 @@
 """What the driver does besides scheduling; with real processes: tests/e2e."""
 
-from hpscan import launch
+import pytest
+
+from hpscan import cluster, launch
 
 
 def test_the_reason_of_a_lost_pack_is_the_last_line_of_a_chain():
@@ -11,3 +13,45 @@ def test_the_reason_of_a_lost_pack_is_the_last_line_of_a_chain():
 def test_the_commit_of_a_checkout_is_recorded(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert launch._git_commit() is None
+
+
+def test_a_client_is_told_each_pack_once_in_order():
+    tuning = launch._Tuning()
+    tuning.summaries.extend(["first", "second"])
+    assert tuning.news(False) == ["first", "second"]
+    tuning.summaries.append("third")
+    assert tuning.news(False) == ["third"]
+    assert not tuning.told_to_stop
+    assert tuning.news(True) == []
+    assert tuning.news(False) == []
+    assert tuning.told_to_stop
+
+
+@pytest.mark.parametrize("address", ["http://head:10001", "ray://head", "ray://:10001", "head", "head:6379/x"])
+def test_an_address_that_is_none_is_refused(address):
+    with pytest.raises(ValueError, match="must be `auto`, HOST:PORT or ray://HOST:PORT"):
+        cluster._probe(address)
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("It is away.\nTraceback:\n  more\n", "It is away."),
+        ("Version mismatch: it has:\n    Ray: 2\nThis has:\n    Ray: 1\n", "Version mismatch: it has: Ray: 2 This has: Ray: 1"),
+        ("The server:\nTraceback (most recent call last):\n  File x\nOSError: full\n", "The server: OSError: full"),
+        ("", "RuntimeError"),
+    ],
+)  # fmt: skip
+def test_what_ray_says_is_one_line(said, told):
+    assert cluster.first_line(RuntimeError(said)) == told
+
+
+def test_a_client_whose_server_died_when_it_was_started_tries_again(monkeypatch):
+    answers = iter(["Starting Ray client server failed.", "Starting Ray client server failed.", "No room."])
+
+    def init(**options):
+        raise ConnectionAbortedError(next(answers))
+
+    monkeypatch.setattr(cluster.ray, "init", init)
+    with pytest.raises(ConnectionAbortedError, match="No room"):
+        cluster._init({})

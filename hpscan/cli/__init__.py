@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Annotated
 
 import typer
@@ -36,6 +37,9 @@ for command in (
 
 def main() -> None:
     """Run the command line; what a user can cause ends in one line on stderr."""
+    gc.set_threshold(
+        100_000, 20, 20
+    )  # the runs of a sweep, many and none of them garbage, are not worth looking through
     with one_line_errors():
         app()
 

@@ -60,7 +60,9 @@ def launch(
     address: Annotated[
         str | None,
         typer.Option(
-            "--address", help="A Ray cluster, `auto` or HOST:PORT; by default a Ray of our own.", metavar="RAY"
+            "--address",
+            help="A Ray cluster: `auto`, HOST:PORT, or as a client ray://HOST:PORT; by default a Ray of our own.",
+            metavar="RAY",
         ),
     ] = None,
     retry_failed: RetryOpt = False,
@@ -100,12 +102,43 @@ def _launch(
     revise: bool,
 ) -> None:
     from hpscan.analysis import analyze as analyze_sweep
+
+    option = "" if given_store == DEFAULT_STORE else f" --store {shlex.quote(given_store)}"
+    lost = _train(
+        spec, data, store, option, address=address, lease_lost=lease_lost, retry_failed=retry_failed, revise=revise
+    )
+    if lease_lost():
+        fail(f"{spec.name}: stopped, another launch has taken the sweep over; what is trained is stored", EXIT_FAILED)
+    analysis = analyze_sweep(store, spec.name)
+    store.tidy(spec.name, complete=not analysis.states["missing"])
+    print_analysis(analysis)
+    print(f"Next: hpscan report {spec.name}{option}")
+    states = analysis.states
+    if states["failed"] or states["missing"]:
+        why = f" ({len(lost)} packs were lost: {lost[0]})" if lost else ""
+        raise SweepIncompleteError(
+            f"{states['failed']} runs failed and {states['missing']} are missing{why}; see hpscan status {spec.name}{option}"
+        )
+
+
+def _train(
+    spec: Spec,
+    data: Data | None,
+    store: Store,
+    option: str,
+    *,
+    address: str | None,
+    lease_lost: Callable[[], bool],
+    retry_failed: bool,
+    revise: bool,
+) -> list[str]:
+    """Train what the store lacks and say how it goes; one line for each pack that was lost."""
     from hpscan.grid import runs
     from hpscan.progress import Progress
     from hpscan.store import ended
 
     every = {run.run_id for run in runs(spec)}
-    rows = store.runs(spec.name)
+    rows = store.runs(spec.name, without=["config"])
     if not revise:
         _refuse_another_recipe(spec, store, len(rows))
     stored = ended(rows, retry_failed=retry_failed)
@@ -120,38 +153,25 @@ def _launch(
             f"The spec differs from the one launched before: {left_out} stored runs are not part of it and stay as they are.",
             soft_wrap=True,
         )
-    option = "" if given_store == DEFAULT_STORE else f" --store {shlex.quote(given_store)}"
-    lost: list[str] = []
-    if waiting:
-        before, best = _stored(rows, spec, every & stored)
-        progress = Progress(console, spec.name, spec.metric, spec.variants, len(every), before, best=best)
-        from hpscan.launch import ClusterError
-        from hpscan.launch import launch as launch_packs
+    if not waiting:
+        return []
+    before, best = _stored(rows, spec, every & stored)
+    progress = Progress(console, spec.name, spec.metric, spec.variants, len(every), before, best=best)
+    from hpscan.launch import ClusterError
+    from hpscan.launch import launch as launch_packs
 
-        try:
-            with progress:
-                lost = launch_packs(
-                    spec, store, stored, data, progress.add, address=address, on_plan=_tell_plan, stop=lease_lost
-                )
-        except ClusterError as error:
-            fail(str(error), EXIT_FAILED)
-        except KeyboardInterrupt:
-            fail(
-                "stopped; what is trained is stored. The same command goes on from here. "
-                f"Look at it now: hpscan report {spec.name}{option}",
-                EXIT_INTERRUPTED,
+    try:
+        with progress:
+            return launch_packs(
+                spec, store, stored, data, progress.add, address=address, on_plan=_tell_plan, stop=lease_lost
             )
-    if lease_lost():
-        fail(f"{spec.name}: stopped, another launch has taken the sweep over; what is trained is stored", EXIT_FAILED)
-    analysis = analyze_sweep(store, spec.name)
-    store.tidy(spec.name, complete=not analysis.states["missing"])
-    print_analysis(analysis)
-    print(f"Next: hpscan report {spec.name}{option}")
-    states = analysis.states
-    if states["failed"] or states["missing"]:
-        why = f" ({len(lost)} packs were lost: {lost[0]})" if lost else ""
-        raise SweepIncompleteError(
-            f"{states['failed']} runs failed and {states['missing']} are missing{why}; see hpscan status {spec.name}{option}"
+    except ClusterError as error:
+        fail(str(error), EXIT_FAILED)
+    except KeyboardInterrupt:
+        fail(
+            "stopped; what is trained is stored. The same command goes on from here. "
+            f"Look at it now: hpscan report {spec.name}{option}",
+            EXIT_INTERRUPTED,
         )
 
 
@@ -323,7 +343,7 @@ def status(
                 table.add_row(f"  {variant['variant']}", str(sum(states)), *map(str, states))
     console.print(table)
     if sweep:
-        for text, count in source.errors(sweep).items():
+        for text, count in found[0]["errors"].items():
             console.print(f"failed, {count} runs: {escape(text)}", soft_wrap=True)
     if sweep and address:
         from hpscan import jobs

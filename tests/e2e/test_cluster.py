@@ -2,16 +2,17 @@
 
 import os
 import signal
+import subprocess
 
 import pytest
 
 from hpscan.store import Store
-from tests.e2e.conftest import assert_same, hpscan, outcome, session, started, stored_packs, wait_for
+from tests.e2e.conftest import assert_same, end, hpscan, outcome, session, started, stored_packs, wait_for
 
 pytestmark = pytest.mark.timeout(400)
 
 
-def test_a_sweep_survives_the_death_of_a_node(cluster, spec_file, tmp_path):
+def test_a_sweep_survives_the_death_of_a_node(cluster, spec_file, tmp_path, whole):
     spec = spec_file(resources={"pack_size": 10, "strategy": "fused", "compile": False, "checkpoint_s": 0.2})
     cluster.add()
     victim = cluster.add()
@@ -26,9 +27,7 @@ def test_a_sweep_survives_the_death_of_a_node(cluster, spec_file, tmp_path):
     for pid in session(victim.pid):
         os.kill(pid, signal.SIGKILL)
     assert launch.wait(timeout=200) == 0, (tmp_path / "out.log").read_text()
-    whole = hpscan("launch", spec, "--store", tmp_path / "whole", "--set", "resources.workers=2", cwd=tmp_path)
-    assert whole.returncode == 0, whole.stderr
-    assert_same(outcome(tmp_path / "killed"), outcome(tmp_path / "whole"))
+    assert_same(outcome(tmp_path / "killed"), whole)
 
 
 def test_a_node_that_joins_is_used(cluster, spec_file, tmp_path):
@@ -56,19 +55,20 @@ def test_four_gpus_train_four_packs_at_once_each_on_its_own(cluster, spec_file, 
 
 def test_without_the_token_nobody_gets_in(cluster, spec_file, tmp_path):
     cluster.add()
-    refused = hpscan(
-        "launch", spec_file(), "--store", "s", "--address", cluster.address, cwd=tmp_path,
-        env={**cluster.env, "RAY_AUTH_TOKEN": "0" * 64},
-    )  # fmt: skip
-    assert refused.returncode == 1
-    assert refused.stderr == (
-        f"hpscan: --address {cluster.address}: no Ray cluster could be joined: it wants another RAY_AUTH_TOKEN\n"
-    )
+    for address in (cluster.address, cluster.client):
+        refused = hpscan(
+            "launch", spec_file(), "--store", "s", "--address", address, cwd=tmp_path,
+            env={**cluster.env, "RAY_AUTH_TOKEN": "0" * 64},
+        )  # fmt: skip
+        assert refused.returncode == 1
+        assert refused.stderr == (
+            f"hpscan: --address {address}: no Ray cluster could be joined: it wants another RAY_AUTH_TOKEN\n"
+        )
 
 
 @pytest.mark.parametrize(
     ("address", "why"),
-    [("127.0.0.1:9", "Connection refused"), ("ray://127.0.0.1:9", "hpscan submit"), ("head", "HOST:PORT")],
+    [("127.0.0.1:9", "Connection refused"), ("ray://127.0.0.1:9", "Connection refused"), ("head", "HOST:PORT")],
 )
 def test_no_cluster_at_the_address_is_one_line(address, why, spec_file, tmp_path):
     nowhere = hpscan("launch", spec_file(), "--store", "s", "--address", address, cwd=tmp_path)
@@ -85,6 +85,54 @@ def train(config):
     for step in range(1, 4):
         yield {"step": step, "val_loss": config["wd"] / step, "val_error": 0.5}
 """
+
+
+def test_a_client_takes_its_folder_along_and_hears_of_every_pack(cluster, spec_file, tmp_path):
+    cluster.add(cpus=2)
+    folder = tmp_path / "mine"  # not where the cluster was started
+    folder.mkdir()
+    (folder / "mine.py").write_text(OWN, encoding="utf-8")
+    for command in ("init -q", "add mine.py", "-c user.name=x -c user.email=x commit -qm mine"):
+        subprocess.run(["git", *command.split()], cwd=folder, check=True)
+    spec = spec_file(
+        workload={"trainable": "mine:train"}, variants=["sgd"], grid={"lr": [0.1, 1.0], "wd": [0.001, 0.01]}, seeds=[0],
+        resources={"pack_size": 2},
+    )  # fmt: skip
+    done = hpscan("launch", spec, "--store", tmp_path / "s", "--address", cluster.client, cwd=folder, env=cluster.env)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "1 runs failed and 0 are missing" in done.stderr
+    assert "2 packs, 2 at once" in done.stdout
+    assert "sweep: 4 done, 0 diverged, 1 failed, 0 missing of 4 runs" in done.stdout
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True).stdout
+    assert set(Store(tmp_path / "s").runs("sweep")["git_commit"]) == {commit.strip()}
+
+
+def test_a_client_may_leave_or_lose_the_cluster(cluster, spec_file, tmp_path, whole):
+    cluster.add(cpus=2)
+    spec, store, log = spec_file(), tmp_path / "s", tmp_path / "out.log"
+    command = ("launch", spec, "--store", store, "--address", cluster.client)
+    env = {**cluster.env, "RAY_CLIENT_RECONNECT_GRACE_PERIOD": "1"}
+
+    def launched_until(n_packs):
+        launch = started(*command, cwd=tmp_path, env=env)
+        wait_for(lambda: launch.poll() is not None or stored_packs(store) >= n_packs, what=f"{n_packs} packs ({log})")
+        assert launch.poll() is None, log.read_text()
+        return launch
+
+    launch = launched_until(2)
+    launch.send_signal(signal.SIGINT)
+    assert launch.wait(timeout=60) == 130
+    busy = ("Trainable", "Tuning")
+    wait_for(lambda: not [line for line in session(cluster.nodes[0].pid).values() if any(b in line for b in busy)])
+    launch = launched_until(stored_packs(store) + 1)
+    end(cluster.nodes[0])
+    assert launch.wait(timeout=60) == 1
+    *_, last = log.read_text().splitlines()
+    assert last == f"hpscan: --address {cluster.client}: the connection was lost; what is trained is stored"
+    assert "Traceback" not in log.read_text()
+    assert hpscan("launch", spec, "--store", store, cwd=tmp_path).returncode == 0
+    assert_same(outcome(store), whole)
 
 
 def test_a_submitted_sweep_takes_its_folder_along_and_can_be_watched_and_cancelled(cluster, spec_file, tmp_path):

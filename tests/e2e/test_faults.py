@@ -91,13 +91,13 @@ def test_a_second_launch_says_who_holds_the_sweep(spec_file, tmp_path):
 def test_another_budget_wants_a_name_or_a_word(spec_file, tmp_path):
     small = {"grid": {"lr": [0.1, 0.2], "wd": [0.01, 0.1]}}
     assert hpscan("launch", spec_file(**small), cwd=tmp_path).returncode == 0
-    longer = spec_file(**small, budget={"steps": 1300})
+    longer = spec_file(**small, budget={"steps": 700})
     refused = hpscan("launch", longer, cwd=tmp_path)
     assert refused.returncode == 2
-    assert "steps is 1200 in the store and 1300 in this spec" in refused.stderr
+    assert "steps is 600 in the store and 700 in this spec" in refused.stderr
     assert "--revise" in refused.stderr
     assert hpscan("launch", longer, "--revise", cwd=tmp_path).returncode == 0
-    assert Store(tmp_path / "results").runs("sweep")["steps"].value_counts().to_dict() == {1200: 16, 1300: 16}
+    assert Store(tmp_path / "results").runs("sweep")["steps"].value_counts().to_dict() == {600: 16, 700: 16}
 
 
 def test_damaged_files_are_named_and_their_runs_trained_again(spec_file, tmp_path, whole):
