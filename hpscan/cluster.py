@@ -96,7 +96,7 @@ def connected(resources: Resources, address: str | None, working_dir: str | None
     if failure is not None:
         raise failure
     try:
-        with _lost_connection_told(address):
+        with _clients_errors(address):
             yield _slots(resources, local=address is None)
     finally:
         ray.shutdown()
@@ -158,12 +158,13 @@ def _ping(place: str) -> None:
 
 
 @contextmanager
-def _lost_connection_told(address: str | None) -> Iterator[None]:
-    """Tell in one line that the connection of a client broke."""
+def _clients_errors(address: str | None) -> Iterator[None]:
+    """Tell in one line what only a client can meet; its connection may break at any time."""
     if not is_client():
         yield
         return
     import grpc
+    from google.protobuf.message import EncodeError  # type: ignore[import-untyped]
 
     try:
         yield
@@ -173,6 +174,9 @@ def _lost_connection_told(address: str | None) -> Iterator[None]:
         raise ClusterError(f"--address {address}: the connection was lost; what is trained is stored") from error
     except ImportError as error:
         raise ClusterError(f"--address {address}: hpscan must be installed on the cluster, too: {error}") from error
+    except EncodeError as error:
+        told = f"--address {address}: Ray Client sends no data set of more than 2 GB; hpscan submit needs to send none"
+        raise ClusterError(told) from error
 
 
 def is_client() -> bool:
