@@ -124,7 +124,8 @@ FIGURES = {"heatmaps": heatmaps, "separability": separability_chart}
 
 
 def schedule_chart(spec: Spec) -> Figure:
-    """η_t over the budget of a spec, step by step, with its restarts."""
+    """η_t over the budget of a spec, step by step, with its restarts; of several budgets, over the last."""
+    spec = spec.at(spec.points()[-1])
     schedule, steps = spec.schedule_in_steps, spec.steps
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 2.8), layout="constrained")

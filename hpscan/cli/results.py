@@ -56,7 +56,7 @@ def specs(as_json: JsonOpt = False) -> None:
             "workload": spec.workload.name,
             "variants": list(spec.variants),
             "runs": len(runs(spec)),
-            "steps": spec.steps,
+            "steps": sorted({spec.at(point).steps for point in spec.points()}),
             "notes": spec.notes.strip(),
         })  # fmt: skip
     if as_json:
@@ -64,7 +64,7 @@ def specs(as_json: JsonOpt = False) -> None:
         return
     table = table_of("spec", "workload", "runs", "steps a run", "variants", "notes")
     for row in rows:
-        table.add_row(row["name"], row["workload"], str(row["runs"]), str(row["steps"]),
+        table.add_row(row["name"], row["workload"], str(row["runs"]), ", ".join(map(str, row["steps"])),
                       ", ".join(row["variants"]), row["notes"])  # fmt: skip
     console.print(table)
 
