@@ -13,7 +13,9 @@ from markupsafe import Markup
 
 from hpscan import numerals
 from hpscan.analysis import Analysis, VariantAnalysis
-from hpscan.figures import FIGURES, save_figures
+from hpscan.figures import FIGURES
+from hpscan.gallery import further_pictures, save_gallery
+from hpscan.scaling import Scaling
 from hpscan.spec import Spec
 from hpscan.variants import VARIANTS
 
@@ -34,7 +36,7 @@ CAPTIONS = {
 
 def save_report(analysis: Analysis, folder: Path) -> list[Path]:
     """Write ``report.html``, ``report.md`` and the figures into ``folder``; return the paths, the page first."""
-    drawn = save_figures(analysis, folder)
+    drawn = save_gallery(analysis, folder)
     environment = Environment(
         loader=PackageLoader("hpscan"),
         undefined=StrictUndefined,
@@ -44,10 +46,13 @@ def save_report(analysis: Analysis, folder: Path) -> list[Path]:
     )
     environment.filters["md"] = _markdown_safe
     content = _content(analysis)
-    images = {name: _data_uri(folder / f"{name}.svg") for name in FIGURES}
+    further = further_pictures(analysis)
+    images = {name: _data_uri(folder / f"{name}.svg") for name in [*FIGURES, *(picture.name for picture in further)]}
     paths = [folder / "report.html", folder / "report.md"]
     for path in paths:
-        text = environment.get_template(f"{path.name}.j2").render(**content, images=images, captions=CAPTIONS)
+        text = environment.get_template(f"{path.name}.j2").render(
+            **content, images=images, captions=CAPTIONS, further=further
+        )
         path.write_text(text, encoding="utf-8")
     return [*paths, *drawn]
 
@@ -61,6 +66,7 @@ def _content(analysis: Analysis) -> dict[str, Any]:
         "pairs": _pairs(analysis),
         "metric": spec.metric,
         "rows": [_row(variant, spec.metric) for variant in analysis.variants],
+        "scalings": [_scaling(scaling) for scaling in analysis.scalings],
         "warnings": _warnings(analysis),
         "states": {state: count for state, count in states.items() if count},
         "n_runs": sum(states.values()),
@@ -121,6 +127,17 @@ def _row(variant: VariantAnalysis, metric: str) -> dict[str, Any]:
         "test_loss": numerals.metric_value("test_loss", best.means["test_loss"], best.standard_errors["test_loss"]),
         "test_error": numerals.metric_value("test_error", best.means["test_error"], best.standard_errors["test_error"]),
         "n": str(best.n_seeds),
+    }
+
+
+def _scaling(scaling: Scaling) -> dict[str, Any]:
+    return {
+        "name": scaling.name,
+        "axis": scaling.axis,
+        "quantity": {"wd": "λ", "shrink": "α λ"}[scaling.quantity],
+        "best": numerals.optima(scaling),
+        "exponent": numerals.interval(scaling.exponent, sign=True),
+        "predictions": numerals.predictions(scaling),
     }
 
 
