@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
@@ -86,7 +88,10 @@ def conventions_caption(analysis: Analysis) -> str:
 
 
 def _changed(shape: Landscape, to: Decay) -> Landscape | None:
-    return redrawn(shape, to) if partner(shape.variant, to) else None
+    if not partner(shape.variant, to):
+        return None
+    changed = redrawn(shape, to)
+    return replace(changed, name=f"{changed.name} from {shape.variant}")
 
 
 def _analysed(shape: Landscape) -> VariantAnalysis:

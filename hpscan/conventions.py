@@ -125,7 +125,7 @@ def _gathered(
 ) -> Landscape:
     """A landscape on the grid of lr and wd, its cells taken from given rows and columns; −1 takes none."""
 
-    def taken(values: np.ndarray, blank: object) -> np.ndarray:
+    def taken(values: np.ndarray, blank: float | str) -> np.ndarray:
         return np.where(sources >= 0, values[:, rows[:, None], sources], blank)
 
     return replace(

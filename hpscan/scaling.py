@@ -28,13 +28,14 @@ from hpscan.separability import Interval
 from hpscan.spec import Spec, SpecError
 from hpscan.variants import VARIANTS, Decay
 
-__all__ = ["PREDICTIONS", "Optimum", "Scaling", "exponent_of", "optimum", "profile", "scalings"]
+__all__ = ["PREDICTIONS", "Optimum", "Scaling", "exponent_of", "fit", "optimum", "profile", "scalings"]
 
 PREDICTIONS = {"Loshchilov & Hutter": -0.5, "Wang & Aitchison": -1.0}
 """Exponents of the best λ of decoupled decay against steps."""
 RESAMPLES = 400
-RESOLUTION = 0.1
-"""How well a parabola finds the minimum of a profile that is none, as a share of the distance between cells."""
+RESOLUTION = 0.05
+"""How far a parabola misses the minimum of a profile that is none, as a share of the distance between cells: about the
+root mean square over where the minimum lies, for basins three times as steep on one side."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,11 @@ class Optimum:
     """The learning rate of the least cell."""
     edge: Literal["", "lower", "upper"]
     """The edge of the known weight decays that the least cell lies on: the best λ may lie beyond."""
+
+    @property
+    def inside(self) -> bool:
+        """Whether it is known and lies on no edge: whether it can be fitted."""
+        return not self.edge and math.isfinite(self.wd.value)
 
 
 @dataclass(frozen=True)
@@ -73,7 +79,7 @@ class Scaling:
     @property
     def inside(self) -> list[Optimum]:
         """The optima that lie inside their grids, which alone are fitted."""
-        return [optimum for optimum in self.optima if not optimum.edge]
+        return [best for best in self.optima if best.inside]
 
     def agrees(self, source: str) -> bool | None:
         """Whether a prediction lies in the exponent's interval; None where there is none."""
@@ -144,10 +150,10 @@ def exponent_of(
     """The slope of log wd against log of the axis, with a 95 % interval, and the level at 0.
 
     Weighted least squares with weights 1/(variance over seeds + ``resolution``²). What the residuals vary beyond the
-    ``covariance`` over seeds is taken for the points' own scatter τ², by the method of moments (DerSimonian & Laird
-    1986). The slope's variance is that of both together, its Student's degrees of freedom Satterthwaite's:
-    ``n_seeds`` − 1 for the seeds' part, two less than points for the scatter. Two points have no scatter to be told
-    from the slope; one seed has no variance but that.
+    ``covariance`` over seeds and the resolution is taken for the points' own scatter τ², by the method of moments
+    (DerSimonian & Laird 1986). The slope's variance is that of all together, its Student's degrees of freedom
+    Satterthwaite's: ``n_seeds`` − 1 for the seeds' part, two less than points for the scatter. Two points have no
+    scatter to be told from the slope; one seed has no variance but that.
     """
     from scipy.special import stdtrit
 
@@ -164,44 +170,48 @@ def exponent_of(
     free = len(log_at) - 2
     scatter = max(0.0, (float(residual @ (weights * residual)) - expected) / gain) if free else 0.0
     row = solve[1]
-    of_seeds, of_scatter = float(row @ known @ row), scatter * float(row @ row)
-    total = of_seeds + of_scatter
+    total = float(row @ known @ row) + scatter * float(row @ row)
     if n_seeds < 2 and not free:
         return Interval(float(slope), math.nan, math.nan), float(level)
-    shares = [(of_seeds, n_seeds - 1), (of_scatter, free)]
-    spread = sum(part**2 / freedom for part, freedom in shares if part > 0 and freedom > 0)
-    half = float(stdtrit(total**2 / spread, 0.975)) * math.sqrt(total) if spread else 0.0
+    parts = [(float(row @ covariance @ row), n_seeds - 1), (scatter * float(row @ row), free)]
+    spread = sum(part**2 / freedom for part, freedom in parts if part > 0)
+    half = float(stdtrit(total**2 / max(spread, 1e-9 * total**2), 0.975)) * math.sqrt(total) if total > 0 else 0.0
     return Interval(float(slope), float(slope - half), float(slope + half)), float(level)
 
 
-def _scaling(axis: str, group: list[tuple[Panel, Landscape]], quantity: Literal["wd", "shrink"]) -> Scaling:
-    (first, shape), n_seeds = group[0], len(group[0][1].seeds)
+def fit(at: Sequence[float], shapes: Sequence[Landscape]) -> tuple[list[Optimum], Interval, float]:
+    """The best weight decay of landscapes with the same grid and seeds, and its exponent and level over ``at``.
+
+    Seeds are paired across landscapes, a seed being the same initialisation, so whole seeds are drawn for all of them.
+    """
+    n_seeds = len(shapes[0].seeds)
     draws = np.random.default_rng(0).multinomial(n_seeds, [1 / n_seeds] * n_seeds, RESAMPLES if n_seeds > 1 else 1)
-    optima, sampled = [], []
-    for panel, landscape in group:
-        best, logs = _best(_at(axis, panel), landscape, draws)
-        optima.append(best)
-        if not best.edge and math.isfinite(best.wd.value):
-            sampled.append(logs)
-    inside = [best for best in optima if not best.edge and math.isfinite(best.wd.value)]
-    spread = np.diff(np.log2(shape.wd[shape.wd > 0]))
-    slope, level = exponent_of(
-        np.log2([best.at for best in inside]),
-        np.log2([best.wd.value for best in inside]),
-        _covariance(np.reshape(sampled, (len(sampled), len(draws))), n_seeds),
+    found = [_best(value, shape, draws) for value, shape in zip(at, shapes, strict=True)]
+    inside = [(best, logs) for best, logs in found if best.inside]
+    spread = np.diff(np.log2(shapes[0].wd[shapes[0].wd > 0]))
+    exponent, level = exponent_of(
+        np.log2([best.at for best, _ in inside]),
+        np.log2([best.wd.value for best, _ in inside]),
+        _covariance(np.reshape([logs for _, logs in inside], (len(inside), len(draws))), n_seeds),
         n_seeds,
         RESOLUTION * float(spread.mean()) if len(spread) else 0.0,
     )
-    rest = [f"{name}={value:.12g}" for name, value in first.at if name != axis]
+    return [best for best, _ in found], exponent, level
+
+
+def _scaling(axis: str, group: list[tuple[Panel, Landscape]], quantity: Literal["wd", "shrink"]) -> Scaling:
+    members, shapes = [panel for panel, _ in group], [shape for _, shape in group]
+    optima, exponent, level = fit([_at(axis, panel) for panel in members], shapes)
+    rest = [f"{name}={value:.12g}" for name, value in members[0].at if name != axis]
     return Scaling(
-        name=" ".join([first.variant, *rest]),
-        variant=first.variant,
+        name=" ".join([members[0].variant, *rest]),
+        variant=members[0].variant,
         axis="steps" if axis == "epochs" else axis,
         quantity=quantity,
         optima=optima,
-        exponent=slope,
+        exponent=exponent,
         level=level,
-        predictions=_predictions(axis, [panel for panel, _ in group]),
+        predictions=_predictions(axis, members),
     )
 
 

@@ -30,7 +30,7 @@ def scaling_chart(analysis: Analysis) -> Figure:
     """The best weight decay against the axis, both logarithmic, one panel for every :class:`~hpscan.scaling.Scaling`.
 
     Bars are 95 % intervals over seeds; triangles are optima on an edge of the grid, which are not fitted. The band is
-    the fit's: slopes within the exponent's interval. References go through the middle of the fitted optima.
+    the fit's: slopes within the exponent's interval. References go through the middle of the fit.
     """
     every = shown_scalings(analysis)
     n_columns = min(MOST_COLUMNS, len(every))
@@ -72,7 +72,8 @@ def _scaling(axes: Axes, scaling: Scaling) -> None:
     at = np.array([best.at for best in scaling.optima])
     along = np.geomspace(at.min(), at.max(), 50)
     if len(inside) > 1:
-        middle_x, middle_y = np.log2(x).mean(), np.log2(y).mean()
+        middle_x = float(np.log2(x).mean())
+        middle_y = scaling.level + scaling.exponent.value * middle_x
 
         def line(slope: float) -> np.ndarray:
             return 2 ** (middle_y + slope * (np.log2(along) - middle_x))

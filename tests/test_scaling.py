@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from hpscan.grid import panels, runs
 from hpscan.landscape import landscapes
-from hpscan.scaling import exponent_of, optimum, profile, scalings
+from hpscan.scaling import exponent_of, fit, optimum, profile, scalings
 from tests.test_landscape import frame_of
 
 INF, NAN = np.inf, np.nan
@@ -182,3 +182,30 @@ def test_restarts_have_no_predictions(make_spec):
     spec = make_spec(variants=["sgdw"], grid={**GRID, "steps": [16, 64]}, schedule=schedule)
     assert scaled(spec, planted(-0.5))[0].predictions == {}
     assert len(panels(spec)) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("seed_noise", "cell_noise", "skew", "scatter", "least"),
+    [(0.3, 0.0, 0.0, 0.0, 0.90), (0.1, 0.01, 0.5, 0.0, 0.90), (0.2, 0.003, 0.5, 0.3, 0.85)],
+    ids=["seeds move the optimum", "every cell is noisy", "budgets scatter about the line"],
+)
+def test_intervals_cover_a_planted_exponent_about_as_often_as_they_say(
+    make_landscape, seed_noise, cell_noise, skew, scatter, least
+):
+    """Basins that are no parabolas, off the grid by any share of a cell; five budgets, four seeds."""
+    log_lr, log_wd, log_at, n_seeds = np.arange(-8, -1.0), np.arange(-12, 1.0), np.arange(6.0, 11.0), 4
+    hits, n = 0, 200
+    for number in range(n):
+        random = np.random.default_rng(number)
+        exponent, offset = random.uniform(-1, 0), random.uniform(-1, 1)
+        found = []
+        for at in log_at:
+            best = offset + exponent * (at - 8) - 5 + scatter * random.normal()
+            away = log_wd - (best + seed_noise * random.normal(size=(n_seeds, 1, 1)))
+            wall = np.where(away > 0, 1 + skew, 1) * 0.05 * away**2 / (1 + 0.05 * np.abs(away))
+            z = 1 + 0.03 * (log_lr[:, None] + 4) ** 2 + wall
+            found.append(make_landscape(z + cell_noise * random.normal(size=z.shape), wd_first_exponent=-12))
+        _, interval, _ = fit(2**log_at, found)
+        hits += interval.low <= exponent <= interval.high
+    assert least <= hits / n <= 0.99

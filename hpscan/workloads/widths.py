@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import reduce
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hpscan.workloads import PackedWorkload, Trainable
 
 __all__ = ["at_width", "width_of"]
-
-AnyWorkload = TypeVar("AnyWorkload", bound="PackedWorkload | Trainable")
 
 
 def width_of(workload: PackedWorkload | Trainable) -> int | None:
@@ -22,7 +20,7 @@ def width_of(workload: PackedWorkload | Trainable) -> int | None:
     return int(value[0] if isinstance(value, Sequence) else value)
 
 
-def at_width(workload: AnyWorkload, width: int) -> AnyWorkload:
+def at_width(workload: PackedWorkload | Trainable, width: int) -> PackedWorkload | Trainable:
     """The same workload with another width; further layers keep their proportion to the first.
 
     Raises
