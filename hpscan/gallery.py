@@ -23,7 +23,8 @@ SCALING = (
 )
 BUDGETS = (
     "The same runs over the weight decay as given, and over the normalised λ √steps. Where normalised decay holds, the "
-    "line moves to the left from budget to budget above and stays where it is below."
+    "line moves to the left from budget to budget above and stays where it is below. Bright is good, on a scale of each "
+    "landscape's own."
 )
 
 

@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from hpscan import numerals
 from hpscan.analysis import Analysis, VariantAnalysis
-from hpscan.figures import BLANKS, COLORS, STYLE, blank_state, colour_bar, logarithm, shared_norm
+from hpscan.figures import BLANKS, COLORS, STYLE, blank_state, logarithm, shared_norm
 from hpscan.grid import Panel, panels
 from hpscan.scaling import Scaling
 from hpscan.variants import VARIANTS, Decay
@@ -22,7 +22,10 @@ __all__ = ["budgets_chart", "budgets_groups", "scaling_chart", "shown_scalings"]
 
 QUANTITIES = {"wd": "best weight decay λ", "shrink": "best α · weight decay"}
 AXES = {"steps": "steps", "batch_size": "batch size", "width": "width of the first layer"}
-REFERENCES = {"Loshchilov & Hutter": ("#0f766e", "--"), "Wang & Aitchison": ("#7c3aed", ":")}
+REFERENCES = {  # how a prediction is drawn, and what it takes to be constant
+    "Loshchilov & Hutter": ("#0f766e", "--", "normalised decay"),
+    "Wang & Aitchison": ("#7c3aed", ":", "EMA timescale"),
+}
 MOST_COLUMNS = 3
 
 
@@ -45,7 +48,9 @@ def scaling_chart(analysis: Analysis) -> Figure:
         entries = {
             label: handle for axes in grid for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
         }
-        figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=4, frameon=False)
+        figure.legend(
+            entries.values(), entries.keys(), loc="outside lower center", ncols=min(3, n_columns + 1), frameon=False
+        )
     return figure
 
 
@@ -83,8 +88,8 @@ def _scaling(axes: Axes, scaling: Scaling) -> None:
             axes.fill_between(along, np.minimum(*edges), np.maximum(*edges), color="#31688e", alpha=0.18, linewidth=0)
         axes.plot(along, line(scaling.exponent.value), color="#31688e", label="fit, with its 95 % band")
         for source, slope in scaling.predictions.items():
-            color, style = REFERENCES[source]
-            axes.plot(along, line(slope), color=color, linestyle=style, label=f"{source}")
+            color, style, constant = REFERENCES[source]
+            axes.plot(along, line(slope), color=color, linestyle=style, label=f"constant {constant} ({source})")
     axes.set_xscale("log", base=2)
     axes.set_yscale("log", base=2)
     axes.set_xticks(sorted(set(at)), [f"{value:g}" for value in sorted(set(at))])
@@ -96,7 +101,7 @@ def _scaling(axes: Axes, scaling: Scaling) -> None:
     axes.yaxis.set_minor_locator(NullLocator())
     axes.set_xlabel(AXES[scaling.axis])
     axes.set_ylabel(QUANTITIES[scaling.quantity])
-    predicted = ", ".join(f"{value:+g}".replace("-", "−") for value in scaling.predictions.values())
+    predicted = ", ".join(f"{value:g}".replace("-", "−") for value in scaling.predictions.values())
     below = f"\npredicted {predicted}" if predicted else ""
     axes.set_title(f"{scaling.name}\nexponent {numerals.interval(scaling.exponent, sign=True)}{below}", loc="left")
 
@@ -124,18 +129,18 @@ def budgets_chart(analysis: Analysis) -> Figure:
     """Landscapes of the paper's form, a column a budget: over λ above, over λ_norm = λ √steps below.
 
     Loshchilov & Hutter 2019, appendix B.1. The two rows are the same runs; a column of no decay has no logarithm and
-    is left out. The line is the best cell's weight decay.
+    is left out. The line is the best cell's weight decay. Colours are each landscape's own, from its best cell to its
+    80 % quantile: short runs are worse than any cell of long ones, and where the basin lies is the question.
     """
     groups = budgets_groups(analysis)
-    norm = shared_norm([variant for group in groups for _, variant in group])
     n_columns = max(map(len, groups))
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(2.5 * n_columns + 1.6, 5.4 * len(groups) + 0.3), layout="constrained")
+        figure = Figure(figsize=(2.5 * n_columns + 0.8, 5.4 * len(groups) + 0.3), layout="constrained")
         grid = figure.subplots(2 * len(groups), n_columns, squeeze=False, sharex="row", sharey="row")
         for number, group in enumerate(groups):
             for column, (panel, variant) in enumerate(group):
                 for row, scale in ((2 * number, 1.0), (2 * number + 1, math.sqrt(panel.recipe.steps))):
-                    _budget(grid[row, column], variant, scale, norm)
+                    _budget(grid[row, column], variant, scale, shared_norm([variant]))
                 grid[2 * number, column].set_title(
                     f"{variant.landscape.variant}\n{panel.recipe.steps} steps", loc="left"
                 )
@@ -147,7 +152,6 @@ def budgets_chart(analysis: Analysis) -> Figure:
                 axes.set_xlabel("λ_norm = λ √steps")
             for axes in grid[2 * number : 2 * number + 2, len(group) :].ravel():
                 axes.set_axis_off()
-        colour_bar(figure, norm, grid, analysis.spec.metric)
     return figure
 
 

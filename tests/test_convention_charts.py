@@ -49,8 +49,8 @@ def test_a_landscape_stands_beside_itself_in_torchs_units_and_the_one_measured_t
 def test_all_that_have_a_form_are_redrawn_in_the_units_asked_for(make_analysis, tmp_path):
     analysis = make_analysis("sgd", "sgdw", "adamw", "adamw-torch")
     assert [v.name for v in in_convention(analysis, Decay.TORCH).variants] == [
-        "sgdw-torch",
-        "adamw-torch",
+        "sgdw-torch from sgdw",
+        "adamw-torch from adamw",
         "adamw-torch",
     ]
     paper = in_convention(analysis, Decay.PAPER)

@@ -43,7 +43,10 @@ def test_every_scaling_has_a_panel_with_its_fit_and_both_references(make_analysi
             x, y = np.log2(line.get_xdata()), np.log2(line.get_ydata())
             slopes[line.get_label()] = (y[-1] - y[0]) / (x[-1] - x[0])
     assert slopes.pop("fit, with its 95 % band") == pytest.approx(analysis.scalings[0].exponent.value)
-    assert slopes == {"Loshchilov & Hutter": pytest.approx(-0.5), "Wang & Aitchison": pytest.approx(-1.0)}
+    assert slopes == {
+        "constant normalised decay (Loshchilov & Hutter)": pytest.approx(-0.5),
+        "constant EMA timescale (Wang & Aitchison)": pytest.approx(-1.0),
+    }
 
 
 def test_optima_on_an_edge_are_triangles_and_said_so(make_analysis):
