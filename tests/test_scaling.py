@@ -206,6 +206,6 @@ def test_intervals_cover_a_planted_exponent_about_as_often_as_they_say(
             wall = np.where(away > 0, 1 + skew, 1) * 0.05 * away**2 / (1 + 0.05 * np.abs(away))
             z = 1 + 0.03 * (log_lr[:, None] + 4) ** 2 + wall
             found.append(make_landscape(z + cell_noise * random.normal(size=z.shape), wd_first_exponent=-12))
-        _, interval, _ = fit(2**log_at, found)
+        _, interval, _ = fit((2**log_at).tolist(), found)
         hits += interval.low <= exponent <= interval.high
     assert least <= hits / n <= 0.99
