@@ -9,6 +9,7 @@ whole columns: an index shear. Nothing is interpolated.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -88,11 +89,12 @@ def pairs(landscapes: list[Landscape]) -> list[tuple[Landscape, Landscape]]:
     return found
 
 
-def agreement(one: Landscape, other: Landscape) -> tuple[int, float]:
-    """How many cells two landscapes have a finite mean of in common, and the median |difference| of the means there."""
-    difference = np.abs(one.mean() - on_grid(other, one.lr, one.wd).mean())
-    common = np.isfinite(difference)
-    return int(common.sum()), float(np.median(difference[common])) if common.any() else float("nan")
+def agreement(pairs: Sequence[tuple[Landscape, Landscape]]) -> tuple[int, float, float]:
+    """How well landscapes agree: cells with a finite mean in both, the median and the largest |difference| there."""
+    with np.errstate(invalid="ignore"):  # of two diverged cells
+        differences = [np.abs(one.mean() - on_grid(other, one.lr, one.wd).mean()) for one, other in pairs]
+    common = np.concatenate([difference[np.isfinite(difference)] for difference in differences])
+    return len(common), *((float(np.median(common)), float(common.max())) if len(common) else (np.nan, np.nan))
 
 
 def _steps(landscape: Landscape) -> tuple[Int[np.ndarray, " lrs"], int, Int[np.ndarray, " positive"]]:

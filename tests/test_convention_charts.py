@@ -43,7 +43,7 @@ def test_a_landscape_stands_beside_itself_in_torchs_units_and_the_one_measured_t
     np.testing.assert_array_equal(again.filled(-9), measured.filled(-9))
     assert np.sort(again.compressed()).tolist() == np.sort(paper.ravel()).tolist()
     figure.draw_without_rendering()
-    assert "63 cells of adamw-torch were measured both ways and are the same" in conventions_caption(analysis)
+    assert "The 63 cells that were measured both ways are the same to the last bit" in conventions_caption(analysis)
 
 
 def test_all_that_have_a_form_are_redrawn_in_the_units_asked_for(make_analysis, tmp_path):

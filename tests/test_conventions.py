@@ -132,8 +132,9 @@ def test_pairs_are_the_variants_measured_in_both_forms():
 def test_agreement_counts_the_cells_in_common():
     one = landscape([[[1, 2, 3], [4, np.inf, 6]]], [1, 2], [1, 2, 4])
     other = landscape([[[2.5, 3.25, 0], [7, 8, 9]]], [1, 4], [2, 4, 8])
-    assert agreement(one, other) == (2, 0.375)
-    assert agreement(one, landscape([[[1.0]]], [8], [8]))[0] == 0
+    assert agreement([(one, other)]) == (2, 0.375, 0.5)
+    assert agreement([(one, other), (one, one)]) == (7, 0.0, 0.5)
+    assert agreement([(one, landscape([[[1.0]]], [8], [8]))])[0] == 0
 
 
 def test_a_landscape_on_a_wider_grid_keeps_its_cells_and_has_none_beyond():
