@@ -48,9 +48,7 @@ def scaling_chart(analysis: Analysis) -> Figure:
         entries = {
             label: handle for axes in grid for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
         }
-        figure.legend(
-            entries.values(), entries.keys(), loc="outside lower center", ncols=min(3, n_columns + 1), frameon=False
-        )
+        figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=n_columns, frameon=False)
     return figure
 
 

@@ -49,6 +49,15 @@ def test_every_scaling_has_a_panel_with_its_fit_and_both_references(make_analysi
     }
 
 
+@pytest.mark.parametrize("variants", [["sgdw"], ["sgdw", "adam"], ["sgdw", "adam", "sgd", "adamw"]], ids=len)
+def test_the_legend_fits_into_the_figure(make_analysis, variants):
+    narrow = {**GRID, "wd": {"log2": [-7, 0], "points": 8}, "steps": [16, 64, 1024]}  # with an optimum on an edge
+    figure = scaling_chart(make_analysis(variants=variants, grid=narrow))
+    figure.draw_without_rendering()
+    legend = figure.legends[0].get_window_extent()
+    assert 0 <= legend.x0 <= legend.x1 <= figure.bbox.width
+
+
 def test_optima_on_an_edge_are_triangles_and_said_so(make_analysis):
     narrow = {**GRID, "wd": {"log2": [-7, 0], "points": 8}, "steps": [16, 64, 1024]}
     figure = scaling_chart(make_analysis(planted(-0.5), variants=["sgdw"], grid=narrow))
