@@ -1,6 +1,5 @@
 import matplotlib as mpl
 import numpy as np
-import pandas as pd
 import pytest
 
 from hpscan.analysis import Analysis, VariantAnalysis
@@ -9,13 +8,14 @@ from hpscan.conventions import redrawn
 from hpscan.gallery import save_gallery, save_in_convention
 from hpscan.separability import separability
 from hpscan.spec import SpecError
+from hpscan.store import Store
 from hpscan.variants import Decay
 
 mpl.use("Agg")
 
 
 @pytest.fixture
-def make_analysis(make_spec, make_landscape):
+def make_analysis(make_spec, make_landscape, tmp_path):
     """An analysis of a bowl for each variant, of AdamW's two forms if wanted as two views of it."""
 
     def make(*variants):
@@ -25,7 +25,7 @@ def make_analysis(make_spec, make_landscape):
         if "adamw-torch" in shapes:
             shapes["adamw-torch"] = redrawn(bowl, Decay.TORCH)
         analysed = [VariantAnalysis(shape, shape.best(), separability(shape)) for shape in shapes.values()]
-        return Analysis(make_spec(variants=list(variants)), analysed, pd.DataFrame())
+        return Analysis(make_spec(variants=list(variants)), analysed, Store(tmp_path))
 
     return make
 

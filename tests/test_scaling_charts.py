@@ -7,6 +7,7 @@ from hpscan.gallery import further_pictures, save_gallery
 from hpscan.landscape import landscapes
 from hpscan.scaling_charts import budgets_chart, budgets_groups, scaling_chart
 from hpscan.separability import separability
+from hpscan.store import Store
 from tests.test_landscape import frame_of
 from tests.test_scaling import GRID, planted
 
@@ -16,14 +17,14 @@ NOISY = planted(-0.5, noise=0.2)
 
 
 @pytest.fixture
-def make_analysis(make_spec):
+def make_analysis(make_spec, tmp_path):
     """The analysis of a sweep at several budgets with a planted exponent."""
 
     def make(value=NOISY, **changes):
         spec = make_spec(**{"variants": ["sgdw", "adamw-torch"], "grid": {**GRID, "steps": [16, 64, 1024]}, **changes})
-        frame = frame_of(spec, value)
-        shapes = landscapes(spec, frame)
-        return Analysis(spec, [VariantAnalysis(shape, shape.best(), separability(shape)) for shape in shapes], frame)
+        shapes = landscapes(spec, frame_of(spec, value))
+        analysed = [VariantAnalysis(shape, shape.best(), separability(shape)) for shape in shapes]
+        return Analysis(spec, analysed, Store(tmp_path))
 
     return make
 
