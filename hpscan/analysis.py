@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from hpscan.landscape import Best, Landscape, landscapes
+from hpscan.scaling import Scaling, scalings
 from hpscan.separability import Interval, Separability, mean_over_seeds, separability
 from hpscan.spec import Spec
 from hpscan.store import RUNS, Store
@@ -65,9 +66,19 @@ class Analysis:
         """Runs in each state, all variants together."""
         return _added([variant.landscape.counts for variant in self.variants])
 
+    @cached_property
+    def scalings(self) -> list[Scaling]:
+        """How the best weight decay moves along the axes of the recipe, if the grid has any."""
+        return scalings(self.spec, [variant.landscape for variant in self.variants])
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; what is unknown or infinite is null."""
-        return {"sweep": self.spec.name, "metric": self.spec.metric, "variants": [_variant(v) for v in self.variants]}
+        return {
+            "sweep": self.spec.name,
+            "metric": self.spec.metric,
+            "variants": [_variant(v) for v in self.variants],
+            "scaling": [_scaling(s) for s in self.scalings],
+        }
 
 
 def analyze(store: Store, sweep: str) -> Analysis:
@@ -119,6 +130,24 @@ def _variant(variant: VariantAnalysis) -> dict[str, Any]:
         },
         "verdict": numbers.verdict,
     }  # fmt: skip
+
+
+def _scaling(scaling: Scaling) -> dict[str, Any]:
+    return {
+        "panel": scaling.name,
+        "variant": scaling.variant,
+        "axis": scaling.axis,
+        "quantity": scaling.quantity,
+        "exponent": _interval(scaling.exponent),
+        "predictions": [
+            {"source": source, "exponent": exponent, "agrees": scaling.agrees(source)}
+            for source, exponent in scaling.predictions.items()
+        ],
+        "best": [
+            {scaling.axis: best.at, **_interval(best.wd), "lr": best.lr, "edge": best.edge or None}
+            for best in scaling.optima
+        ],
+    }
 
 
 def _interval(interval: Interval) -> dict[str, float | None]:

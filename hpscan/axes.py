@@ -1,4 +1,4 @@
-"""The axes of a grid: the learning rates and weight decays of every variant."""
+"""The axes of a grid: learning rates and weight decays of every variant, and whatever else makes a panel."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 from hpscan._model import Model
 from hpscan.variants import OPTIMIZER_SETTINGS, VARIANTS, known_variant
 
-__all__ = ["FURTHER_AXES", "Axes", "Grid"]
+__all__ = ["FURTHER_AXES", "RECIPE_AXES", "Axes", "Grid"]
 
 FURTHER_AXES = ("momentum", "nesterov", "beta1", "beta2", "eps")
 """Optimizer settings that can be axes beside lr and wd."""
+RECIPE_AXES = ("steps", "epochs", "batch_size", "width")
+"""What of the recipe of all variants can be an axis: the budget, in its own unit, the batch size, the model's width."""
 
 
 def _ladder(base: float, low: float, high: float, points: int) -> tuple[float, ...]:
@@ -72,6 +74,7 @@ def _not_negative(values: tuple[float, ...]) -> tuple[float, ...]:
 
 
 _RawAxis = Annotated[tuple[float, ...], BeforeValidator(_expand_axis)]
+_WholeAxis = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_expand_axis)]
 
 
 def _shares(values: tuple[float, ...]) -> tuple[float, ...]:
@@ -112,9 +115,22 @@ class Axes(Model):
 
 
 class Grid(Axes):
-    """Axes for every variant, and a range of its own for each variant that needs one."""
+    """Axes for every variant, and a range of its own for each variant that needs one.
 
+    The axes of the recipe go before the spec's own ``budget``, ``batch_size`` and width.
+    """
+
+    steps: _WholeAxis | None = None
+    epochs: _RawAxis | None = None
+    batch_size: _WholeAxis | None = None
+    width: _WholeAxis | None = None
+    """Of the model's first layer; the others keep their proportion to it."""
     variants: dict[str, Axes] = Field(default_factory=dict)
+
+    @field_validator(*RECIPE_AXES)
+    @classmethod
+    def _recipe_checked(cls, values: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        return values if values is None else _positive(values)
 
     @field_validator("variants")
     @classmethod
@@ -151,6 +167,11 @@ class Grid(Axes):
     def further(self, variant: str) -> dict[str, tuple[float, ...]]:
         """The further axes of a variant: those of its optimizer's settings that the grid gives values for."""
         axes = {name: self._axis(variant, name) for name in _settings(variant)}
+        return {name: values for name, values in axes.items() if values is not None}
+
+    def recipe(self) -> dict[str, tuple[float, ...]]:
+        """The axes of the recipe that the grid gives values for."""
+        axes = {name: getattr(self, name) for name in RECIPE_AXES}
         return {name: values for name, values in axes.items() if values is not None}
 
     def _axis(self, variant: str, axis: str) -> tuple[float, ...] | None:

@@ -58,7 +58,7 @@ class Asked:
     cuda_graphs: bool
     device: str
     steps_to_come: float
-    """Run-steps that this process is going to train of this workload: what compiling pays into."""
+    """Run-steps that this process is going to train of this workload and batch size: what compiling pays into."""
     memory_share: float
 
     def allows(self, strategy: str, *, compiled: bool) -> bool:
@@ -71,9 +71,9 @@ _choices: dict[tuple[str, str, str, bool], Choice] = {}
 
 
 def _identity(recipe: Recipe, asked: Asked) -> str:
-    """What a program depends on: the same task trained the same way is compiled once a process."""
-    config = [recipe.workload.identity(), recipe.training.model_dump(mode="json"), asked.device, asked.cuda_graphs]
-    return json.dumps(config, sort_keys=True)
+    """What a program depends on: the same task trained the same way is compiled once a process, for one batch size."""
+    workload, training = recipe.workload.identity(), recipe.training.model_dump(mode="json")
+    return json.dumps([workload, recipe.batch_size, training, asked.device, asked.cuda_graphs], sort_keys=True)
 
 
 def program_for(recipe: Recipe, asked: Asked, *, compiled: bool) -> Program:
@@ -93,7 +93,7 @@ def compile_seconds() -> float:
 
 
 def choose(pack: Pack, data: Data, asked: Asked) -> Choice:
-    """Choose a strategy and how many rows it can hold, once for each workload and optimizer in a process.
+    """Choose a strategy and how many rows it can hold, once for each workload, batch size and optimizer in a process.
 
     ``auto`` times a few steps of both, on copies that are thrown away. It compiles only what the run-steps to come
     earn back, and leaves fused gradients alone that are hopeless uncompiled or that vmap cannot compute.

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import math
 import time
-from collections import Counter
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import median
 
-from hpscan.grid import Pack, packs, runs
+from hpscan.grid import Pack, Recipe, Run, packs, runs
 from hpscan.spec import Spec
 from hpscan.store import Store, ended
 from hpscan.workloads import Data, DataAbsentError, PackedWorkload, Trainable
 
-__all__ = ["Estimate", "estimate"]
+__all__ = ["Estimate", "Part", "estimate"]
 
 STARTUP_S = 20.0
 """Starting Ray and its workers and compiling, on a laptop with a cold cache."""
@@ -23,53 +27,95 @@ GPU_FLOPS = 60e12
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """What would run, and for how long."""
+class Part:
+    """The runs to train under one recipe."""
 
-    sweep: str
+    name: str
+    """Its values on the axes of the recipe, if the grid has any."""
     n_runs: int
-    n_stored: int
-    n_packs: int
     steps: int
-    by_variant: dict[str, int]
-    """Runs to train of each variant."""
+    """Of a run."""
     flop_per_run_step: float | None
     """Floating-point operations of a step of one run, forward and backward; None for a trainable."""
     seconds_per_run_step: float | None
     """None if nothing is known of it."""
     basis: str
     """Where ``seconds_per_run_step`` comes from, for people."""
+
+    @property
+    def flop(self) -> float:
+        """Operations of all runs together; 0 if nothing is known."""
+        return self.n_runs * self.steps * (self.flop_per_run_step or 0.0)
+
+    @property
+    def core_s(self) -> float:
+        """Seconds of one core for all runs together; nan if nothing is known."""
+        seconds = math.nan if self.seconds_per_run_step is None else self.seconds_per_run_step
+        return self.n_runs * self.steps * seconds
+
+    @property
+    def rate(self) -> str:
+        """What a run-step takes, for people."""
+        if self.seconds_per_run_step is None:
+            return f"unknown ({self.basis})"
+        return f"about {_seconds(self.seconds_per_run_step)} a run-step ({self.basis})"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What would run, and for how long."""
+
+    sweep: str
+    n_runs: int
+    n_packs: int
+    by_variant: dict[str, int]
+    """Runs to train of each variant."""
+    parts: list[Part]
+    """One for each recipe."""
     workers: int
 
     @property
+    def to_train(self) -> int:
+        """Runs to train."""
+        return sum(part.n_runs for part in self.parts)
+
+    @property
+    def n_stored(self) -> int:
+        """Runs that need no training."""
+        return self.n_runs - self.to_train
+
+    @property
+    def core_s(self) -> float:
+        """Seconds of one core for all runs; nan if nothing is known of some."""
+        return sum(part.core_s for part in self.parts if part.n_runs)
+
+    @property
     def wall_s(self) -> float:
-        """Seconds from the command to the last run, about; nan if nothing is known."""
-        to_train = self.n_runs - self.n_stored
-        if self.seconds_per_run_step is None:
-            return float("nan")
-        return to_train * self.steps * self.seconds_per_run_step / self.workers + STARTUP_S if to_train else 0.0
+        """Seconds from the command to the last run, about; nan if nothing is known of some."""
+        return self.core_s / self.workers + STARTUP_S if self.to_train else 0.0
 
     def text(self) -> str:
         """The estimate in a few lines."""
-        to_train = self.n_runs - self.n_stored
-        variants = ", ".join(f"{name} {count}" for name, count in self.by_variant.items())
+        to_train, several = self.to_train, len(self.parts) > 1
+        budgets = sorted({part.steps for part in self.parts})
+        steps = f"{budgets[0]} to {budgets[-1]}" if len(budgets) > 1 else f"{budgets[0]}"
         stored = f"{self.n_stored} stored, {to_train} to train in {self.n_packs} packs"
-        lines = [f"{self.sweep}: {self.n_runs} runs of {self.steps} steps; {stored}"]
+        lines = [f"{self.sweep}: {self.n_runs} runs of {steps} steps; {stored}"]
         if to_train:
-            lines.append(f"to train: {variants}")
-            if self.flop_per_run_step:
-                a_run = self.flop_per_run_step * self.steps
-                hours = a_run * to_train / GPU_FLOPS / 3600
+            lines.append("to train: " + ", ".join(f"{name} {count}" for name, count in self.by_variant.items()))
+            flop = sum(part.flop for part in self.parts)
+            if flop:
+                hours = flop / GPU_FLOPS / 3600
                 gpus = f", {_number(hours)} GPU-hours at {GPU_FLOPS / 1e12:.0f} TFLOP/s" if hours >= 0.1 else ""
-                lines.append(f"work: {_flop(a_run)} a run, {_flop(a_run * to_train)} in all{gpus}")
-            if self.seconds_per_run_step is not None:
-                rate = f"about {_seconds(self.seconds_per_run_step)} a run-step ({self.basis})"
-                core = _seconds(to_train * self.steps * self.seconds_per_run_step)
-                lines.append(
-                    f"cost: {rate}; {core} of core time; about {_seconds(self.wall_s)} on {self.workers} workers"
-                )
-            else:
-                lines.append(f"cost: unknown ({self.basis})")
+                lines.append(f"work: {_flop(flop / to_train)} a run, {_flop(flop)} in all{gpus}")
+            waiting = [part for part in self.parts if part.n_runs]
+            if several:
+                lines += [f"{part.name}: {part.n_runs} runs of {part.steps} steps, {part.rate}" for part in waiting]
+            wall = f"{_seconds(self.core_s)} of core time; about {_seconds(self.wall_s)} on {self.workers} workers"
+            costs = [] if several else [waiting[0].rate]
+            if math.isfinite(self.core_s):
+                costs.append(wall)
+            lines.append(f"cost: {'; '.join(costs) or 'unknown'}")
         return "\n".join([*lines, "nothing was written"])
 
 
@@ -79,39 +125,67 @@ def estimate(spec: Spec, store: Store, *, retry_failed: bool = False) -> Estimat
     stored = store.runs(spec.name, without=["config"])
     done = ended(stored, retry_failed=retry_failed)
     plan = packs(every, spec.resources.most_runs, done, spec.resources.workers_here)
-    waiting = Counter(run.cell.variant for pack in plan for run in pack.runs)
-    own = stored[stored["run_id"].isin({run.run_id for run in every}) & (stored["state"] == "completed")]
-    own = own[own["steps_done"] > 0]
-    packed = None if isinstance(spec.workload, Trainable) or not plan else spec.workload
-    flop = None if packed is None else _flop_per_run_step(packed, spec.batch_size)
-    seconds: float | None = None
-    if len(own):
-        seconds, basis = float((own["device_s"] / own["steps_done"]).median()), "measured on this sweep's stored runs"
-    elif packed is None:
-        basis = "a trainable says nothing before it has run" if plan else "nothing to train"
-    elif flop is not None and flop > MOST_PROBED:
-        rate = _measured_rate()
-        seconds, basis = flop / rate, f"at {rate / 1e9:.0f} GFLOP/s a core, half of what matrix products reach here"
-    else:
-        try:
-            seconds, basis = (
-                _probe(plan[0], packed.load()),
-                f"{PROBE_STEPS} steps tried uncompiled; compiled, up to three times less",
-            )
-        except DataAbsentError as error:
-            basis = str(error)
+    completed = stored[(stored["state"] == "completed") & (stored["steps_done"] > 0)]
+    seconds = completed["device_s"] / completed["steps_done"]
+    rates = _Rates(every, dict(zip(completed["run_id"], seconds, strict=True)))
+    parts = []
+    for point in spec.points():
+        recipe = Recipe.of(spec.at(point))
+        own = [pack for pack in plan if pack.runs[0].recipe.identity == recipe.identity]
+        name = ", ".join(f"{axis} {value:.12g}" for axis, value in point.items())
+        n_runs = sum(len(pack.runs) for pack in own)
+        parts.append(Part(name, n_runs, recipe.steps, *rates.of(recipe, own[0] if own else None)))
     return Estimate(
         sweep=spec.name,
         n_runs=len(every),
-        n_stored=len(every) - waiting.total(),
         n_packs=len(plan),
-        steps=spec.steps,
-        by_variant={name: waiting[name] for name in spec.variants},
-        flop_per_run_step=flop,
-        seconds_per_run_step=seconds,
-        basis=basis,
+        by_variant={name: sum(len(p.runs) for p in plan if p.runs[0].cell.variant == name) for name in spec.variants},
+        parts=parts,
         workers=max(1, min(spec.resources.workers_here, len(plan))),
     )
+
+
+class _Rates:
+    """What a run-step takes, found once for each workload and batch size; a run's number of steps is nothing to it."""
+
+    def __init__(self, every: Sequence[Run], stored: Mapping[str, float]) -> None:
+        self.stored: dict[str, list[float]] = defaultdict(list)
+        kinds = {run.recipe.identity: _kind(run.recipe) for run in every}
+        for run in every:
+            if run.run_id in stored:
+                self.stored[kinds[run.recipe.identity]].append(stored[run.run_id])
+        self.known: dict[str, tuple[float | None, float | None, str]] = {}
+
+    def of(self, recipe: Recipe, pack: Pack | None) -> tuple[float | None, float | None, str]:
+        """Operations and seconds a run-step, and where the seconds come from; ``pack`` is tried out if need be."""
+        kind = _kind(recipe)
+        if kind not in self.known:
+            if pack is None:
+                return None, None, "nothing to train"
+            self.known[kind] = self._found(recipe, pack, self.stored[kind])
+        return self.known[kind]
+
+    def _found(self, recipe: Recipe, pack: Pack, stored: list[float]) -> tuple[float | None, float | None, str]:
+        workload = recipe.workload
+        flop = None if isinstance(workload, Trainable) else _flop_per_run_step(workload, recipe.batch_size)
+        if stored:
+            return flop, median(stored), "measured on this sweep's stored runs"
+        if isinstance(workload, Trainable):
+            return None, None, "a trainable says nothing before it has run"
+        if flop is not None and flop > MOST_PROBED:
+            rate = _measured_rate()
+            return flop, flop / rate, f"at {rate / 1e9:.0f} GFLOP/s a core, half of what matrix products reach here"
+        try:
+            seconds = _probe(pack, workload.load())
+        except DataAbsentError as error:
+            return flop, None, str(error)
+        return flop, seconds, f"{PROBE_STEPS} steps tried uncompiled; compiled, up to three times less"
+
+
+def _kind(recipe: Recipe) -> str:
+    """What the cost of a run-step depends on."""
+    training = recipe.training.model_dump(mode="json")
+    return json.dumps([recipe.workload.identity(), recipe.batch_size, training], sort_keys=True)
 
 
 def _flop_per_run_step(workload: PackedWorkload, batch_size: int) -> float | None:

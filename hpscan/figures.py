@@ -19,11 +19,29 @@ from matplotlib.ticker import FuncFormatter
 
 from hpscan import numerals
 from hpscan.analysis import Analysis, VariantAnalysis
+from hpscan.conventions import OUTSIDE
 from hpscan.separability import CUT, Interval
 from hpscan.spec import Spec
 from hpscan.variants import VARIANTS, Decay
 
-__all__ = ["FIGURES", "heatmaps", "save_figures", "save_schedule", "schedule_chart", "separability_chart"]
+__all__ = [
+    "BLANKS",
+    "COLORS",
+    "FIGURES",
+    "STYLE",
+    "blank_state",
+    "colour_bar",
+    "draw_landscape",
+    "heatmaps",
+    "legend_entries",
+    "logarithm",
+    "save_figure",
+    "save_figures",
+    "save_schedule",
+    "schedule_chart",
+    "separability_chart",
+    "shared_norm",
+]
 
 STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
@@ -40,6 +58,7 @@ MOST_COLUMNS = 5
 BLANKS = {  # how a cell without a finite mean is painted: (face, hatch)
     "diverged": ("#d9d9d9", "xxxx"),
     "failed": ("#f4c7c3", "////"),
+    OUTSIDE: ("#ffffff", ""),
     "missing": ("#ffffff", "...."),
 }
 CONVENTIONS = {
@@ -59,18 +78,24 @@ def heatmaps(analysis: Analysis) -> Figure:
     """
     rows = _rows_by_optimizer(analysis.variants)
     n_columns = max(map(len, rows))
-    norm = _shared_norm(analysis)
+    norm = shared_norm(analysis.variants)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(3.5 * n_columns + 1.0, 3.75 * len(rows) + 0.7), layout="constrained")
         grid = figure.subplots(len(rows), n_columns, squeeze=False)
         for axes_row, row in zip(grid, rows, strict=True):
             for axes, variant in zip(axes_row, row, strict=False):
-                _heatmap(axes, variant, norm)
+                draw_landscape(axes, variant, norm)
             for axes in axes_row[len(row) :]:
                 axes.set_axis_off()
         if any(variant.best for variant in analysis.variants):
-            _colour_bar(figure, norm, grid, analysis.spec.metric)
-        figure.legend(handles=_key(analysis), loc="outside lower center", ncols=6, frameon=False, handlelength=1.4)
+            colour_bar(figure, norm, grid, analysis.spec.metric)
+        figure.legend(
+            handles=legend_entries(analysis.variants),
+            loc="outside lower center",
+            ncols=6,
+            frameon=False,
+            handlelength=1.4,
+        )
     return figure
 
 
@@ -124,7 +149,8 @@ FIGURES = {"heatmaps": heatmaps, "separability": separability_chart}
 
 
 def schedule_chart(spec: Spec) -> Figure:
-    """η_t over the budget of a spec, step by step, with its restarts."""
+    """η_t over the budget of a spec, step by step, with its restarts; of several budgets, over the last."""
+    spec = spec.at(spec.points()[-1])
     schedule, steps = spec.schedule_in_steps, spec.steps
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 2.8), layout="constrained")
@@ -145,15 +171,16 @@ def schedule_chart(spec: Spec) -> Figure:
 
 def save_figures(analysis: Analysis, folder: Path) -> list[Path]:
     """Draw every figure as PNG and SVG into ``folder`` and return the paths."""
-    return [path for name, draw in FIGURES.items() for path in _save(draw(analysis), folder, name)]
+    return [path for name, draw in FIGURES.items() for path in save_figure(draw(analysis), folder, name)]
 
 
 def save_schedule(spec: Spec, folder: Path) -> list[Path]:
     """Draw a spec's schedule as PNG and SVG into ``folder`` and return the paths."""
-    return _save(schedule_chart(spec), folder, f"{spec.name}-schedule")
+    return save_figure(schedule_chart(spec), folder, f"{spec.name}-schedule")
 
 
-def _save(figure: Figure, folder: Path, name: str) -> list[Path]:
+def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
+    """Write a figure as PNG and SVG into ``folder`` and return the paths."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for suffix, metadata in (("png", {"Software": "hpscan"}), ("svg", {"Date": None})):
@@ -173,9 +200,9 @@ def _rows_by_optimizer(variants: Sequence[VariantAnalysis]) -> list[list[Variant
     return [row[start : start + MOST_COLUMNS] for row in rows.values() for start in range(0, len(row), MOST_COLUMNS)]
 
 
-def _shared_norm(analysis: Analysis) -> Normalize:
+def shared_norm(variants: Sequence[VariantAnalysis]) -> Normalize:
     """Colours are linear in the logarithm of the metric, from the best cell to the :data:`~hpscan.separability.CUT` quantile."""
-    pooled = np.concatenate([_log(variant.landscape.mean()).ravel() for variant in analysis.variants])
+    pooled = np.concatenate([logarithm(variant.landscape.mean()).ravel() for variant in variants])
     finite = pooled[np.isfinite(pooled)]
     if not len(finite):
         return Normalize(0.0, 1.0)
@@ -183,7 +210,8 @@ def _shared_norm(analysis: Analysis) -> Normalize:
     return Normalize(low, high if high > low else low + 1.0)
 
 
-def _colour_bar(figure: Figure, norm: Normalize, grid: np.ndarray, metric: str) -> None:
+def colour_bar(figure: Figure, norm: Normalize, grid: np.ndarray, metric: str) -> None:
+    """Add the bar of a :func:`shared_norm` beside a grid of axes."""
     bar = figure.colorbar(ScalarMappable(norm, COLORS), ax=grid, extend="max", shrink=0.8, aspect=30, pad=0.02)
     bar.set_label(f"{numerals.metric_name(metric)}, mean over seeds\n(log scale, cut at the {CUT:.0%} quantile)")
     bar.outline.set_visible(False)
@@ -191,18 +219,19 @@ def _colour_bar(figure: Figure, norm: Normalize, grid: np.ndarray, metric: str) 
     bar.set_ticks(np.log(values).tolist(), labels=[numerals.metric_value(metric, value) for value in values])
 
 
-def _log(z: np.ndarray) -> np.ndarray:
+def logarithm(z: np.ndarray) -> np.ndarray:
     """The logarithm of a metric; an error of exactly 0 counts as 1 in 10⁴."""
     return np.log(np.maximum(z, 1e-4))
 
 
-def _heatmap(axes: Axes, variant: VariantAnalysis, norm: Normalize) -> None:
+def draw_landscape(axes: Axes, variant: VariantAnalysis, norm: Normalize) -> None:
+    """Paint one landscape, its best cells marked, with its numbers in the title."""
     shape, numbers = variant.landscape, variant.separability
     z = shape.mean()
     finite = np.isfinite(z)
-    axes.imshow(np.ma.masked_where(~finite, _log(z)), norm=norm, cmap=COLORS, origin="lower", aspect="auto")
+    axes.imshow(np.ma.masked_where(~finite, logarithm(z)), norm=norm, cmap=COLORS, origin="lower", aspect="auto")
     for i, j in np.argwhere(~finite):
-        face, hatch = BLANKS[_blank_state(shape.states[:, i, j])]
+        face, hatch = BLANKS[blank_state(shape.states[:, i, j])]
         axes.add_patch(
             mpl.patches.Rectangle(
                 (j - 0.5, i - 0.5), 1, 1, facecolor=face, edgecolor="#8a8a8a", hatch=hatch, linewidth=0
@@ -228,7 +257,7 @@ def _heatmap(axes: Axes, variant: VariantAnalysis, norm: Normalize) -> None:
     axes.tick_params(length=2)
 
 
-def _blank_state(states: np.ndarray) -> str:
+def blank_state(states: np.ndarray) -> str:
     """What a cell without a finite mean shows: any diverged seed makes its mean infinite; then failed, then missing."""
     return next(state for state in BLANKS if state in set(states) or state == "missing")
 
@@ -241,19 +270,17 @@ def _ticks(axes: Axes, wd: np.ndarray, lr: np.ndarray) -> None:
         set_ticks(positions, [numerals.power(float(values[index]), style="mathtext") for index in positions])
 
 
-def _key(analysis: Analysis) -> list[Line2D | Patch]:
+def legend_entries(variants: Sequence[VariantAnalysis]) -> list[Line2D | Patch]:
     """Legend entries of what the heatmaps show, and of nothing else."""
     star = Line2D([], [], marker="*", linestyle="", color="#e3342f", mec="white", markersize=12, label="best cell")
     circle = Line2D([], [], marker="o", linestyle="", mfc="none", mec="black", markersize=8, label="ten best cells")
-    handles: list[Line2D | Patch] = [star, circle] if any(variant.best for variant in analysis.variants) else []
-    shapes = [variant.landscape for variant in analysis.variants]
+    handles: list[Line2D | Patch] = [star, circle] if any(variant.best for variant in variants) else []
+    shapes = [variant.landscape for variant in variants]
     if any((np.isfinite(shape.mean()) & (shape.known < len(shape.seeds))).any() for shape in shapes):
         handles.append(Line2D([], [], marker=".", linestyle="", color="black", label="fewer seeds than planned"))
-    shown = {
-        _blank_state(shape.states[:, i, j]) for shape in shapes for i, j in np.argwhere(~np.isfinite(shape.mean()))
-    }
+    shown = {blank_state(shape.states[:, i, j]) for shape in shapes for i, j in np.argwhere(~np.isfinite(shape.mean()))}
     for state, (face, hatch) in BLANKS.items():
-        if state in shown:
+        if state in shown - {OUTSIDE}:
             label = "a seed diverged" if state == "diverged" else state
             handles.append(Patch(facecolor=face, edgecolor="#8a8a8a", hatch=hatch, linewidth=0.5, label=label))
     return handles

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -30,7 +30,7 @@ Settings = tuple[tuple[str, float], ...]
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that the runs of one spec share and that determines their results."""
+    """What determines the results of runs beside their cell and seed: one for a spec, or one for each of its points."""
 
     workload: Workload
     batch_size: int
@@ -44,7 +44,7 @@ class Recipe:
 
     @classmethod
     def of(cls, spec: Spec) -> Recipe:
-        """The recipe of a spec."""
+        """The recipe of a spec; where the grid has axes of the recipe, of one of its points (:meth:`Spec.at`)."""
         return cls(
             workload=spec.workload,
             batch_size=spec.batch_size,
@@ -69,6 +69,11 @@ class Recipe:
         }
 
     @cached_property
+    def identity(self) -> str:
+        """What tells one recipe from another, as text."""
+        return json.dumps([self.config(), self.momentum_form], sort_keys=True)
+
+    @cached_property
     def templates(self) -> dict[tuple[str, Settings], list[str]]:
         """Canonical configs cut where lr, seed and wd belong, by variant and settings; filled by :attr:`Run.run_id`."""
         return {}
@@ -90,14 +95,22 @@ class Cell:
 
 @dataclass(frozen=True)
 class Panel:
-    """What makes one landscape: a variant, at one value of each further axis."""
+    """What makes one landscape: a variant, at one value of each further axis and of each axis of the recipe."""
 
     name: str
-    """The variant, and the values of the further axes if there are any: ``sgd momentum=0.9``."""
+    """The variant, and the values of such axes if there are any: ``sgd steps=400 momentum=0.9``."""
     variant: str
     settings: Settings
+    recipe: Recipe
+    at: Settings
+    """Its value on each further axis and each axis of the recipe."""
     lr: tuple[float, ...]
     wd: tuple[float, ...]
+
+    def runs(self, seeds: Iterable[int]) -> Iterator[Run]:
+        """Its runs, by seed, lr and wd."""
+        cells = [Cell(self.variant, lr, wd, self.settings) for lr in self.lr for wd in self.wd]
+        return (Run(cell, seed, self.recipe) for seed in seeds for cell in cells)
 
 
 @dataclass(frozen=True)
@@ -182,56 +195,60 @@ def _levels(points: int) -> list[int]:
 def panels(spec: Spec) -> list[Panel]:
     """The landscapes that a spec asks for, in the order of its variants."""
     found = []
+    recipes = [(point, Recipe.of(spec.at(point))) for point in spec.points()]  # shared, and with them their templates
     for variant in spec.variants:
         settings = spec.optimizer.settings(variant)
         further = spec.grid.further(variant)
         lr, wd = spec.grid.axes(variant)
-        for values in product(*further.values()):
+        for (point, recipe), values in product(recipes, product(*further.values())):
             chosen = dict(zip(further, values, strict=True))
-            name = " ".join([variant, *(f"{axis}={_setting(axis, value)}" for axis, value in chosen.items())])
-            found.append(Panel(name, variant, tuple({**settings, **chosen}.items()), lr, wd))
+            at = {**point, **chosen}
+            name = " ".join([variant, *(f"{axis}={_setting(axis, value)}" for axis, value in at.items())])
+            all_settings = tuple({**settings, **chosen}.items())
+            found.append(Panel(name, variant, all_settings, recipe, tuple(at.items()), lr, wd))
     return found
 
 
 def _setting(axis: str, value: float) -> str:
-    return ("on" if value else "off") if axis == "nesterov" else f"{value:g}"
+    return ("on" if value else "off") if axis == "nesterov" else f"{value:.12g}"
 
 
 def runs(spec: Spec) -> list[Run]:
     """Every run of a spec, coarse to fine: first each panel's corners for all seeds, then the middles, and so on.
 
     Within a level all cells get their first seed before any gets its second, so that an interrupted sweep shows a
-    whole map. The order is a function of the spec alone.
+    whole map. Of several budgets or batch sizes the long runs come first, so that no worker is left with one at the
+    end. The order is a function of the spec alone.
     """
-    recipe = Recipe.of(spec)
     ranked: list[tuple[tuple[int, int, int, int, int], Run]] = []
-    for panel_rank, panel in enumerate(panels(spec)):
+    long_first = sorted(panels(spec), key=lambda panel: -panel.recipe.steps * panel.recipe.batch_size)
+    for panel_rank, panel in enumerate(long_first):
         lr_levels, wd_levels = _levels(len(panel.lr)), _levels(len(panel.wd))
         for i, lr in enumerate(panel.lr):
             for j, wd in enumerate(panel.wd):
                 cell = Cell(panel.variant, lr, wd, panel.settings)
                 for seed_rank, seed in enumerate(spec.seeds):
                     rank = (max(lr_levels[i], wd_levels[j]), seed_rank, panel_rank, i, j)
-                    ranked.append((rank, Run(cell, seed, recipe)))
+                    ranked.append((rank, Run(cell, seed, panel.recipe)))
     return [run for _, run in sorted(ranked, key=lambda pair: pair[0])]
 
 
 def packs(every: Sequence[Run], most_runs: int, done: Iterable[str] = (), workers: int = 1) -> list[Pack]:
     """Pack those of a spec's runs whose run_id is not in ``done``, coarse cells first, at most ``most_runs`` together.
 
-    A pack holds runs of one variant. Its capacity follows from the whole spec and not from what is left, so that a
+    A pack holds runs of one variant and one recipe. Its capacity follows from the whole spec and not from what is left, so that a
     relaunch finds the code compiled. Packs are cut for ``workers`` to end together: none is left with a whole pack
     in the last round while the others have nothing to do.
     """
     done = frozenset(done)
+    alike: dict[tuple[str, str], list[tuple[int, Run]]] = defaultdict(list)
+    for rank, run in enumerate(every):
+        alike[run.cell.variant, run.recipe.identity].append((rank, run))
     rounds = math.ceil(len(every) / (workers * most_runs))
     most = math.ceil(len(every) / (workers * rounds))
-    capacity = _even_size(max(_count_by_variant(every).values()), most)
-    by_variant: dict[str, list[tuple[int, Run]]] = defaultdict(list)
-    for rank, run in enumerate(every):
-        by_variant[run.cell.variant].append((rank, run))
+    capacity = _even_size(max(map(len, alike.values())), most)
     ranked_packs: list[tuple[int, Pack]] = []
-    for ranked in by_variant.values():
+    for ranked in alike.values():
         planned = _cut(ranked, capacity)
         # A pack of which nothing is done stays as it was planned: its checkpoint may be there.
         touched = [any(run.run_id in done for _, run in part) for part in planned]
@@ -259,27 +276,34 @@ def _even_size(n: int, most: int) -> int:
     return math.ceil(n / math.ceil(n / most))
 
 
-def _count_by_variant(every: Sequence[Run]) -> dict[str, int]:
-    counts: dict[str, int] = defaultdict(int)
-    for run in every:
-        counts[run.cell.variant] += 1
-    return counts
-
-
 def differences(earlier: Spec, spec: Spec) -> dict[str, tuple[Any, Any]]:
     """What makes every run of ``spec`` another one than the ``earlier`` spec's: field → (earlier, now).
 
     Grids, variants, seeds and resources are not among it: they add runs or leave some out, and change none.
     """
     before, now = _shared(earlier), _shared(spec)
+    axes = _axes_of_recipe(earlier) | _axes_of_recipe(spec)
     shared = set(earlier.variants) & set(spec.variants)
     for variant in shared:
-        axes = set(earlier.grid.further(variant)) | set(spec.grid.further(variant))
+        further = set(earlier.grid.further(variant)) | set(spec.grid.further(variant))
         for config, of in ((before, earlier), (now, spec)):
             settings = of.optimizer.settings(variant)
-            config |= {f"optimizer.{name}": value for name, value in settings.items() if name not in axes}
-    return {
-        field: (before.get(field), now.get(field)) for field in {**before, **now} if before.get(field) != now.get(field)
+            config |= {f"optimizer.{name}": value for name, value in settings.items() if name not in further}
+    fields = [field for field in {**before, **now} if field not in axes]
+    return {field: (before.get(field), now.get(field)) for field in fields if before.get(field) != now.get(field)}
+
+
+def _axes_of_recipe(spec: Spec) -> set[str]:
+    """The fields of the recipe, with dotted names, that are axes of a spec's grid or follow from one."""
+    own = {
+        "steps": "steps",
+        "epochs": "steps",
+        "batch_size": "batch_size",
+        "width": ".".join(["workload", *spec.workload.width_path]),
+    }
+    points = [_shared(spec), *(_shared(spec.at(point)) for point in spec.points())]
+    return {own[axis] for axis in spec.grid.recipe()} | {
+        field for point in points for field in point if point[field] != points[0].get(field)
     }
 
 

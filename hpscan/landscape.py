@@ -10,7 +10,6 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from hpscan.grid import Panel, panels
-from hpscan.grid import runs as planned_runs
 from hpscan.spec import Spec
 
 __all__ = ["STATES", "Best", "Landscape", "landscapes"]
@@ -38,10 +37,10 @@ class Best:
 
 @dataclass(frozen=True, eq=False)
 class Landscape:
-    """One panel of a sweep: a variant, at one value of each further axis."""
+    """One panel of a sweep: a variant, at one value of each further axis and of each axis of the recipe."""
 
     name: str
-    """The variant, and the values of the further axes if there are any."""
+    """The variant, and the values of such axes if there are any."""
     variant: str
     metric: str
     """What cells are compared by: ``val_loss``, ``val_error`` or another validation metric."""
@@ -113,18 +112,11 @@ def landscapes(spec: Spec, frame: pd.DataFrame) -> list[Landscape]:
     """
     metrics = [name for name in frame.columns if name.startswith(("train_", "val_", "test_", "ensemble_"))]
     rows = frame.set_index("run_id")[["state", *metrics]].reindex(columns=["state", *{*metrics, spec.metric}])
-    shapes = panels(spec)
-    planned: dict[Key, dict[tuple[int, float, float], str]] = {(panel.variant, panel.settings): {} for panel in shapes}
-    for run in planned_runs(spec):
-        planned[run.cell.variant, run.cell.settings][run.seed, run.cell.lr, run.cell.wd] = run.run_id
-    return [_arrange(spec, panel, planned[panel.variant, panel.settings], rows) for panel in shapes]
+    return [_arrange(spec, panel, rows) for panel in panels(spec)]
 
 
-Key = tuple[str, tuple[tuple[str, float], ...]]
-
-
-def _arrange(spec: Spec, panel: Panel, run_ids: dict[tuple[int, float, float], str], rows: pd.DataFrame) -> Landscape:
-    ordered = np.array([run_ids[seed, a, b] for seed in spec.seeds for a in panel.lr for b in panel.wd], dtype=object)
+def _arrange(spec: Spec, panel: Panel, rows: pd.DataFrame) -> Landscape:
+    ordered = np.array([run.run_id for run in panel.runs(spec.seeds)], dtype=object)
     found = rows.reindex(ordered)
     states = found["state"].fillna("missing").to_numpy(dtype=object)
     shape = (len(spec.seeds), len(panel.lr), len(panel.wd))

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import math
 
+from hpscan.scaling import Scaling
 from hpscan.separability import Interval
 
-__all__ = ["interval", "metric_interval", "metric_name", "metric_value", "power", "quantity"]
+__all__ = [
+    "interval",
+    "metric_interval",
+    "metric_name",
+    "metric_value",
+    "optima",
+    "power",
+    "predictions",
+    "quantity",
+]
 
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -68,4 +78,19 @@ def interval(number: Interval, digits: int = 2, *, sign: bool = False) -> str:
         text(number.value)
         if math.isnan(number.low)
         else f"{text(number.value)} [{text(number.low)}, {text(number.high)}]"
+    )
+
+
+def optima(scaling: Scaling) -> str:
+    """The best weight decays along an axis: ``100: 0.021, 400: ≤ 0.0078``, those on an edge as the bounds they are."""
+    bound = {"": "", "lower": "≤ ", "upper": "≥ "}
+    return ", ".join(f"{best.at:g}: {bound[best.edge]}{best.wd.value:.2g}" for best in scaling.optima)
+
+
+def predictions(scaling: Scaling) -> str:
+    """The predicted exponents and whether each lies in the interval: ``−0.5 (Loshchilov & Hutter): inside``."""
+    verdicts = {True: ": inside", False: ": outside", None: ""}
+    return ", ".join(
+        f"{exponent:g} ({source}){verdicts[scaling.agrees(source)]}".replace("-", "−")
+        for source, exponent in scaling.predictions.items()
     )

@@ -13,7 +13,10 @@ from markupsafe import Markup
 
 from hpscan import numerals
 from hpscan.analysis import Analysis, VariantAnalysis
-from hpscan.figures import FIGURES, save_figures
+from hpscan.figures import FIGURES
+from hpscan.gallery import further_pictures, save_gallery
+from hpscan.scaling import Scaling
+from hpscan.spec import Spec
 from hpscan.variants import VARIANTS
 
 __all__ = ["save_report"]
@@ -33,7 +36,7 @@ CAPTIONS = {
 
 def save_report(analysis: Analysis, folder: Path) -> list[Path]:
     """Write ``report.html``, ``report.md`` and the figures into ``folder``; return the paths, the page first."""
-    drawn = save_figures(analysis, folder)
+    drawn = save_gallery(analysis, folder)
     environment = Environment(
         loader=PackageLoader("hpscan"),
         undefined=StrictUndefined,
@@ -43,10 +46,13 @@ def save_report(analysis: Analysis, folder: Path) -> list[Path]:
     )
     environment.filters["md"] = _markdown_safe
     content = _content(analysis)
-    images = {name: _data_uri(folder / f"{name}.svg") for name in FIGURES}
+    further = further_pictures(analysis)
+    images = {name: _data_uri(folder / f"{name}.svg") for name in [*FIGURES, *(picture.name for picture in further)]}
     paths = [folder / "report.html", folder / "report.md"]
     for path in paths:
-        text = environment.get_template(f"{path.name}.j2").render(**content, images=images, captions=CAPTIONS)
+        text = environment.get_template(f"{path.name}.j2").render(
+            **content, images=images, captions=CAPTIONS, further=further
+        )
         path.write_text(text, encoding="utf-8")
     return [*paths, *drawn]
 
@@ -60,6 +66,7 @@ def _content(analysis: Analysis) -> dict[str, Any]:
         "pairs": _pairs(analysis),
         "metric": spec.metric,
         "rows": [_row(variant, spec.metric) for variant in analysis.variants],
+        "scalings": [_scaling(scaling) for scaling in analysis.scalings],
         "warnings": _warnings(analysis),
         "states": {state: count for state, count in states.items() if count},
         "n_runs": sum(states.values()),
@@ -123,6 +130,17 @@ def _row(variant: VariantAnalysis, metric: str) -> dict[str, Any]:
     }
 
 
+def _scaling(scaling: Scaling) -> dict[str, Any]:
+    return {
+        "name": scaling.name,
+        "axis": scaling.axis,
+        "quantity": {"wd": "λ", "shrink": "α λ"}[scaling.quantity],
+        "best": numerals.optima(scaling),
+        "exponent": numerals.interval(scaling.exponent, sign=True),
+        "predictions": numerals.predictions(scaling),
+    }
+
+
 def _warnings(analysis: Analysis) -> list[str]:
     """What a reader must know before believing the table."""
     spec, warnings = analysis.spec, []
@@ -152,12 +170,21 @@ def _setting(analysis: Analysis) -> list[tuple[str, str]]:
     training = spec.training.model_dump(mode="json", exclude_defaults=True)
     return [
         ("Workload", _in_words(spec.workload.identity())),
+        *([("Widths", " ".join(map(str, spec.grid.width)))] if spec.grid.width else []),
         *([("Training", _in_words(training))] if training else []),
-        ("Budget", f"{spec.steps} steps of batch {spec.batch_size}, {spec.schedule.name} schedule"),
+        ("Budget", f"{_budgets(spec)}, {spec.schedule.name} schedule"),
         ("Seeds", ", ".join(map(str, spec.seeds))),
         ("Decay on", "weight matrices only" if spec.decay_on == "weights" else "every parameter"),
         ("Chosen by", f"{spec.metric}, mean over seeds; the test set is used for nothing but reporting"),
     ]
+
+
+def _budgets(spec: Spec) -> str:
+    """``400 steps of batch 32``; all values where the grid has such axes."""
+    at_points = [spec.at(point) for point in spec.points()]
+    steps, batches = {at.steps for at in at_points}, {at.batch_size for at in at_points}
+    told = [" or ".join(map(str, sorted(values))) for values in (steps, batches)]
+    return f"{told[0]} steps of batch {told[1]}"
 
 
 def _in_words(config: Mapping[str, Any]) -> str:

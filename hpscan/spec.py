@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from importlib import resources
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
@@ -17,7 +17,7 @@ from hpscan.axes import Grid
 from hpscan.resources import Resources
 from hpscan.schedules import Cosine, CosineRestarts, Schedule
 from hpscan.variants import OPTIMIZER_SETTINGS, VARIANTS, known_variant
-from hpscan.workloads import Factory, Trainable, Workload
+from hpscan.workloads import Factory, Trainable, Workload, at_width
 from hpscan.workloads.architectures import Architecture
 
 __all__ = [
@@ -159,24 +159,44 @@ class Spec(Model):
         return self
 
     @model_validator(mode="after")
-    def _batches(self) -> Spec:
+    def _recipes(self) -> Spec:
+        axes = self.grid.recipe()
+        for unit, other in (("steps", "epochs"), ("epochs", "steps")):
+            if unit in axes and getattr(self.budget, unit) is None:
+                raise ValueError(f"grid.{unit}: the budget is in {other}; give grid.{other}, or the budget in {unit}")
+        budgets: dict[tuple[float, ...], float] = {}
+        for point in self.points():
+            spec = self.at(point)
+            spec._check_batches("grid.batch_size" if "batch_size" in axes else "batch_size")  # noqa: SLF001
+            if "epochs" in axes and spec.examples_known:
+                rest = tuple(value for name, value in point.items() if name != "epochs")
+                if budgets.get((*rest, spec.steps)):
+                    both = f"{budgets[*rest, spec.steps]:g} and {point['epochs']:g}"
+                    raise ValueError(f"grid.epochs: {both} are both {spec.steps} steps")
+                budgets[*rest, spec.steps] = point["epochs"]
+        return self
+
+    def _check_batches(self, field: str) -> None:
         parts = self.training.accumulate
         if self.batch_size % parts:
             raise ValueError(f"training.accumulate: must divide the batch size, {self.batch_size}; got {parts}")
         model = getattr(self.workload, "model", None)
         if self.batch_size < 2 * parts and getattr(model, "batch_norm", False):
             raise ValueError(
-                f"batch_size: must be at least {2 * parts} for BatchNorm to have a variance; got {self.batch_size}"
+                f"{field}: must be at least {2 * parts} for BatchNorm to have a variance; got {self.batch_size}"
             )
-        unknown = isinstance(self.workload, Trainable) or (
-            isinstance(self.workload, Factory) and not self.workload.train
-        )
-        if not unknown and self.batch_size > self.workload.n_train:
+        if self.examples_known and self.batch_size > self.workload.n_train:
             raise ValueError(
-                f"batch_size: must be at most the {self.workload.n_train} training examples of the workload; "
+                f"{field}: must be at most the {self.workload.n_train} training examples of the workload; "
                 f"got {self.batch_size}"
             )
-        return self
+
+    @property
+    def examples_known(self) -> bool:
+        """Whether the number of training examples is known without calling a user's code."""
+        return not (
+            isinstance(self.workload, Trainable) or (isinstance(self.workload, Factory) and not self.workload.train)
+        )
 
     @model_validator(mode="after")
     def _restarts(self) -> Spec:
@@ -185,6 +205,28 @@ class Spec(Model):
                 f"training.snapshots: are taken at restarts; schedule must be cosine_restarts, got {self.schedule.name}"
             )
         return self
+
+    def points(self) -> list[dict[str, float]]:
+        """Every combination of values of the recipe's axes, by name; one empty one where the grid has none."""
+        axes = self.grid.recipe()
+        return [dict(zip(axes, map(float, values), strict=True)) for values in product(*axes.values())]
+
+    def at(self, point: Mapping[str, float]) -> Spec:
+        """The spec with the budget, batch size and width of one of its :meth:`points`."""
+        changes: dict[str, Any] = {}
+        for unit in ("steps", "epochs"):
+            if unit in point:
+                changes["budget"] = Budget.model_validate({unit: point[unit]})
+        if "batch_size" in point:
+            changes["batch_size"] = int(point["batch_size"])
+        if "width" in point:
+            try:
+                changes["workload"] = at_width(self.workload, int(point["width"]))
+            except ValidationError as error:
+                raise ValueError(f"grid.width: {_one_line(error)}") from None
+            except ValueError as error:
+                raise ValueError(f"grid.width: {error}") from None
+        return self.model_copy(update=changes)
 
     @property
     def steps(self) -> int:

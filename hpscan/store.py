@@ -40,6 +40,8 @@ RUNS = pa.schema(
         ("wd", pa.float64()),
         ("seed", pa.int64()),
         *((setting, pa.float64()) for setting in FURTHER_AXES),  # null where the optimizer has none
+        ("batch_size", pa.int64()),
+        ("width", pa.int64()),  # of the model's first layer; null where the model has none to set
         ("config", pa.string()),  # the complete canonical config, JSON
         # what came of it
         ("state", pa.string()),

@@ -16,11 +16,11 @@ import ray
 from ray import tune
 
 from hpscan.cluster import alive_nodes, packs_at_once
-from hpscan.grid import Pack, Run
+from hpscan.grid import Pack, Recipe, Run
 from hpscan.progress import PackSummary
 from hpscan.resources import PerPack, Resources
 from hpscan.store import Store, StoreError
-from hpscan.workloads import Data
+from hpscan.workloads import Data, Workload, width_of
 
 if TYPE_CHECKING:
     from hpscan.session import RunResult
@@ -45,10 +45,15 @@ class Assignment:
     """None for a trainable, which has its own."""
     provenance: dict[str, Any]
 
-    @property
-    def steps_to_come(self) -> float:
-        """Run-steps that a worker will train, about."""
-        return sum(len(pack.runs) * pack.runs[0].recipe.steps for pack in self.packs) / self.workers
+    def steps_to_come(self, pack: Pack) -> float:
+        """Run-steps that a worker will train, about, with what is compiled for a pack: its workload and batch size."""
+
+        def compiled_for(recipe: Recipe) -> tuple[Workload, int]:
+            return recipe.workload, recipe.batch_size
+
+        wanted = compiled_for(pack.runs[0].recipe)
+        alike = [other for other in self.packs if compiled_for(other.runs[0].recipe) == wanted]
+        return sum(len(other.runs) * other.runs[0].recipe.steps for other in alike) / self.workers
 
 
 @dataclass(frozen=True)
@@ -154,7 +159,7 @@ class PackTrainable(tune.Trainable):
             compile=assignment.resources.compile,
             cuda_graphs=assignment.resources.cuda_graphs,
             device=self.hardware.device,
-            steps_to_come=assignment.steps_to_come,
+            steps_to_come=assignment.steps_to_come(pack),
             memory_share=self.memory_share,
             on_choice=note,
             checkpoints=checkpoints,
@@ -178,6 +183,8 @@ def _identity(run: Run) -> dict[str, Any]:
         "seed": run.seed,
         **dict(cell.settings),
         "steps": run.recipe.steps,
+        "batch_size": run.recipe.batch_size,
+        "width": width_of(run.recipe.workload),
         "config": config,
     }
 

@@ -119,3 +119,31 @@ def test_the_store_can_come_from_the_environment(hpscan, tmp_path, monkeypatch, 
     Store(tmp_path / "elsewhere").save_spec(make_spec())
     monkeypatch.setenv("HPSCAN_STORE", str(tmp_path / "elsewhere"))
     assert json.loads(hpscan("status", "--json")[1])[0]["sweep"] == "tiny"
+
+
+def test_units_that_are_none_and_sweeps_that_have_none_are_refused(hpscan, tmp_path, make_spec):
+    from hpscan.store import Store
+
+    Store(tmp_path / "results").save_spec(make_spec(variants=["sgd"]))
+    assert_refused(hpscan("figures", "tiny", "--convention", "keras"), "--convention keras: must be torch or paper")
+    assert_refused(hpscan("figures", "tiny", "--convention", "torch"), "tiny: no variant has a form in torch's units")
+
+
+def test_figures_are_drawn_in_the_units_asked_for(hpscan, tmp_path, make_spec):
+    from hpscan.store import Store
+
+    Store(tmp_path / "results").save_spec(make_spec(grid={"lr": [0.25, 0.5], "wd": [0.25, 0.5]}))
+    code, out, _ = hpscan("figures", "tiny", "--convention", "torch")
+    assert code == 0
+    assert out.split() == [f"results/tiny/figures/heatmaps-torch.{suffix}" for suffix in ("png", "svg")]
+
+
+def test_scaling_is_a_table_of_its_own(hpscan, tmp_path, make_spec):
+    from hpscan.store import Store
+
+    grid = {"lr": [0.25, 0.5], "wd": [0.25, 0.5], "steps": [4, 8]}
+    Store(tmp_path / "results").save_spec(make_spec(variants=["adamw"], grid=grid))
+    _, out, _ = hpscan("analyze", "tiny")
+    assert "exponent" in out
+    assert json.loads(hpscan("analyze", "tiny", "--json")[1])["scaling"][0]["axis"] == "steps"
+    assert json.loads(hpscan("specs", "--json")[1])[0]["steps"]

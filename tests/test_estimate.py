@@ -14,7 +14,7 @@ def test_an_unknown_sweep_is_probed_and_nothing_is_written(tmp_path, make_spec):
     cost = estimate(make_spec(), Store(tmp_path / "store"))
     assert (cost.n_runs, cost.n_stored) == (72, 0)
     assert cost.by_variant == {"sgd": 24, "sgdw": 24, "adamw": 24}
-    assert 0 < cost.seconds_per_run_step < 0.01
+    assert 0 < cost.parts[0].seconds_per_run_step < 0.01
     assert "tried uncompiled" in cost.text()
     assert not (tmp_path / "store").exists()
 
@@ -25,7 +25,7 @@ def test_stored_runs_say_what_a_run_costs(tmp_path, make_spec):
     cost = estimate(spec, store)
     assert cost.n_stored == 40
     assert sum(cost.by_variant.values()) == 32
-    assert cost.seconds_per_run_step == 0.024 / 12
+    assert cost.parts[0].seconds_per_run_step == 0.024 / 12
     assert "measured on this sweep's stored runs" in cost.text()
 
 
@@ -34,3 +34,24 @@ def test_a_finished_sweep_costs_nothing(tmp_path, make_spec):
     store.save_pack(spec.name, "p", [stored(run) for run in runs(spec)], [])
     assert estimate(spec, store).wall_s == 0.0
     assert "0 to train" in estimate(spec, store).text()
+
+
+def test_every_recipe_has_its_price(tmp_path, make_spec):
+    spec, store = make_spec(grid={"lr": [0.1], "wd": [0.0, 0.1], "steps": [10, 40], "width": [4, 8]}), Store(tmp_path)
+    cheap = [run for run in runs(spec) if run.recipe.workload.model.hidden == (4,) and run.recipe.steps == 10]
+    store.save_pack(spec.name, "p", [stored(run, 0.001 * run.recipe.steps) for run in cheap[:6]], [])
+    cost = estimate(spec, store)
+    assert [(part.name, part.steps, part.n_runs) for part in cost.parts] == [
+        ("steps 10, width 4", 10, 6), ("steps 10, width 8", 10, 12),
+        ("steps 40, width 4", 40, 12), ("steps 40, width 8", 40, 12),
+    ]  # fmt: skip
+    narrow, wide, narrow_long, wide_long = cost.parts
+    # what a run-step takes is measured where runs of that width are stored, and tried out for the other
+    assert narrow.seconds_per_run_step == narrow_long.seconds_per_run_step == 0.001
+    assert "measured" in narrow_long.rate
+    assert wide.seconds_per_run_step == wide_long.seconds_per_run_step
+    assert "tried uncompiled" in wide.rate
+    assert wide.flop_per_run_step > narrow.flop_per_run_step
+    assert cost.core_s == sum(part.n_runs * part.steps * part.seconds_per_run_step for part in cost.parts)
+    assert "48 runs of 10 to 40 steps; 6 stored, 42 to train" in cost.text()
+    assert "steps 40, width 8: 12 runs of 40 steps, about" in cost.text()

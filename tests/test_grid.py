@@ -5,10 +5,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpscan.grid import IDENTITY, Recipe, differences, packs, runs
+from hpscan.grid import IDENTITY, Recipe, differences, packs, panels, runs
 from hpscan.spec import Spec
 from tests.conftest import TINY
 
+recipe_axes = st.fixed_dictionaries(
+    {},
+    optional={
+        "steps": st.lists(st.integers(1, 40), min_size=1, max_size=3, unique=True),
+        "batch_size": st.lists(st.integers(2, 40), min_size=1, max_size=2, unique=True),
+        "width": st.lists(st.integers(1, 40), min_size=1, max_size=2, unique=True),
+    },
+)
 small_axes = st.integers(1, 6).map(lambda points: [2.0**-exponent for exponent in range(1, points + 1)])
 
 
@@ -17,7 +25,7 @@ def raw_specs(draw):
     return {
         **TINY,
         "variants": draw(st.lists(st.sampled_from(["sgd", "sgdw", "adam", "adamw"]), min_size=1, unique=True)),
-        "grid": {"lr": draw(small_axes), "wd": draw(small_axes)},
+        "grid": {"lr": draw(small_axes), "wd": draw(small_axes), **draw(recipe_axes)},
         "seeds": draw(st.lists(st.integers(0, 99), min_size=1, max_size=4, unique=True)),
         "resources": {"pack_size": draw(st.integers(1, 40))},
     }
@@ -39,7 +47,7 @@ def test_packs_hold_every_run_once_and_respect_their_size(raw):
     assert sorted(run.run_id for pack in planned for run in pack.runs) == sorted(set(ids(spec)))
     assert all(len(pack.runs) <= pack.capacity <= spec.resources.pack_size for pack in planned)
     assert len({pack.capacity for pack in planned}) == 1
-    assert all(len({run.cell.variant for run in pack.runs}) == 1 for pack in planned)
+    assert all(len({(run.cell.variant, run.recipe.identity) for run in pack.runs}) == 1 for pack in planned)
 
 
 @given(raw_specs())
@@ -72,11 +80,14 @@ def test_a_run_id_is_the_hash_of_the_canonical_config(raw):
         assert run.run_id == hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
-@given(raw_specs(), st.sampled_from(["lr", "wd", "seeds", "variants"]))
+@given(raw_specs(), st.sampled_from(["lr", "wd", "seeds", "variants", "steps", "batch_size", "width"]))
 @settings(max_examples=60, deadline=None)
 def test_extending_a_spec_keeps_every_run_and_plans_only_the_new_ones(raw, what):
     spec = Spec.validated(raw)
-    if what in {"lr", "wd"}:
+    if what in {"steps", "batch_size", "width"}:
+        own = {"steps": TINY["budget"]["steps"], "batch_size": TINY["batch_size"], "width": 8}[what]
+        raw = {**raw, "grid": {**raw["grid"], what: [*raw["grid"].get(what, [own]), 41]}}
+    elif what in {"lr", "wd"}:
         raw = {**raw, "grid": {**raw["grid"], what: [*raw["grid"][what], 0.9]}}
     elif what == "seeds":
         raw = {**raw, "seeds": [*raw["seeds"], 100]}
@@ -200,3 +211,53 @@ def test_the_corners_come_first_then_the_middles(make_spec):
 def test_variants_take_turns(make_spec):
     spec = make_spec(resources={"pack_size": 4})
     assert {pack.runs[0].cell.variant for pack in packed(spec)[:3]} == set(spec.variants)
+
+
+def test_a_run_at_a_point_of_the_recipes_axes_is_the_run_of_a_spec_of_that_recipe(make_spec):
+    grid = {"lr": [0.1], "wd": [0.01]}
+    wide = make_spec(grid={**grid, "steps": [12, 24], "batch_size": [8, 16], "width": [8, 4]})
+    for steps in (12, 24):
+        for batch_size in (8, 16):
+            for width in (4, 8):
+                workload = {**TINY["workload"], "model": {"name": "normalised_mlp", "hidden": [width]}}
+                narrow = make_spec(grid=grid, budget={"steps": steps}, batch_size=batch_size, workload=workload)
+                assert set(ids(narrow)) < set(ids(wide))
+                assert differences(narrow, wide) == differences(wide, narrow) == {}
+    assert "workload.label_noise" in differences(
+        make_spec(grid=grid, workload={**TINY["workload"], "label_noise": 0.5}), wide
+    )
+
+
+def test_epochs_of_another_batch_size_are_other_steps_and_still_no_difference(make_spec):
+    grid, budget = {"lr": [0.1], "wd": [0.01]}, {"epochs": 2}
+    narrow = make_spec(grid=grid, budget=budget, schedule={"name": "cosine", "warmup": 1})
+    wide = make_spec(grid={**grid, "batch_size": [16, 40]}, budget=budget, schedule={"name": "cosine", "warmup": 1})
+    assert sorted({run.recipe.steps for run in runs(wide)}) == [10, 25]
+    assert set(ids(narrow)) < set(ids(wide))
+    assert differences(narrow, wide) == {}
+
+
+def test_panels_are_named_by_their_axes(make_spec):
+    spec = make_spec(variants=["sgd"], grid={"lr": [0.1], "wd": [0], "steps": [4, 8], "momentum": [0.5]})
+    assert [panel.name for panel in panels(spec)] == ["sgd steps=4 momentum=0.5", "sgd steps=8 momentum=0.5"]
+    assert [dict(panel.at) for panel in panels(spec)] == [{"steps": n, "momentum": 0.5} for n in (4, 8)]
+
+
+def test_of_several_budgets_the_long_come_first_and_each_shows_its_corners_before_any_its_middles(make_spec):
+    axis = {"log2": [-8, 0], "points": 9}
+    spec = make_spec(variants=["sgd"], seeds=[5], grid={"lr": axis, "wd": axis, "steps": [4, 16, 64]})
+    first = runs(spec)[:12]
+    assert [run.recipe.steps for run in first] == [64] * 4 + [16] * 4 + [4] * 4
+    assert {(run.cell.lr, run.cell.wd) for run in first} == {(a, b) for a in (2**-8, 1) for b in (2**-8, 1)}
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_runs_are_planned_within_five_seconds():
+    axis = {"log2": [-16, 8], "points": 25}
+    raw = {**TINY, "variants": ["sgd", "sgdw", "adam", "adamw"], "seeds": 10,
+           "grid": {"lr": axis, "wd": axis, "steps": [100, 400], "batch_size": [16, 32]}}  # fmt: skip
+    start = time.perf_counter()
+    planned = packed(Spec.validated(raw), (), 2)
+    assert sum(len(pack.runs) for pack in planned) == 100_000
+    assert len({pack.pack_id for pack in planned}) == len(planned)
+    assert time.perf_counter() - start < 5

@@ -4,6 +4,8 @@ import yaml
 from hpscan.schedules import Cosine, Step
 from hpscan.spec import Spec, SpecError, shipped_specs
 
+GRID = {"lr": [1], "wd": [0]}
+
 
 def load(tmp_path, raw, *overrides):
     path = tmp_path / "spec.yaml"
@@ -40,7 +42,7 @@ def test_yaml_round_trip(make_spec):
         ({"grid": {}}, "`grid.lr`: missing, and `grid.variants.sgd.lr` is not given either"),
         (
             {"grid": {"lr": [1], "wd": [0], "mom": [1]}},
-            "`grid`: unknown key 'mom'; known are lr, wd, momentum, nesterov, beta1, beta2, eps, variants",
+            "`grid`: unknown key 'mom'; known are lr, wd, momentum, nesterov, beta1, beta2, eps, steps, epochs, batch_size, width, variants",
         ),
         ({"grid": {"lr": [1], "wd": [1], "variants": {"x": {}}}}, "`grid.variants`: unknown variant 'x'"),
         ({"variants": ["adamax"]}, "`variants`: unknown variant 'adamax'; known are sgd"),
@@ -92,6 +94,40 @@ def test_yaml_round_trip(make_spec):
             {"grid": {"lr": [1], "wd": [0], "variants": {"sgd": {"eps": [1]}}}},
             "`grid.variants`: sgd: has no eps; its settings are",
         ),
+        ({"grid": {**GRID, "steps": [0]}}, "`grid.steps.0`: input must be greater than or equal to 1; got 0"),
+        ({"grid": {**GRID, "steps": [1.5]}}, "`grid.steps.0`: input must be a valid integer, got a number with a frac"),
+        ({"grid": {**GRID, "steps": [9, 9]}}, "`grid.steps`: must not repeat a value; got [9, 9]"),
+        (
+            {"grid": {**GRID, "epochs": [1]}},
+            "grid.epochs: the budget is in steps; give grid.steps, or the budget in ep",
+        ),
+        (
+            {"grid": {**GRID, "epochs": [2, 2.001]}, "budget": {"epochs": 1}},
+            "grid.epochs: 2 and 2.001 are both 25 steps",
+        ),
+        ({"grid": {**GRID, "batch_size": [8, 500]}}, "grid.batch_size: must be at most the 200 training examples"),
+        ({"grid": {**GRID, "batch_size": [1, 8]}}, "grid.batch_size: must be at least 2 for BatchNorm"),
+        ({"grid": {**GRID, "variants": {"sgd": {"steps": [4]}}}}, "`grid.variants.sgd`: unknown key 'steps'"),
+        (
+            {"grid": {**GRID, "width": [12]}, "workload": {"name": "cifar10", "model": "densenet_bc"}},
+            "grid.width: densenet_bc has no width to set",
+        ),
+        (
+            {"grid": {**GRID, "width": [12]}, "workload": {"trainable": "a:b"}},
+            "grid.width: trainable has no width to set",
+        ),
+        (
+            {
+                "grid": {**GRID, "width": [6]},
+                "workload": {"name": "digits", "model": {"name": "cnn", "channels": [4, 3]}},
+            },
+            "grid.width: cnn: channels of [4, 3] cannot keep its proportions at width 6",
+        ),
+        (
+            {"grid": {**GRID, "width": [3]}, "workload": {"name": "cifar10", "model": "shake_shake"}},
+            "grid.width: `model`: width: must be even",
+        ),
+        ({"grid": {**GRID, "width": [9]}, "workload": "charlm"}, "grid.width: heads: must divide the width, 9; got 2"),
         ({"training": {"accumulate": 3}}, "training.accumulate: must divide the batch size, 16; got 3"),
         ({"training": {"accumulate": 16}}, "batch_size: must be at least 32 for BatchNorm"),
         (
@@ -206,3 +242,21 @@ def test_settings_not_given_are_the_optimizers_own(make_spec):
     assert optimizer.settings("sgd") == {"momentum": 0.9, "nesterov": 1.0}
     assert optimizer.settings("adamw") == {"beta1": 0.8, "beta2": 0.9, "eps": 1e-8}
     assert make_spec().optimizer.settings("adagrad") == {"eps": 1e-10}
+
+
+def test_a_point_of_the_recipes_axes_is_a_spec_of_its_own(make_spec):
+    grid = {**GRID, "epochs": [1, 2], "batch_size": [20, 40], "width": {"log2": [3, 4], "points": 2}}
+    spec = make_spec(grid=grid, budget={"epochs": 9}, schedule={"name": "cosine", "warmup": 0.5})
+    assert len(spec.points()) == 8
+    at = spec.at({"epochs": 2, "batch_size": 40, "width": 16})
+    assert (at.steps, at.batch_size, at.workload.model.hidden) == (10, 40, (16,))
+    assert at.schedule_in_steps.warmup == 2.5
+    assert make_spec().points() == [{}]
+    assert make_spec().at({}) == make_spec()
+
+
+def test_axes_of_the_recipe_round_trip_as_whole_numbers(make_spec):
+    spec = make_spec(grid={**GRID, "steps": {"log2": [2, 4], "points": 3}})
+    assert spec.grid.steps == (4, 8, 16)
+    assert "- 4\n" in spec.to_yaml()
+    assert Spec.validated(yaml.safe_load(spec.to_yaml())) == spec

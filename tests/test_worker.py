@@ -13,19 +13,29 @@ from hpscan.workloads import Data, Split
 
 
 @pytest.fixture
-def worker(tmp_path, make_spec, monkeypatch):
-    """A trainable in this process, ready for its first pack, and what it was given."""
-    spec = make_spec(resources={"compile": False, "pack_size": 9})
+def make_worker(tmp_path, make_spec, monkeypatch):
+    """Make a trainable in this process, ready for its first pack."""
     monkeypatch.setattr("hpscan.worker._packs_on_this_node", lambda _: 1)
-    Store(tmp_path).save_spec(spec)
-    assignment = Assignment(
-        sweep="tiny", metric="val_loss", store=str(tmp_path), resources=spec.resources, workers=1, per_pack=PerPack(),
-        packs=packs(runs(spec), spec.resources.most_runs), data=spec.workload.load(), provenance={"hpscan_version": "1", "git_commit": None},
-    )  # fmt: skip
-    trainable = object.__new__(PackTrainable)
-    trainable.config = {"pack": 0}
-    trainable.setup({}, assignment)
-    return trainable
+
+    def make(**changes):
+        spec = make_spec(resources={"compile": False, "pack_size": 9}, **changes)
+        Store(tmp_path).save_spec(spec)
+        assignment = Assignment(
+            sweep="tiny", metric="val_loss", store=str(tmp_path), resources=spec.resources, workers=1,
+            per_pack=PerPack(), packs=packs(runs(spec), spec.resources.most_runs), data=spec.workload.load(),
+            provenance={"hpscan_version": "1", "git_commit": None},
+        )  # fmt: skip
+        trainable = object.__new__(PackTrainable)
+        trainable.config = {"pack": 0}
+        trainable.setup({}, assignment)
+        return trainable
+
+    return make
+
+
+@pytest.fixture
+def worker(make_worker):
+    return make_worker()
 
 
 def test_a_pack_is_stored_with_everything_that_is_known_of_it(worker, tmp_path):
@@ -92,3 +102,33 @@ def test_a_fault_of_the_machine_makes_no_failed_runs(worker, tmp_path, monkeypat
     with pytest.raises(OSError, match="Input/output"):
         worker.step()
     assert not (tmp_path / "tiny" / "runs").exists()
+
+
+RECIPES = {"lr": [0.1, 0.2], "wd": [0.01], "steps": [6, 12], "batch_size": [10, 16], "width": [8, 4]}
+
+
+def test_runs_of_several_recipes_are_what_they_are_in_specs_of_one(make_worker, make_spec, tmp_path):
+    from hpscan.engine import train_pack
+    from hpscan.grid import Pack
+
+    worker = make_worker(variants=["sgdw"], grid=RECIPES)
+    for number in range(len(worker.assignment.packs)):
+        worker.config = {"pack": number}
+        worker.step()
+    rows = Store(tmp_path).runs("tiny").set_index("run_id")
+    assert len(rows) == 32
+    assert set(zip(rows["steps"], rows["batch_size"], rows["width"], strict=True)) == {
+        (steps, batch, width) for steps in (6, 12) for batch in (10, 16) for width in (4, 8)
+    }
+    workload = {"name": "digits", "model": {"name": "normalised_mlp", "hidden": [4]}, "train": 200}
+    alone = make_spec(variants=["sgdw"], grid={"lr": [0.1, 0.2], "wd": [0.01]}, budget={"steps": 6}, batch_size=10,
+                      workload=workload)  # fmt: skip
+    members = tuple(runs(alone))
+    for result in train_pack(Pack(members, len(members)), alone.workload.load(), compile=False):
+        assert rows.loc[result.run.run_id, "val_loss"] == pytest.approx(result.metrics["val_loss"], rel=1e-6)
+
+
+def test_what_compiling_pays_into_is_what_has_the_same_shapes(make_worker):
+    assignment = make_worker(variants=["sgdw"], grid=RECIPES).assignment
+    # of each width and batch size: two learning rates and two seeds, at 6 and at 12 steps
+    assert {assignment.steps_to_come(pack) for pack in assignment.packs} == {4 * (6 + 12)}

@@ -56,7 +56,7 @@ def specs(as_json: JsonOpt = False) -> None:
             "workload": spec.workload.name,
             "variants": list(spec.variants),
             "runs": len(runs(spec)),
-            "steps": spec.steps,
+            "steps": sorted({spec.at(point).steps for point in spec.points()}),
             "notes": spec.notes.strip(),
         })  # fmt: skip
     if as_json:
@@ -64,7 +64,7 @@ def specs(as_json: JsonOpt = False) -> None:
         return
     table = table_of("spec", "workload", "runs", "steps a run", "variants", "notes")
     for row in rows:
-        table.add_row(row["name"], row["workload"], str(row["runs"]), str(row["steps"]),
+        table.add_row(row["name"], row["workload"], str(row["runs"]), ", ".join(map(str, row["steps"])),
                       ", ".join(row["variants"]), row["notes"])  # fmt: skip
     console.print(table)
 
@@ -80,14 +80,31 @@ def analyze(sweep: SweepArg, store: StoreOpt = DEFAULT_STORE, as_json: JsonOpt =
     print_analysis(analysis)
 
 
-def figures(sweep: SweepArg, store: StoreOpt = DEFAULT_STORE, out: OutOpt = None) -> None:
-    """Draw the heatmaps and the separability chart as PNG and SVG."""
+def figures(
+    sweep: SweepArg,
+    store: StoreOpt = DEFAULT_STORE,
+    out: OutOpt = None,
+    convention: Annotated[
+        str | None,
+        typer.Option("--convention", help="Draw the decoupled variants in these units only.", metavar="torch|paper"),
+    ] = None,
+) -> None:
+    """Draw the heatmaps, the separability chart and what else the sweep calls for, as PNG and SVG."""
     from hpscan.analysis import analyze as analyze_sweep
-    from hpscan.figures import save_figures
+    from hpscan.gallery import save_gallery, save_in_convention
+    from hpscan.spec import SpecError
+    from hpscan.variants import Decay
 
+    if convention not in {None, "torch", "paper"}:
+        raise SpecError(f"--convention {convention}: must be torch or paper")
     source = opened(store)
-    folder = folder_for("figures", out, source, sweep)
-    for path in save_figures(analyze_sweep(source, sweep), folder):
+    folder, analysis = folder_for("figures", out, source, sweep), analyze_sweep(source, sweep)
+    drawn = (
+        save_gallery(analysis, folder)
+        if convention is None
+        else save_in_convention(analysis, Decay(convention), folder)
+    )
+    for path in drawn:
         print(shown(path))
 
 
@@ -136,6 +153,18 @@ def print_analysis(analysis: Analysis) -> None:
             numbers.verdict,
         )
     console.print(best_cells, "", separable, highlight=False)
+    if analysis.scalings:
+        scaling = table_of("variant", "axis", "best", "by its value", "exponent", "predicted")
+        for each in analysis.scalings:
+            scaling.add_row(
+                each.name,
+                each.axis,
+                {"wd": "λ", "shrink": "α λ"}[each.quantity],
+                numerals.optima(each),
+                numerals.interval(each.exponent, sign=True),
+                numerals.predictions(each),
+            )
+        console.print("", scaling, highlight=False)
     absent = {
         state: count for state, count in analysis.states.items() if count and state not in {"completed", "diverged"}
     }

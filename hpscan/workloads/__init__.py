@@ -1,9 +1,9 @@
 """Workloads: what a run trains. A workload names its data and its task; its arguments come from the spec.
 
 Every workload has ``identity()``, what of it determines a run's result; ``resolved()``, itself as launched, so that it
-means the same from any folder; and ``n_train``, its number of training examples. All but :class:`Trainable` have
-``load()``, the data; ``task()``, the model factory, the loss and how outputs are judged; and ``example(n)``, inputs of
-the right shape that need no data.
+means the same from any folder; ``n_train``, its number of training examples; and ``width_path``, where its model's
+width stands. All but :class:`Trainable` have ``load()``, the data; ``task()``, the model factory, the loss and how
+outputs are judged; and ``example(n)``, inputs of the right shape that need no data.
 
 Importing this package needs neither torch nor scikit-learn; ``load()`` and ``task()`` do.
 """
@@ -20,6 +20,7 @@ from hpscan.workloads.base import Data, DataAbsentError, Split, UserWorkload, Wo
 from hpscan.workloads.images import CIFAR10, CIFAR100, Digits, FashionMNIST, ImageNet32
 from hpscan.workloads.text import CharLM
 from hpscan.workloads.user import Factory, Trainable
+from hpscan.workloads.widths import at_width, width_of
 
 __all__ = [
     "CIFAR10",
@@ -37,6 +38,8 @@ __all__ = [
     "UserWorkload",
     "Workload",
     "WorkloadError",
+    "at_width",
+    "width_of",
 ]
 
 

@@ -19,6 +19,8 @@ Width = Annotated[int, Field(ge=1)]
 
 class _Architecture(Model):
     batch_norm: ClassVar[bool] = True
+    width_field: ClassVar[str] = ""
+    """The field that holds the width, a number or one a layer; empty for a model that has none."""
 
     def check(self, shape: Shape) -> None:
         """Raise ValueError if the model cannot take images of this shape."""
@@ -33,6 +35,7 @@ class NormalisedMLPConfig(_Architecture):
 
     name: Literal["normalised_mlp"] = "normalised_mlp"
     hidden: tuple[Width, ...] = (32, 32)
+    width_field: ClassVar[str] = "hidden"
 
     def build(self, shape: Shape, classes: int) -> nn.Module:
         from hpscan.models import NormalisedMLP
@@ -46,6 +49,7 @@ class PlainMLPConfig(_Architecture):
     name: Literal["plain_mlp"] = "plain_mlp"
     hidden: tuple[Width, ...] = (32, 32)
     batch_norm: ClassVar[bool] = False
+    width_field: ClassVar[str] = "hidden"
 
     def build(self, shape: Shape, classes: int) -> nn.Module:
         from hpscan.models import PlainMLP
@@ -58,6 +62,7 @@ class CNNConfig(_Architecture):
 
     name: Literal["cnn"] = "cnn"
     channels: tuple[Width, ...] = (16, 32)
+    width_field: ClassVar[str] = "channels"
 
     def check(self, shape: Shape) -> None:
         """Raise ValueError if the pooling would leave no pixel."""
@@ -92,6 +97,7 @@ class ResNetConfig(_Deep):
     name: Literal["resnet"] = "resnet"
     depth: int = 8
     width: Width = 16
+    width_field: ClassVar[str] = "width"
 
     def build(self, shape: Shape, classes: int) -> nn.Module:
         from hpscan.models import ResNet
@@ -105,6 +111,7 @@ class ShakeShakeConfig(_Deep):
     name: Literal["shake_shake"] = "shake_shake"
     depth: int = 26
     width: Width = 64
+    width_field: ClassVar[str] = "width"
 
     @model_validator(mode="after")
     def _two_paths(self) -> ShakeShakeConfig:

@@ -83,6 +83,12 @@ class _Images(Model):
         """Training examples."""
         return self.train
 
+    @property
+    def width_path(self) -> tuple[str, ...]:
+        """Where the width stands; empty if the model has none."""
+        field = self.model.width_field
+        return ("model", field) if field and getattr(self.model, field) else ()
+
     def example(self, n: int) -> np.ndarray:
         """``n`` black images."""
         return np.zeros((n, *self.pooled_shape), np.uint8)

@@ -6,7 +6,7 @@ import hashlib
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -42,6 +42,8 @@ class CharLM(Model):
     """SHA-256 of the text, filled in at launch: runs are told apart by what they read, not by where it lay."""
     characters: int | None = None
     """Length of the text, filled in at launch."""
+
+    width_path: ClassVar[tuple[str, ...]] = ("width",)
 
     @model_validator(mode="after")
     def _heads_divide(self) -> CharLM:

@@ -36,6 +36,12 @@ class _UserCode(Model):
     _field: ClassVar[str]
     """The field that holds the reference."""
 
+    @property
+    def width_path(self) -> tuple[str, ...]:
+        """Where the width stands: the argument of that name, if there is one."""
+        width = self.args.get("width")
+        return ("args", "width") if isinstance(width, int) and not isinstance(width, bool) else ()
+
     def identity(self) -> dict[str, Any]:
         """The function and its arguments."""
         return self.model_dump(mode="json", include={"name", self._field, "args"})

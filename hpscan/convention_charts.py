@@ -1,0 +1,97 @@
+"""Figures of decay conventions: a landscape in both forms' units, beside one that was measured."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+from hpscan.analysis import Analysis, VariantAnalysis
+from hpscan.conventions import UNITS, agreement, on_grid, pairs, partner, redrawn
+from hpscan.figures import STYLE, colour_bar, draw_landscape, legend_entries, shared_norm
+from hpscan.landscape import Landscape
+from hpscan.separability import separability
+from hpscan.spec import SpecError
+from hpscan.variants import VARIANTS, Decay
+
+__all__ = ["conventions_caption", "conventions_chart", "in_convention", "sheared"]
+
+
+def in_convention(analysis: Analysis, to: Decay) -> Analysis:
+    """The analysis with every landscape that has a form in ``to``'s units re-drawn in them, and without the others.
+
+    Raises
+    ------
+    SpecError
+        If there is none, or one's grid cannot be sheared.
+    """
+    shapes = [variant.landscape for variant in analysis.variants]
+    kept = [shape if VARIANTS[shape.variant].decay is to else _changed(shape, to) for shape in shapes]
+    drawn = [_analysed(shape) for shape in kept if shape is not None]
+    if not drawn:
+        raise SpecError(
+            f"{analysis.spec.name}: no variant has a form in {UNITS[to]}; adamw, sgdw and their -torch have"
+        )
+    return Analysis(analysis.spec, drawn, analysis.store)
+
+
+def sheared(analysis: Analysis) -> list[tuple[Landscape, Landscape, Landscape]]:
+    """Pairs that can be compared: the paper's form, the same in torch's units, and torch's form as measured."""
+    found = []
+    for paper, torch in pairs([variant.landscape for variant in analysis.variants]):
+        try:
+            again = redrawn(paper, Decay.TORCH)
+        except SpecError:  # not on one lattice: there is nothing to compare
+            continue
+        lr, wd = (np.unique(np.concatenate(axes)) for axes in ((again.lr, torch.lr), (again.wd, torch.wd)))
+        found.append((paper, on_grid(again, lr, wd), on_grid(torch, lr, wd)))
+    return found
+
+
+def conventions_chart(analysis: Analysis) -> Figure:
+    """A row for each pair of :func:`sheared`, on one colour scale; the last two have one weight-decay axis."""
+    rows = [[_analysed(shape) for shape in row] for row in sheared(analysis)]
+    every = [variant for row in rows for variant in row]
+    norm = shared_norm(every)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(13.0, 4.0 * len(rows) + 0.7), layout="constrained")
+        grid = figure.subplots(len(rows), 3, squeeze=False, width_ratios=(1.0, 1.35, 1.35))
+        for axes_row, row in zip(grid, rows, strict=True):
+            labels = ("As measured", "The same runs, in torch's units", "As measured")
+            for axes, variant, label in zip(axes_row, row, labels, strict=True):
+                draw_landscape(axes, variant, norm)
+                axes.set_title(f"{label}\n{axes.get_title(loc='left')}", loc="left")
+            for axes in axes_row[1:]:
+                axes.set_xlabel("torch's weight_decay, λ/α")
+        if any(variant.best for variant in every):
+            colour_bar(figure, norm, grid, analysis.spec.metric)
+        figure.legend(
+            handles=legend_entries(every), loc="outside lower center", ncols=6, frameon=False, handlelength=1.4
+        )
+    return figure
+
+
+def conventions_caption(analysis: Analysis) -> str:
+    """What the chart says, in a sentence for people, with how well the two ways agree."""
+    n_cells, median, largest = agreement([(again, measured) for _, again, measured in sheared(analysis)])
+    apart = (
+        f"differ by {median:.2g} in the median, {largest:.2g} at most" if largest else "are the same to the last bit"
+    )
+    return (
+        "One rule in two units: θ shrinks by η λ a step, which torch's AdamW writes as η α · weight_decay. Re-drawn in "
+        "weight_decay = λ/α, a row of the upright basin moves sideways by its own learning rate, and the basin leans: "
+        f"that is the coupling seen with torch's AdamW. The {n_cells} cells that were measured both ways {apart}."
+    )
+
+
+def _changed(shape: Landscape, to: Decay) -> Landscape | None:
+    if not partner(shape.variant, to):
+        return None
+    changed = redrawn(shape, to)
+    return replace(changed, name=f"{changed.name} from {shape.variant}")
+
+
+def _analysed(shape: Landscape) -> VariantAnalysis:
+    return VariantAnalysis(shape, shape.best(), separability(shape))

@@ -1,0 +1,65 @@
+"""Every figure that a sweep calls for, with its caption: what ``figures`` draws and a report shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from hpscan.analysis import Analysis
+from hpscan.convention_charts import conventions_caption, conventions_chart, in_convention, sheared
+from hpscan.figures import heatmaps, save_figure, save_figures
+from hpscan.scaling_charts import budgets_chart, budgets_groups, scaling_chart, shown_scalings
+from hpscan.variants import Decay
+
+__all__ = ["Picture", "further_pictures", "save_gallery", "save_in_convention"]
+
+SCALING = (
+    "The best weight decay against the axis of the sweep, with the fitted exponent and two that have been predicted for "
+    "decoupled decay: constant normalised decay (Loshchilov & Hutter 2019, appendix B.1) and an EMA timescale that is a "
+    "constant share of the training (after Wang & Aitchison 2024). Optima on an edge of the grid are not fitted."
+)
+BUDGETS = (
+    "The same runs over the weight decay as given, and over the normalised λ √steps. Where normalised decay holds, the "
+    "line moves to the left from budget to budget above and stays where it is below. Bright is good, on a scale of each "
+    "landscape's own."
+)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure that only some sweeps call for."""
+
+    name: str
+    """Its file, without a suffix."""
+    title: str
+    caption: str
+    draw: Callable[[Analysis], Figure]
+
+
+def further_pictures(analysis: Analysis) -> list[Picture]:
+    """What a sweep calls for beside its heatmaps and the separability chart."""
+    pictures = []
+    if sheared(analysis):
+        caption = conventions_caption(analysis)
+        pictures.append(Picture("conventions", "Two units of one rule", caption, conventions_chart))
+    if shown_scalings(analysis):
+        pictures.append(Picture("scaling", "How the best weight decay scales", SCALING, scaling_chart))
+    if budgets_groups(analysis):
+        pictures.append(Picture("budgets", "Raw and normalised decay", BUDGETS, budgets_chart))
+    return pictures
+
+
+def save_gallery(analysis: Analysis, folder: Path) -> list[Path]:
+    """Draw all figures as PNG and SVG into ``folder`` and return the paths."""
+    further = [(picture.draw(analysis), picture.name) for picture in further_pictures(analysis)]
+    return save_figures(analysis, folder) + [
+        path for drawn, name in further for path in save_figure(drawn, folder, name)
+    ]
+
+
+def save_in_convention(analysis: Analysis, to: Decay, folder: Path) -> list[Path]:
+    """Draw the heatmaps of the decoupled variants in one form's units; raises SpecError where there are none."""
+    return save_figure(heatmaps(in_convention(analysis, to)), folder, f"heatmaps-{to}")

@@ -1,0 +1,72 @@
+import matplotlib as mpl
+import numpy as np
+import pytest
+
+from hpscan.analysis import Analysis, VariantAnalysis
+from hpscan.convention_charts import conventions_caption, conventions_chart, in_convention
+from hpscan.conventions import redrawn
+from hpscan.gallery import save_gallery, save_in_convention
+from hpscan.separability import separability
+from hpscan.spec import SpecError
+from hpscan.store import Store
+from hpscan.variants import Decay
+
+mpl.use("Agg")
+
+
+@pytest.fixture
+def make_analysis(make_spec, make_landscape, tmp_path):
+    """An analysis of a bowl for each variant, of AdamW's two forms if wanted as two views of it."""
+
+    def make(*variants):
+        u, v = np.meshgrid(np.arange(7) - 3, np.arange(9) - 4, indexing="ij")
+        bowl = make_landscape([1 + 0.1 * (u**2 + v**2) + 0.01 * seed for seed in range(2)], variant="adamw")
+        shapes = {name: make_landscape(bowl.z, variant=name) for name in variants}
+        if "adamw-torch" in shapes:
+            shapes["adamw-torch"] = redrawn(bowl, Decay.TORCH)
+        analysed = [VariantAnalysis(shape, shape.best(), separability(shape)) for shape in shapes.values()]
+        return Analysis(make_spec(variants=list(variants)), analysed, Store(tmp_path))
+
+    return make
+
+
+def titles(figure):
+    return [axes.get_title(loc="left").split("\n") for axes in figure.axes if axes.images]
+
+
+def test_a_landscape_stands_beside_itself_in_torchs_units_and_the_one_measured_there(make_analysis):
+    analysis = make_analysis("adamw", "adamw-torch", "sgdw")
+    figure = conventions_chart(analysis)
+    assert [title[0] for title in titles(figure)] == ["As measured", "The same runs, in torch's units", "As measured"]
+    paper, again, measured = (axes.images[0].get_array() for axes in figure.axes if axes.images)
+    assert again.shape == measured.shape
+    np.testing.assert_array_equal(again.filled(-9), measured.filled(-9))
+    assert np.sort(again.compressed()).tolist() == np.sort(paper.ravel()).tolist()
+    figure.draw_without_rendering()
+    assert "The 63 cells that were measured both ways are the same to the last bit" in conventions_caption(analysis)
+
+
+def test_all_that_have_a_form_are_redrawn_in_the_units_asked_for(make_analysis, tmp_path):
+    analysis = make_analysis("sgd", "sgdw", "adamw", "adamw-torch")
+    assert [v.name for v in in_convention(analysis, Decay.TORCH).variants] == [
+        "sgdw-torch from sgdw",
+        "adamw-torch from adamw",
+        "adamw-torch",
+    ]
+    paper = in_convention(analysis, Decay.PAPER)
+    assert [variant.name for variant in paper.variants] == ["sgdw", "adamw", "adamw from adamw-torch"]
+    np.testing.assert_array_equal(paper.variants[1].landscape.z, paper.variants[2].landscape.z)
+    assert [path.name for path in save_in_convention(analysis, Decay.TORCH, tmp_path)] == [
+        "heatmaps-torch.png",
+        "heatmaps-torch.svg",
+    ]
+
+
+def test_a_sweep_with_nothing_to_redraw_says_so(make_analysis):
+    with pytest.raises(SpecError, match="tiny: no variant has a form in torch's units"):
+        in_convention(make_analysis("sgd", "adam"), Decay.TORCH)
+
+
+def test_the_comparison_is_drawn_where_both_forms_were_measured(make_analysis, tmp_path):
+    assert "conventions.png" in {path.name for path in save_gallery(make_analysis("adamw", "adamw-torch"), tmp_path)}
+    assert "conventions.png" not in {path.name for path in save_gallery(make_analysis("adamw"), tmp_path)}
