@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hpscan.analysis import Analysis, analyze
     from hpscan.grid import packs, runs
+    from hpscan.intervals import Interval
     from hpscan.landscape import Landscape, landscapes
     from hpscan.randomness import RandomLayer
     from hpscan.separability import separability
@@ -36,11 +37,14 @@ if TYPE_CHECKING:
     from hpscan.store import Store, StoreError
     from hpscan.tasks import Task, classification
     from hpscan.trainable import RunOptimizer
+    from hpscan.verdicts import compare, verdict
+    from hpscan.views import view
     from hpscan.workloads import Data, Split, UserWorkload
 
 __all__ = [
     "Analysis",
     "Data",
+    "Interval",
     "Landscape",
     "RandomLayer",
     "RunOptimizer",
@@ -54,15 +58,19 @@ __all__ = [
     "__version__",
     "analyze",
     "classification",
+    "compare",
     "landscapes",
     "packs",
     "runs",
     "separability",
+    "verdict",
+    "view",
 ]
 
 _HOMES = {
     "Analysis": "analysis",
     "Data": "workloads",
+    "Interval": "intervals",
     "Landscape": "landscape",
     "RandomLayer": "randomness",
     "RunOptimizer": "trainable",
@@ -75,10 +83,13 @@ _HOMES = {
     "UserWorkload": "workloads",
     "analyze": "analysis",
     "classification": "tasks",
+    "compare": "verdicts",
     "landscapes": "landscape",
     "packs": "grid",
     "runs": "grid",
     "separability": "separability",
+    "verdict": "verdicts",
+    "view": "views",
 }
 
 

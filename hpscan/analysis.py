@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from hpscan.intervals import Interval, mean_of_seeds
 from hpscan.landscape import Best, Landscape, landscapes
 from hpscan.scaling import Scaling, scalings
-from hpscan.separability import Interval, Separability, mean_over_seeds, separability
+from hpscan.separability import Extent, Separability, separability
 from hpscan.spec import Spec
 from hpscan.store import RUNS, Store
+from hpscan.verdicts import Pair, Verdict, compare, partners, verdict
+from hpscan.views import view
 
 __all__ = ["Analysis", "VariantAnalysis", "analyze", "status"]
 
@@ -22,6 +27,8 @@ __all__ = ["Analysis", "VariantAnalysis", "analyze", "status"]
 _WHERE_IT_RAN = RUNS.names[RUNS.names.index("wall_s") : RUNS.names.index("finished_at")]
 _UNREAD = ("config", "error", *_WHERE_IT_RAN)
 """Columns that no landscape shows: most of the memory of 100,000 runs."""
+
+AXES_IN_WORDS = {"lr": "learning rate", "wd": "weight decay", "batch_size": "batch size"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,11 +46,16 @@ class VariantAnalysis:
 
     @property
     def best_metric(self) -> Interval | None:
-        """The metric of the best cell with its interval over seeds; chosen as the least of many, it flatters a little."""
+        """The metric of the best cell with Student's interval over its seeds; the least of many, it flatters a little."""
         if self.best is None:
             return None
         seeds = self.landscape.z[:, *self.best.index]
-        return mean_over_seeds(seeds[~np.isnan(seeds)])
+        return mean_of_seeds(seeds[~np.isnan(seeds)])
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the numbers say, in a word and a sentence."""
+        return verdict(self.separability, *(AXES_IN_WORDS.get(axis, axis) for axis in self.landscape.axes))
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,12 +65,14 @@ class Analysis:
     spec: Spec
     variants: list[VariantAnalysis]
     store: Store
+    planned: list[Landscape]
+    """A landscape over lr and wd for each panel of the spec, whatever axes ``variants`` are over."""
 
     @cached_property
     def frame(self) -> pd.DataFrame:
         """The store's rows of the runs that the spec asks for, without their configs; read when first wanted."""
         rows = self.store.runs(self.spec.name, without=["config"])
-        run_ids = np.concatenate([variant.landscape.run_ids.ravel() for variant in self.variants])
+        run_ids = np.concatenate([landscape.run_ids.ravel() for landscape in self.planned])
         return rows[rows["run_id"].isin(run_ids)]
 
     @property
@@ -69,23 +83,49 @@ class Analysis:
     @cached_property
     def scalings(self) -> list[Scaling]:
         """How the best weight decay moves along the axes of the recipe, if the grid has any."""
-        return scalings(self.spec, [variant.landscape for variant in self.variants])
+        return scalings(self.spec, self.planned)
+
+    @cached_property
+    def pairs(self) -> list[Pair]:
+        """Every coupled variant against its decoupled partners, at the same values of the further axes."""
+        return [
+            compare(one.name, one.separability, other.name, other.separability)
+            for one, other in product(self.variants, self.variants)
+            if partners(one.landscape.variant, other.landscape.variant) and one.landscape.at == other.landscape.at
+        ]
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; what is unknown or infinite is null."""
         return {
             "sweep": self.spec.name,
             "metric": self.spec.metric,
-            "variants": [_variant(v) for v in self.variants],
+            "variants": [_variant(variant) for variant in self.variants],
+            "pairs": [_pair(pair) for pair in self.pairs],
             "scaling": [_scaling(s) for s in self.scalings],
         }
 
 
-def analyze(store: Store, sweep: str) -> Analysis:
-    """Read a sweep and compute its numbers; raises StoreError if there is no such sweep."""
+def analyze(
+    store: Store,
+    sweep: str,
+    axes: tuple[str, str] | None = None,
+    at: Mapping[str, float] | None = None,
+    over: Mapping[str, str] | None = None,
+) -> Analysis:
+    """Read a sweep and compute its numbers: a landscape for each panel, or over two other axes (:func:`hpscan.views.view`).
+
+    Raises
+    ------
+    StoreError
+        If there is no such sweep.
+    SpecError
+        If an axis or a value is not the sweep's.
+    """
     spec = store.spec(sweep)
-    shapes = landscapes(spec, store.runs(sweep, without=_UNREAD))
-    return Analysis(spec, [VariantAnalysis(shape, shape.best(), separability(shape)) for shape in shapes], store)
+    planned = landscapes(spec, store.runs(sweep, without=_UNREAD))
+    shapes = view(planned, axes or ("lr", "wd"), at, over) if axes or at or over else planned
+    variants = [VariantAnalysis(shape, shape.best(), separability(shape)) for shape in shapes]
+    return Analysis(spec, variants, store, planned)
 
 
 def status(store: Store, sweep: str) -> dict[str, Any]:
@@ -108,17 +148,23 @@ def _added(counts: list[dict[str, int]]) -> dict[str, int]:
 
 def _variant(variant: VariantAnalysis) -> dict[str, Any]:
     shape, best, numbers = variant.landscape, variant.best, variant.separability
+    first, second = shape.axes
+    best_metric = variant.best_metric
     return {
         "panel": shape.name,
         "variant": shape.variant,
+        "axes": list(shape.axes),
+        "at": dict(shape.at),
         "cells": shape.lr.size * shape.wd.size,
         "seeds": len(shape.seeds),
         "states": shape.counts,
-        "best": None if best is None else {
-            "lr": best.lr,
-            "wd": best.wd,
+        "best": None if best is None or best_metric is None else {
+            first: best.lr,
+            second: best.wd,
             **{metric: _finite(value) for metric, value in best.means.items()},
             "standard_error": _finite(best.standard_errors[shape.metric]),
+            "low": _finite(best_metric.low),
+            "high": _finite(best_metric.high),
             "n_seeds": best.n_seeds,
             "on_edge": best.on_edge,
         },
@@ -128,7 +174,19 @@ def _variant(variant: VariantAnalysis) -> dict[str, Any]:
             **_interval(numbers.independent_tuning_regret),
             "worst": _finite(numbers.worst_regret),
         },
-        "verdict": numbers.verdict,
+        "one_pass_regret": _interval(numbers.one_pass_regret),
+        "tilt": _interval(numbers.tilt),
+        "best_wd_trend": _interval(numbers.best_wd_trend),
+        "rank_agreement": _interval(numbers.rank_agreement),
+        "extents": {axis: _extent(extent) for axis, extent in zip(shape.axes, numbers.extents, strict=True)},
+        "p_values": {
+            "surface": _finite(numbers.evidence.surface),
+            first: _finite(numbers.evidence.first),
+            second: _finite(numbers.evidence.second),
+            "interaction": _finite(numbers.evidence.interaction),
+        },
+        "verdict": variant.verdict.word,
+        "sentence": variant.verdict.sentence,
     }  # fmt: skip
 
 
@@ -148,6 +206,22 @@ def _scaling(scaling: Scaling) -> dict[str, Any]:
             for best in scaling.optima
         ],
     }
+
+
+def _pair(pair: Pair) -> dict[str, Any]:
+    return {
+        "coupled": pair.coupled,
+        "decoupled": pair.decoupled,
+        "contour_slope": _interval(pair.contour_slope),
+        "interaction_share": _interval(pair.interaction_share),
+        "independent_tuning_regret": _interval(pair.independent_tuning_regret),
+        "verdict": pair.verdict.word,
+        "sentence": pair.verdict.sentence,
+    }
+
+
+def _extent(extent: Extent) -> dict[str, Any]:
+    return {**_interval(extent.width), "open": extent.is_open}
 
 
 def _interval(interval: Interval) -> dict[str, float | None]:

@@ -34,7 +34,7 @@ def in_convention(analysis: Analysis, to: Decay) -> Analysis:
         raise SpecError(
             f"{analysis.spec.name}: no variant has a form in {UNITS[to]}; adamw, sgdw and their -torch have"
         )
-    return Analysis(analysis.spec, drawn, analysis.store)
+    return Analysis(analysis.spec, drawn, analysis.store, analysis.planned)
 
 
 def sheared(analysis: Analysis) -> list[tuple[Landscape, Landscape, Landscape]]:

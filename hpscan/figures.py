@@ -18,10 +18,11 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter
 
 from hpscan import numerals
-from hpscan.analysis import Analysis, VariantAnalysis
+from hpscan.analysis import AXES_IN_WORDS, Analysis, VariantAnalysis
 from hpscan.conventions import OUTSIDE
-from hpscan.separability import CUT, Interval
+from hpscan.intervals import Interval
 from hpscan.spec import Spec
+from hpscan.surfaces import CUT
 from hpscan.variants import VARIANTS, Decay
 
 __all__ = [
@@ -61,6 +62,7 @@ BLANKS = {  # how a cell without a finite mean is painted: (face, hatch)
     OUTSIDE: ("#ffffff", ""),
     "missing": ("#ffffff", "...."),
 }
+SYMBOLS = {"lr": "learning rate α", "wd": "weight decay λ"}
 CONVENTIONS = {
     Decay.L2: "L2 in the gradient",
     Decay.PAPER: "decay η·λ (paper)",
@@ -201,7 +203,7 @@ def _rows_by_optimizer(variants: Sequence[VariantAnalysis]) -> list[list[Variant
 
 
 def shared_norm(variants: Sequence[VariantAnalysis]) -> Normalize:
-    """Colours are linear in the logarithm of the metric, from the best cell to the :data:`~hpscan.separability.CUT` quantile."""
+    """Colours are linear in the logarithm of the metric, from the best cell to the :data:`~hpscan.surfaces.CUT` quantile."""
     pooled = np.concatenate([logarithm(variant.landscape.mean()).ravel() for variant in variants])
     finite = pooled[np.isfinite(pooled)]
     if not len(finite):
@@ -243,8 +245,9 @@ def draw_landscape(axes: Axes, variant: VariantAnalysis, norm: Normalize) -> Non
     axes.plot(circled[:, 1], circled[:, 0], "o", mfc="none", mec="black", markersize=9, mew=0.9)
     axes.plot(circled[:1, 1], circled[:1, 0], "*", color="#e3342f", mec="white", markersize=13, mew=0.7)
     _ticks(axes, shape.wd, shape.lr)
-    axes.set_xlabel("weight decay λ")
-    axes.set_ylabel("learning rate α")
+    lr_label, wd_label = (SYMBOLS.get(axis, AXES_IN_WORDS.get(axis, axis)) for axis in shape.axes)
+    axes.set_xlabel(wd_label)
+    axes.set_ylabel(lr_label)
     convention = CONVENTIONS[VARIANTS[shape.variant].decay]
     settings = shape.name.removeprefix(shape.variant).strip()
     further = f"{settings}\n" if settings else ""
@@ -288,6 +291,8 @@ def legend_entries(variants: Sequence[VariantAnalysis]) -> list[Line2D | Patch]:
 
 def _dot(axes: Axes, y: int, number: Interval, *, coupled: bool) -> None:
     color = "#c2410c" if coupled else "#0f766e"
+    if math.isinf(number.low) or math.isinf(number.high):
+        return  # the data set no bound, and a dot alone would look like one
     if not math.isnan(number.low):
         axes.plot([number.low, number.high], [y, y], color=color, linewidth=2.2, alpha=0.5, solid_capstyle="round")
     axes.plot([number.value], [y], "s" if coupled else "o", color=color, markersize=6)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from hpscan.grid import Panel, panels
 from hpscan.spec import Spec
@@ -52,7 +52,11 @@ class Landscape:
     states: np.ndarray
     """Shape (seeds, lrs, wds), each of :data:`STATES`."""
     values: dict[str, Float[np.ndarray, "seeds lrs wds"]]
-    """Every metric: inf where the run diverged, nan where nothing is known."""
+    """Every metric: inf where the run diverged, its last value where it was stopped, nan where nothing is known."""
+    at: tuple[tuple[str, float], ...] = ()
+    """Its value on each further axis."""
+    axes: tuple[str, str] = ("lr", "wd")
+    """What ``lr`` and ``wd`` hold the values of; other axes where :func:`hpscan.views.view` laid them out."""
 
     @property
     def z(self) -> Float[np.ndarray, "seeds lrs wds"]:
@@ -61,8 +65,13 @@ class Landscape:
 
     @property
     def known(self) -> Int[np.ndarray, "lrs wds"]:
-        """How many seeds of each cell ended, completed or diverged."""
+        """How many seeds of each cell say something: completed, diverged or stopped."""
         return np.sum(~np.isnan(self.z), axis=0)
+
+    @property
+    def censored(self) -> Bool[np.ndarray, "seeds lrs wds"]:
+        """Where a run is known only to be at least as bad as its value: it diverged, or was stopped."""
+        return (self.states == "diverged") | (self.states == "stopped")
 
     @property
     def counts(self) -> dict[str, int]:
@@ -71,14 +80,15 @@ class Landscape:
         return {state: found[state] for state in STATES}
 
     def mean(self) -> PerCell:
-        """Mean over the seeds that ended: inf if any of them diverged, nan if none ended."""
+        """Mean over the known seeds: inf if any of them diverged, the least it can be if any was stopped, nan if none is known."""
         total = np.where(np.isnan(self.z), 0.0, self.z).sum(axis=0)
         return np.divide(total, self.known, out=np.full(total.shape, np.nan), where=self.known > 0)
 
     def ranked(self) -> list[tuple[int, int]]:
-        """Indices of the comparable cells, best first: finite, and with as many seeds as any cell has."""
+        """Indices of the comparable cells, best first: no seed diverged or stopped, and as many seeds as any such cell has."""
         z = self.mean()
-        comparable = np.isfinite(z) & (self.known == self.known[np.isfinite(z)].max(initial=0))
+        whole = np.isfinite(z) & ~self.censored.any(axis=0)
+        comparable = whole & (self.known == self.known[whole].max(initial=0))
         order = np.argsort(np.where(comparable, z, np.inf), axis=None, kind="stable")[: int(comparable.sum())]
         return [(int(i), int(j)) for i, j in zip(*np.unravel_index(order, z.shape), strict=True)]
 
@@ -122,7 +132,9 @@ def _arrange(spec: Spec, panel: Panel, rows: pd.DataFrame) -> Landscape:
     shape = (len(spec.seeds), len(panel.lr), len(panel.wd))
     values = {}
     for metric in found.columns.drop("state"):
-        column = np.where(states == "completed", found[metric].to_numpy(dtype=np.float64), np.nan)
+        column = np.where(
+            (states == "completed") | (states == "stopped"), found[metric].to_numpy(dtype=np.float64), np.nan
+        )
         values[str(metric)] = np.where(states == "diverged", np.inf, column).reshape(shape)
     return Landscape(
         name=panel.name,
@@ -134,6 +146,7 @@ def _arrange(spec: Spec, panel: Panel, rows: pd.DataFrame) -> Landscape:
         run_ids=ordered.reshape(shape),
         states=states.reshape(shape),
         values=values,
+        at=panel.at,
     )
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 
+from hpscan.intervals import Interval
 from hpscan.scaling import Scaling
-from hpscan.separability import Interval
+from hpscan.separability import Extent
 
 __all__ = [
+    "extent",
     "interval",
     "metric_interval",
     "metric_name",
@@ -66,13 +68,13 @@ def metric_interval(metric: str, mean: Interval) -> str:
 
 
 def interval(number: Interval, digits: int = 2, *, sign: bool = False) -> str:
-    """``−1.13 [−1.20, −1.05]``; the value alone where there is no interval, ``—`` where there is no value."""
-    if math.isnan(number.value):
+    """``−1.13 [−1.20, −1.05]``; the value alone where there is no interval, ``—`` where neither it nor an end is known."""
+    if math.isnan(number.value) or (math.isinf(number.low) and math.isinf(number.high)):
         return "—"
     plus = "+" if sign else ""
 
     def text(value: float) -> str:
-        return f"{value:{plus}.{digits}f}".replace("-", "−")
+        return f"{value:{plus}.{digits}f}".replace("-", "−").replace("inf", "∞")
 
     return (
         text(number.value)
@@ -94,3 +96,11 @@ def predictions(scaling: Scaling) -> str:
         f"{exponent:g} ({source}){verdicts[scaling.agrees(source)]}".replace("-", "−")
         for source, exponent in scaling.predictions.items()
     )
+
+
+def extent(extent: Extent) -> str:
+    """``2.9 [1.9, 5.4]`` octaves; ``≥ 5.4`` where the basin reaches the end of the grid; ``—`` where nothing bounds it."""
+    width = extent.width
+    if math.isnan(width.value) or (width.low == 0.0 and math.isinf(width.high)):
+        return "—"
+    return f"≥ {width.value:.1f}" if extent.is_open else interval(width, 1)

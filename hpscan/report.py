@@ -18,6 +18,7 @@ from hpscan.gallery import further_pictures, save_gallery
 from hpscan.scaling import Scaling
 from hpscan.spec import Spec
 from hpscan.variants import VARIANTS
+from hpscan.verdicts import Pair
 
 __all__ = ["save_report"]
 
@@ -28,7 +29,7 @@ CAPTIONS = {
         "tied, it leans."
     ),
     "separability": (
-        "Separability in numbers, with 95 % bootstrap intervals over seeds. Squares: variants whose shrink depends on "
+        "Separability in numbers, with 95 % intervals over seeds. Squares: variants whose shrink depends on "
         "the learning rate; circles: the paper's decoupled decay."
     ),
 }
@@ -63,7 +64,8 @@ def _content(analysis: Analysis) -> dict[str, Any]:
         "name": spec.name,
         "notes": spec.notes.strip(),
         "answer": [_sentence(variant, spec.metric) for variant in analysis.variants],
-        "pairs": _pairs(analysis),
+        "pairs": [(f"{pair.coupled} against {pair.decoupled}", pair.verdict.sentence) for pair in analysis.pairs],
+        "differences": [_difference(pair) for pair in analysis.pairs],
         "metric": spec.metric,
         "rows": [_row(variant, spec.metric) for variant in analysis.variants],
         "scalings": [_scaling(scaling) for scaling in analysis.scalings],
@@ -81,27 +83,12 @@ def _sentence(variant: VariantAnalysis, metric: str) -> tuple[str, str]:
     best, numbers = variant.best, variant.separability
     if best is None:
         return variant.name, "no cell has a result to compare."
+    told = variant.verdict.sentence
+    if variant.verdict.word == "no evidence":
+        return variant.name, told
     slope = numerals.interval(numbers.contour_slope, sign=True)
     cost = numerals.metric_value(metric, numbers.independent_tuning_regret.value)
-    what = {
-        "separable": "learning rate and weight decay can be tuned one after the other",
-        "tied": "learning rate and weight decay must be tuned together",
-        "unclear": "the data do not settle whether the two can be tuned apart",
-    }[numbers.verdict]
-    return variant.name, f"{what} (contour slope {slope}; tuning one at a time costs {cost} on average)."
-
-
-def _pairs(analysis: Analysis) -> list[tuple[str, str]]:
-    """How many times more of a coupled variant's variance is interaction than of its decoupled partner's."""
-    by_name = {variant.name: variant for variant in analysis.variants}
-    sentences = []
-    for coupled, decoupled in (("sgd", "sgdw"), ("adam", "adamw"), ("adamw-torch", "adamw")):
-        if coupled in by_name and decoupled in by_name:
-            more, less = (by_name[name].separability.interaction_share.value for name in (coupled, decoupled))
-            if math.isfinite(more) and math.isfinite(less) and less > 0:
-                text = f"interaction is {more:.0%} of the variance against {less:.0%}, {more / less:.1f} times as much."
-                sentences.append((f"{coupled} against {decoupled}", text))
-    return sentences
+    return variant.name, f"{told[:-1]} (contour slope {slope}; tuning each alone costs {cost} on average)."
 
 
 def _row(variant: VariantAnalysis, metric: str) -> dict[str, Any]:
@@ -113,7 +100,22 @@ def _row(variant: VariantAnalysis, metric: str) -> dict[str, Any]:
         "interaction": numerals.interval(numbers.interaction_share),
         "regret": numerals.interval(numbers.independent_tuning_regret, 3),
         "worst": numerals.metric_value(metric, numbers.worst_regret) if math.isfinite(numbers.worst_regret) else "—",
-        "verdict": numbers.verdict,
+        "one_pass": numerals.interval(numbers.one_pass_regret, 3),
+        "tilt": numerals.interval(numbers.tilt, sign=True),
+        "trend": numerals.interval(numbers.best_wd_trend, sign=True),
+        "agreement": numerals.interval(numbers.rank_agreement, sign=True),
+        "extent_lr": numerals.extent(numbers.extents[0]),
+        "extent_wd": numerals.extent(numbers.extents[1]),
+        "p_values": [
+            "—" if math.isnan(p) else f"{p:.3f}"
+            for p in (
+                numbers.evidence.surface,
+                numbers.evidence.first,
+                numbers.evidence.second,
+                numbers.evidence.interaction,
+            )
+        ],
+        "verdict": variant.verdict.word,
     }
     blank = dict.fromkeys(("lr", "wd", "validation", "test_loss", "test_error", "n"), "—")
     metric_mean = variant.best_metric
@@ -141,6 +143,16 @@ def _scaling(scaling: Scaling) -> dict[str, Any]:
     }
 
 
+def _difference(pair: Pair) -> dict[str, str]:
+    return {
+        "pair": f"{pair.coupled} − {pair.decoupled}",
+        "slope": numerals.interval(pair.contour_slope, sign=True),
+        "interaction": numerals.interval(pair.interaction_share, sign=True),
+        "regret": numerals.interval(pair.independent_tuning_regret, 3, sign=True),
+        "verdict": pair.verdict.word,
+    }
+
+
 def _warnings(analysis: Analysis) -> list[str]:
     """What a reader must know before believing the table."""
     spec, warnings = analysis.spec, []
@@ -152,11 +164,18 @@ def _warnings(analysis: Analysis) -> list[str]:
             warnings.append(f"{variant.name}: the best cell has {best.n_seeds} of {len(spec.seeds)} seeds so far.")
         warnings += [
             f"{variant.name}: {counts[state]} of {sum(counts.values())} runs {verb}."
-            for state, verb in (("missing", "are missing"), ("failed", "failed"), ("diverged", "diverged"))
+            for state, verb in (
+                ("missing", "are missing"),
+                ("failed", "failed"),
+                ("diverged", "diverged"),
+                ("stopped", "were stopped early"),
+            )
             if counts[state]
         ]
     if len(spec.seeds) == 1:
-        warnings.append("One seed a cell: no number here has an interval, and differences may be noise.")
+        warnings.append(
+            "One seed a cell: intervals rest on noise guessed from neighbouring cells, and differences may be noise."
+        )
     noise = getattr(spec.workload, "label_noise", 0)
     if noise:
         warnings.append(

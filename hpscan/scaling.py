@@ -23,8 +23,8 @@ from jaxtyping import Float, Int
 
 from hpscan.conventions import redrawn
 from hpscan.grid import Panel, panels
+from hpscan.intervals import Interval
 from hpscan.landscape import Landscape
-from hpscan.separability import Interval
 from hpscan.spec import Spec, SpecError
 from hpscan.variants import VARIANTS, Decay
 

@@ -1,215 +1,283 @@
-"""How separable learning rate and weight decay are: three numbers of a landscape, with intervals over seeds.
-
-All take ``z`` of shape (lrs, wds), the metric of each cell, smaller is better: ``inf`` where a run diverged, ``nan``
-where nothing is known.
-"""
+"""How separable a landscape's axes are: every number with what can be said of its uncertainty."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float
 
+from hpscan import basin, nulls
+from hpscan.intervals import NOTHING, Form, Interval, Sample, held_out_interval, ratio, resampled_interval
 from hpscan.landscape import Landscape
+from hpscan.noise import fit_noise, without_seed_effects
+from hpscan.surfaces import (
+    additive_basis,
+    capped,
+    cut,
+    gradients,
+    one_pass_regret,
+    regret,
+    unexplained_cells,
+)
 
-__all__ = [
-    "Interval",
-    "Separability",
-    "censored",
-    "contour_slope",
-    "independent_tuning_regret",
-    "interaction_share",
-    "mean_over_seeds",
-    "separability",
-]
+__all__ = ["Evidence", "Extent", "Separability", "coordinates", "held_out_regrets", "separability", "worst_finite_cell"]
 
-Surface = Float[np.ndarray, "lrs wds"]
+RESAMPLES = 600
+MEMORIES, SWITCHES = ("momentum", "beta1", "beta2"), ("nesterov",)
+"""Axes that are not read in octaves of their value (:func:`coordinates`)."""
+_AT_ONCE = 4_000_000
+"""Numbers in one batch of resampled seeds."""
 
-CUT = 0.8
-"""The quantile of the finite cells at which surfaces and colour scales are cut (:func:`censored`)."""
-SLIGHT = 0.15
-"""The interaction share up to which two hyperparameters are called separable."""
-RESAMPLES = 400
-
-
-def censored(z: Surface) -> Surface:
-    """Cut ``z`` at the :data:`CUT` quantile of its finite cells; diverged cells take that value, unknown ones stay.
-
-    A run at the brink of divergence can be worse than the basin is deep by any factor, and the cells beyond have no
-    value at all. Cut, they say what is known of them, that they are bad, and cannot outweigh the basin.
-    """
-    finite = z[np.isfinite(z)]
-    return np.minimum(z, np.quantile(finite, CUT)) if len(finite) else np.full(z.shape, np.nan)
-
-
-def contour_slope(z: Surface, log_lr: Float[np.ndarray, " lrs"], log_wd: Float[np.ndarray, " wds"]) -> float:
-    """The slope dlog wd / dlog lr of the landscape's contours: −1 where only lr·wd matters, 0 where axes separate.
-
-    With ∇z the gradient of the slightly smoothed surface and G = Σ ∇z ∇zᵀ, the slope is −G_lr,wd / G_wd,wd: the
-    least-squares direction along which z does not change. Cells whose gradient touches a diverged or unknown cell
-    are left out; ``nan`` if none remains or z does not depend on wd. On a noiseless quadratic valley it is right to
-    0.03 for slopes up to ±1 and, by the one-sided differences at the border, 7 % too flat at ±3.
-    """
-    if min(z.shape) < 2:
-        return float("nan")
-    smooth = _smooth(_smooth(np.where(np.isfinite(z), z, np.nan)).T).T
-    d_lr, d_wd = np.gradient(smooth, log_lr, log_wd)
-    known = np.isfinite(d_lr) & np.isfinite(d_wd)
-    along_wd = float(np.sum(d_wd[known] ** 2))
-    return float("nan") if along_wd == 0.0 else float(-np.sum(d_lr[known] * d_wd[known]) / along_wd)
-
-
-def interaction_share(z: Surface) -> float:
-    """The share of the variance over cells that the best additive model f(lr) + g(wd) leaves unexplained.
-
-    0: tuning one axis says nothing about the other. On a complete grid this is the residual of a two-way analysis of
-    variance without interaction; diverged and unknown cells are left out of the fit. ``nan`` if z is constant.
-    """
-    known = np.isfinite(z)
-    if min(z.shape) < 2:
-        return float("nan")
-    values = z[known]
-    total = float(np.sum((values - values.mean()) ** 2)) if len(values) else 0.0
-    if total == 0.0:
-        return float("nan")
-    rows, columns = np.nonzero(known)
-    design = np.concatenate([np.eye(z.shape[0])[rows], np.eye(z.shape[1])[columns]], axis=1)
-    fitted = design @ np.linalg.lstsq(design, values, rcond=None)[0]
-    return float(np.sum((values - fitted) ** 2)) / total
-
-
-def independent_tuning_regret(z: Surface) -> Surface:
-    """What tuning one axis at a time costs, from every starting cell: how much worse than the joint best one ends.
-
-    From (lr₀, wd₀): the best lr at wd₀, the best wd at lr₀, both together. A diverged cell counts as the worst finite
-    one, which makes the regret a lower bound; unknown cells are never chosen, and a pair that leads to one is ``nan``.
-    """
-    finite = z[np.isfinite(z)]
-    if not len(finite):
-        return np.full(z.shape, np.nan)
-    censored = np.where(np.isposinf(z), finite.max(), z)
-    choosable = np.where(np.isnan(z), np.inf, censored)  # an unknown cell comes after every diverged one
-    best_lr, best_wd = choosable.argmin(axis=0), choosable.argmin(axis=1)
-    regret = censored[best_lr[None, :], best_wd[:, None]] - finite.min()
-    nothing_to_choose = np.isnan(z).all(axis=0)[None, :] | np.isnan(z).all(axis=1)[:, None]
-    return np.where(nothing_to_choose, np.nan, regret)
+Seeds = Float[np.ndarray, "seeds lrs wds"]
 
 
 @dataclass(frozen=True)
-class Interval:
-    """A statistic and its 95 % bootstrap interval over seeds; ``low`` and ``high`` are nan for a single seed."""
+class Extent:
+    """The basin's width along one axis, the other held at the best cell, in octaves."""
 
-    value: float
-    low: float
-    high: float
+    width: Interval
+    is_open: bool
+    """Whether it reaches the end of what is known, so that the width is the least it can be."""
 
-    @property
-    def ends(self) -> tuple[float, float]:
-        """``low`` and ``high``, or the value twice where there is no interval."""
-        return (self.value, self.value) if np.isnan(self.low) else (self.low, self.high)
+
+@dataclass(frozen=True)
+class Evidence:
+    """p-values of permutation tests: that there is anything but noise. nan where a test has nothing to test."""
+
+    surface: float
+    """That seeds agree at all on which cells are better."""
+    first: float
+    """That the first axis, lr, matters: alone or together with the other."""
+    second: float
+    """That the second axis, wd, matters."""
+    interaction: float
+    """That the two do more together than a sum f(lr) + g(wd)."""
 
 
 @dataclass(frozen=True)
 class Separability:
-    """The three numbers of one landscape."""
+    """The numbers of one landscape."""
 
     contour_slope: Interval
     interaction_share: Interval
     independent_tuning_regret: Interval
-    """The mean over starting cells, in units of the metric."""
+    """Each axis tuned alone and the two put together: the mean over starting cells, in units of the metric."""
+    one_pass_regret: Interval
+    """One axis tuned, then the other: likewise."""
     worst_regret: float
+    """The first of the two from the worst start, chosen and judged on the same seeds."""
+    tilt: Interval
+    best_wd_trend: Interval
+    rank_agreement: Interval
+    extents: tuple[Extent, Extent]
+    evidence: Evidence
+    n_seeds: int
+    """The most seeds that any cell has."""
 
-    @property
-    def verdict(self) -> str:
-        """``separable``, ``tied`` or ``unclear``.
 
-        Separable: the slope's interval lies nearer to 0 than to ±1, and at most :data:`SLIGHT` of the variance is
-        interaction. Tied: the slope's interval lies beyond, and more than that is interaction; a slope without interaction
-        says only that one of the two hardly matters. Unclear: neither, as where the two interact but along no one
-        direction. For a single seed the values stand in for the intervals.
-        """
-        slope_low, slope_high = self.contour_slope.ends
-        least, most = self.interaction_share.ends
-        if (slope_low > 0.5 or slope_high < -0.5) and least > SLIGHT:
-            return "tied"
-        if slope_low > -0.5 and slope_high < 0.5 and most <= SLIGHT:
-            return "separable"
-        return "unclear"
+def coordinates(axis: str, values: Float[np.ndarray, " points"]) -> Float[np.ndarray, " points"]:
+    """Where an axis's values lie: octaves, of 1/(1 − β) for a momentum or a beta; switches as they are.
+
+    Zero has no octave. It is put one step below the least other value for the noise, which needs distances, and takes
+    no part in slopes, tilt and widths.
+    """
+    if axis in MEMORIES:
+        return -np.log2(1.0 - values)
+    if axis in SWITCHES:
+        return np.asarray(values, dtype=float)
+    positive = values > 0
+    octaves = np.log2(np.where(positive, values, 1.0))
+    if not positive.all():
+        found = octaves[positive]
+        step = float(np.median(np.diff(found))) if len(found) > 1 else 1.0
+        octaves[~positive] = found.min(initial=0.0 if not len(found) else np.inf) - step
+    return octaves
 
 
 def separability(landscape: Landscape) -> Separability:
-    """The separability of a landscape's mean over seeds, each number with a bootstrap interval.
+    """Every number of a landscape, with intervals over seeds.
 
-    The slope is that of the surface :func:`censored`. Interaction and regret are those of the metric as it is: cutting an
-    additive surface would make it look less so.
-    Seeds are paired across cells (a seed fixes initialisation and batch order everywhere), so whole seeds are drawn
-    with replacement. The column wd = 0 has no logarithm and takes no part in the contour slope.
+    All but the regrets are those of the surface cut at its 80 % quantile (:func:`hpscan.surfaces.cut`): what lies
+    above, diverged runs included, is censored. The regrets are those of the metric as it is, diverged runs counting as
+    the worst finite cell. Intervals come from new seeds drawn about the estimated surface, with the noise that the
+    seeds show (:mod:`hpscan.noise`): whole seeds drawn with replacement, two to five of them, would repeat
+    themselves too often to tell.
     """
-    positive = landscape.wd > 0
-    log_lr, log_wd = np.log2(landscape.lr), np.log2(landscape.wd[positive])
-
-    def statistics(z: Surface) -> tuple[float, float, float]:
-        regret = independent_tuning_regret(z)
-        mean_regret = float(np.nanmean(regret)) if np.isfinite(regret).any() else float("nan")
-        return contour_slope(censored(z)[:, positive], log_lr, log_wd), interaction_share(z), mean_regret
-
-    values = statistics(landscape.mean())
-    lows, highs = _bootstrap(landscape.z, statistics)
-    slope, interaction, regret = (Interval(*triple) for triple in zip(values, lows, highs, strict=True))
-    worst = independent_tuning_regret(landscape.mean())
+    at = cut(landscape.z)
+    if np.isnan(at) or min(landscape.z.shape[1:]) < 2:
+        return _nothing(landscape)
+    first, second = landscape.axes
+    x, y = coordinates(first, landscape.lr), coordinates(second, landscape.wd)
+    has_place = np.outer(_has_place(first, landscape.lr), _has_place(second, landscape.wd))
+    rng = np.random.default_rng(0)
+    z = capped(landscape.z, at)
+    complete = len({seed.tobytes() for seed in np.isnan(z)}) == 1
+    z = z if complete else without_seed_effects(z, at)
+    n = np.sum(~np.isnan(z), axis=0)
+    surface = _mean(z)
+    noise = fit_noise(z, x, y, at)
+    draws = noise.draw(rng, RESAMPLES) / np.sqrt(np.maximum(n, 1))
+    censored = 2 * np.sum(landscape.censored | (landscape.z >= at), axis=0) > n
+    sample = Sample(_flat(z), np.nan_to_num(_flat(surface)), np.where(n > 0, draws, 0.0).reshape(RESAMPLES, -1))
+    placed_cells = (n > 0) & has_place
+    slope = ratio(*_slope_forms(placed_cells, x, y), sample, 1.0 - _share_of_blocks(_closed_up(placed_cells)))
+    share = ratio(*_interaction_forms(surface, censored), sample, 1.0 - float(_closed_up(n > 0).mean()))
+    redrawn = capped(surface + draws, at)
+    placed, replaced = (np.where(has_place, field, np.nan) for field in (surface, redrawn))
+    widths, resampled = basin.extents(placed, x, y, at), basin.extents(replaced, x, y, at)
+    uncut = _uncut(landscape, np.any(surface < at, axis=1), x, y, rng)
     return Separability(
         contour_slope=slope,
-        interaction_share=interaction,
-        independent_tuning_regret=regret,
-        worst_regret=float(np.nanmax(worst)) if np.isfinite(worst).any() else float("nan"),
+        interaction_share=share.clipped(0.0, 1.0),
+        tilt=resampled_interval(float(basin.tilt(placed, x, y)), basin.tilt(replaced, x, y)).clipped(-1.0, 1.0),
+        extents=(_extent(widths, resampled, 0), _extent(widths, resampled, 1)),
+        evidence=_evidence(landscape.z, z, unexplained_cells(surface, censored), rng),
+        n_seeds=int(n.max()),
+        **uncut,
     )
 
 
-def mean_over_seeds(values: Float[np.ndarray, " seeds"]) -> Interval:
-    """The mean of one cell's seeds with its 95 % bootstrap interval."""
-    if len(values) == 1:
-        return Interval(float(values[0]), float("nan"), float("nan"))
-    means = _draws(len(values)) @ values / len(values)
-    low, high = np.quantile(means, (0.025, 0.975))
-    return Interval(float(values.mean()), float(low), float(high))
+def _has_place(axis: str, values: Float[np.ndarray, " points"]) -> Bool[np.ndarray, " points"]:
+    return (values > 0) | (axis in MEMORIES or axis in SWITCHES)
 
 
-def _bootstrap(
-    z: Float[np.ndarray, "seeds lrs wds"], statistics: Callable[[Surface], tuple[float, ...]]
-) -> tuple[list[float], list[float]]:
-    """Percentile intervals of statistics of the mean over resampled seeds."""
-    n_seeds = len(z)
-    unique, weights = np.unique(_draws(n_seeds), axis=0, return_counts=True)
+def _closed_up(known: Bool[np.ndarray, "lrs wds"]) -> Bool[np.ndarray, "some fewer"]:
+    """Without the rows and columns of which no cell is known, as of a sweep that has got no further than a coarse grid."""
+    return known[np.ix_(known.any(axis=1), known.any(axis=0))]
+
+
+def _share_of_blocks(known: Bool[np.ndarray, "lrs wds"]) -> float:
+    """The share of blocks of four neighbouring cells that are known; 1 if there is none at all."""
+    whole = known[:-1, :-1] & known[:-1, 1:] & known[1:, :-1] & known[1:, 1:]
+    return float(whole.mean()) if whole.size else 1.0
+
+
+def _slope_forms(known: Bool[np.ndarray, "lrs wds"], x: np.ndarray, y: np.ndarray) -> tuple[Form, Form]:
+    """−G_xy and G_yy, whose ratio is the contour slope (:func:`hpscan.surfaces.contour_slope`)."""
+    along_x, along_y = gradients(known, x, y)
+
+    def d_y(v: np.ndarray) -> np.ndarray:
+        return v @ along_y.T
+
+    return Form(lambda v: -(v @ along_x.T), d_y), Form(d_y, d_y)
+
+
+def _interaction_forms(
+    surface: Float[np.ndarray, "lrs wds"], censored: Bool[np.ndarray, "lrs wds"]
+) -> tuple[Form, Form]:
+    """Sums of squares: about the best additive fit, and about the mean (:func:`hpscan.surfaces.interaction_share`)."""
+    known = ~np.isnan(surface).ravel()
+    cells = unexplained_cells(surface, censored)
+    basis = additive_basis(cells)
+
+    def unexplained(v: np.ndarray) -> np.ndarray:
+        v = v * cells.ravel()
+        return v - (v @ basis) @ basis.T
+
+    def about_the_mean(v: np.ndarray) -> np.ndarray:
+        return (v - (v @ known / known.sum())[..., None]) * known
+
+    return Form(unexplained, unexplained), Form(about_the_mean, about_the_mean)
+
+
+def _uncut(
+    landscape: Landscape, rows: Bool[np.ndarray, " lrs"], x: np.ndarray, y: np.ndarray, rng: np.random.Generator
+) -> dict[str, Any]:
+    """What is read off the metric as it is: regrets, and ranks of weight decay at the learning rates of ``rows``."""
+    worst_cell = worst_finite_cell(landscape.z)
+    z = capped(landscape.z, worst_cell)
+    barred = np.any(landscape.censored, axis=0)
+    surface, unknown, noise = _mean(z), np.isnan(z), fit_noise(z, x, y, worst_cell)
+    statistics: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+        "best_wd_trend": lambda seeds: basin.best_wd_trend(_mean_of(seeds, (-3,)), rows),
+        "rank_agreement": lambda seeds: basin.rank_agreement(_mean_of(seeds, (-3,)), rows, worst_cell),
+        "independent_tuning_regret": lambda seeds: held_out_regrets(seeds, barred, worst_cell)[0],
+        "one_pass_regret": lambda seeds: held_out_regrets(seeds, barred, worst_cell)[1],
+    }
+    drawn: dict[str, list[np.ndarray]] = {name: [] for name in statistics}
+    several = max(_AT_ONCE // z.size, 1)
+    for start in range(0, RESAMPLES, several):
+        n = min(several, RESAMPLES - start)
+        seeds = surface + noise.draw(rng, n * len(z)).reshape(n, *z.shape)
+        seeds = np.where(unknown, np.nan, seeds)
+        for name, statistic in statistics.items():
+            drawn[name].append(statistic(seeds))
+    found: dict[str, Any] = {}
+    for name, statistic in statistics.items():
+        value = float(statistic(z))
+        if not noise.sd.any():
+            found[name] = Interval(value, np.nan, np.nan)
+        elif name.endswith("regret"):
+            found[name] = held_out_interval(value, np.concatenate(drawn[name]))
+        else:
+            found[name] = resampled_interval(value, np.concatenate(drawn[name])).clipped(-1.0, 1.0)
+    judged = np.where(barred, worst_cell, surface)
+    return found | {"worst_regret": float(np.nanmax(regret(judged, judged)))}
+
+
+def worst_finite_cell(z: Seeds) -> float:
+    """The largest mean of a cell's finite runs: what a run that diverged counts as where something must be counted."""
+    return float(np.nanmax(_mean(np.where(np.isfinite(z), z, np.nan))))
+
+
+def held_out_regrets(
+    z: Float[np.ndarray, "*batch seeds lrs wds"], barred: np.ndarray, worst: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Both regrets, the mean over starts and seeds: chosen on the mean of the other seeds, judged on the one left out.
+
+    Chosen and judged on the same seeds, the joint best would flatter itself more than the others. A single seed
+    has no others, and does that. In ``barred`` cells a run diverged or was stopped: they are not chosen before ``worst``.
+    """
     known = ~np.isnan(z)
-    sampled = []
-    for draw in unique:
-        share = draw[:, None, None] * known
-        total = np.where(known & (share > 0), z, 0.0) * share
-        count = share.sum(axis=0)
-        mean = np.divide(total.sum(axis=0), count, out=np.full(count.shape, np.nan), where=count > 0)
-        sampled.append(statistics(mean))
-    table = np.repeat(np.array(sampled), weights, axis=0)
-    if n_seeds == 1:
-        table[:] = np.nan
-    with np.errstate(invalid="ignore"):
-        low, high = (_quantile(table, q) for q in (0.025, 0.975))
-    return low, high
+    filled = np.where(known, z, 0.0)
+    others = filled.sum(axis=-3, keepdims=True) - filled if z.shape[-3] > 1 else filled
+    count = known.sum(axis=-3, keepdims=True) - known if z.shape[-3] > 1 else known
+    choose = np.divide(others, count, out=np.full(others.shape, np.nan), where=count > 0)
+    choose = np.where(barred & (count > 0), np.maximum(choose, worst), choose)
+    combined = regret(choose, z)
+    return _mean_of(combined, (-1, -2, -3)), _mean_of(one_pass_regret(choose, z), (-1,))
 
 
-def _draws(n_seeds: int) -> Int[np.ndarray, "resamples seeds"]:
-    """How often each seed is drawn in each resample, the same for every statistic."""
-    return np.random.default_rng(0).multinomial(n_seeds, [1 / n_seeds] * n_seeds, RESAMPLES if n_seeds > 1 else 1)
+def _evidence(raw: Seeds, cut_seeds: Seeds, cells: Bool[np.ndarray, "lrs wds"], rng: np.random.Generator) -> Evidence:
+    ranks = {axes: nulls.centred_ranks(raw, axes) for axes in ((1, 2), (1,), (2,))}
+    return Evidence(
+        surface=nulls.p_value(ranks[1, 2], rng),
+        first=nulls.p_value(ranks[1,], rng),
+        second=nulls.p_value(ranks[2,], rng),
+        interaction=nulls.p_value(nulls.additive_residuals(cut_seeds, cells), rng),
+    )
 
 
-def _quantile(table: Float[np.ndarray, "resamples statistics"], q: float) -> list[float]:
-    return [float(np.quantile(column[np.isfinite(column)], q)) if np.isfinite(column).any() else float("nan")
-            for column in table.T]  # fmt: skip
+def _extent(widths: tuple[np.ndarray, ...], resampled: tuple[np.ndarray, ...], axis: int) -> Extent:
+    """On the logarithm, since a width is positive; a resample whose basin does not end has no upper bound."""
+    width, is_open = float(widths[axis]), bool(widths[2 + axis])
+    if width == 0.0:
+        return Extent(Interval(width, np.nan, np.nan), is_open)
+    logs = np.where(resampled[2 + axis], np.inf, np.log(np.maximum(resampled[axis], 1e-3 * width)))
+    found = resampled_interval(float(np.log(width)), logs)
+    return Extent(Interval(*(float(np.exp(end)) for end in (found.value, found.low, found.high))), is_open)
 
 
-def _smooth(z: Surface) -> Surface:
-    """Weights ¼ ½ ¼ along the first axis. At a border or beside a hole a cell keeps its value: averaging one-sidedly would tilt it."""
-    padded = np.pad(z, ((1, 1), (0, 0)), constant_values=np.nan)
-    smoothed = 0.25 * padded[:-2] + 0.5 * z + 0.25 * padded[2:]
-    return np.where(np.isnan(smoothed), z, smoothed)
+def _nothing(landscape: Landscape) -> Separability:
+    nan = float("nan")
+    return Separability(
+        NOTHING, NOTHING, NOTHING, NOTHING, nan, NOTHING, NOTHING, NOTHING,
+        (Extent(NOTHING, False), Extent(NOTHING, False)), Evidence(nan, nan, nan, nan), int(landscape.known.max(initial=0)),
+    )  # fmt: skip
+
+
+def _mean(z: Seeds) -> Float[np.ndarray, "lrs wds"]:
+    return _mean_of(z, (0,))
+
+
+def _mean_of(z: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+    known = ~np.isnan(z)
+    count = known.sum(axis=axes)
+    return np.divide(np.where(known, z, 0.0).sum(axis=axes), count, out=np.full(count.shape, np.nan), where=count > 0)
+
+
+def _flat(z: np.ndarray) -> np.ndarray:
+    return z.reshape(*z.shape[:-2], -1)

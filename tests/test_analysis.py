@@ -46,7 +46,7 @@ def test_the_numbers_of_known_landscapes(filled):
     assert found["sgd"].separability.contour_slope.value == pytest.approx(-1, abs=0.3)
     assert found["sgdw"].separability.contour_slope.value == pytest.approx(0, abs=1e-9)
     assert found["sgdw"].best.index == (2, 2)
-    assert (found["sgd"].separability.verdict, found["sgdw"].separability.verdict) == ("tied", "separable")
+    assert (found["sgd"].verdict.word, found["sgdw"].verdict.word) == ("tied", "separable")
 
 
 def test_json_has_the_documented_shape_and_no_infinities(filled):
@@ -57,11 +57,19 @@ def test_json_has_the_documented_shape_and_no_infinities(filled):
     sgd = answer["variants"][0]
     assert (sgd["cells"], sgd["seeds"]) == (25, 3)
     assert sgd["states"] == {"completed": 72, "diverged": 3, "stopped": 0, "failed": 0, "missing": 0}
-    assert {"lr", "wd", "val_loss", "test_error", "on_edge"} <= set(sgd["best"])
+    assert {"lr", "wd", "val_loss", "low", "high", "n_seeds", "test_error", "on_edge"} <= set(sgd["best"])
+    assert sgd["best"]["low"] < sgd["best"]["val_loss"] < sgd["best"]["high"]
     assert sgd["best"]["test_error"] == pytest.approx(0.1)
     for name in ("contour_slope", "interaction_share", "independent_tuning_regret"):
         assert {"value", "low", "high"} <= set(sgd[name])
-        assert sgd[name]["low"] <= sgd[name]["value"] <= sgd[name]["high"]
+        if sgd[name]["low"] is not None:
+            assert sgd[name]["low"] <= sgd[name]["value"] <= sgd[name]["high"]
+    assert set(sgd["p_values"]) == {"surface", "lr", "wd", "interaction"}
+    assert set(sgd["extents"]) == {"lr", "wd"}
+    assert sgd["sentence"].endswith(".")
+    (pair,) = answer["pairs"]
+    assert (pair["coupled"], pair["decoupled"]) == ("sgd", "sgdw")
+    assert {"contour_slope", "interaction_share", "independent_tuning_regret", "verdict", "sentence"} <= set(pair)
 
 
 def test_an_empty_sweep_has_nulls_for_numbers(tmp_path, make_spec):

@@ -96,6 +96,16 @@ def test_a_broken_file_is_named_and_its_runs_are_missing(hpscan, tmp_path, make_
     assert err.count("\n") == 1
 
 
+def test_axes_are_parsed_and_refused_in_one_line(hpscan, tmp_path, make_spec):
+    from hpscan.store import Store
+
+    Store(tmp_path / "results").save_spec(make_spec())
+    assert_refused(hpscan("analyze", "tiny", "--at", "lr"), "--at: must be AXIS=VALUE; got 'lr'")
+    assert_refused(hpscan("analyze", "tiny", "--at", "lr=high"), "--at lr: must be a number; got 'high'")
+    assert_refused(hpscan("analyze", "tiny", "--axes", "lr", "depth"), "sgd has no axis 'depth'; its axes are lr, wd")
+    assert hpscan("analyze", "tiny", "--axes", "wd", "lr")[0] == 0
+
+
 def test_an_empty_store_says_how_to_begin(hpscan):
     code, out, _ = hpscan("status")
     assert code == 0

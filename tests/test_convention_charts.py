@@ -25,7 +25,7 @@ def make_analysis(make_spec, make_landscape, tmp_path):
         if "adamw-torch" in shapes:
             shapes["adamw-torch"] = redrawn(bowl, Decay.TORCH)
         analysed = [VariantAnalysis(shape, shape.best(), separability(shape)) for shape in shapes.values()]
-        return Analysis(make_spec(variants=list(variants)), analysed, Store(tmp_path))
+        return Analysis(make_spec(variants=list(variants)), analysed, Store(tmp_path), list(shapes.values()))
 
     return make
 

@@ -19,7 +19,7 @@ def make_analysis(make_spec, make_landscape, tmp_path):
     def make(surfaces):
         shapes = [make_landscape(z, variant=variant) for variant, z in surfaces.items()]
         variants = [VariantAnalysis(shape, shape.best(), separability(shape)) for shape in shapes]
-        return Analysis(make_spec(variants=list(surfaces)), variants, Store(tmp_path))
+        return Analysis(make_spec(variants=list(surfaces)), variants, Store(tmp_path), shapes)
 
     return make
 

@@ -103,3 +103,15 @@ def test_an_axis_of_one_point_has_no_edge(make_spec):
     spec = make_spec(variants=["sgd"], seeds=[0], grid={"lr": [0.1, 0.2, 0.4], "wd": [0.1]})
     (shape,) = landscapes(spec, frame_of(spec, lambda run: abs(run.cell.lr - 0.2)))
     assert shape.best().on_edge is False
+
+
+def test_a_stopped_run_has_its_last_value_and_is_never_best(make_spec):
+    spec = make_spec(variants=["sgd"], seeds=[0])
+    first = runs(spec)[0]
+    frame = frame_of(spec, lambda run: 1.0)
+    frame["val_loss"] = frame["run_id"].map({first.run_id: 0.1}).fillna(1.0)
+    frame.loc[frame["run_id"] == first.run_id, "state"] = "stopped"
+    (shape,) = landscapes(spec, frame)
+    assert shape.counts["stopped"] == shape.censored.sum() == 1
+    assert shape.z[shape.states == "stopped"] == 0.1
+    assert shape.best().means["val_loss"] == 1.0

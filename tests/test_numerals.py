@@ -3,7 +3,8 @@ import math
 import pytest
 
 from hpscan import numerals
-from hpscan.separability import Interval
+from hpscan.intervals import Interval
+from hpscan.separability import Extent
 
 
 @pytest.mark.parametrize(
@@ -54,3 +55,14 @@ def test_intervals():
     assert numerals.interval(Interval(-1.128, -1.2, 0.05), sign=True) == "−1.13 [−1.20, +0.05]"
     assert numerals.interval(Interval(0.5, math.nan, math.nan)) == "0.50"
     assert numerals.interval(Interval(math.nan, math.nan, math.nan)) == "—"
+
+
+def test_an_interval_without_ends_is_no_number():
+    assert numerals.interval(Interval(3.0, -math.inf, math.inf)) == "—"
+
+
+def test_extents_are_open_bounded_or_nothing():
+    assert numerals.extent(Extent(Interval(2.94, 1.93, 5.42), is_open=False)) == "2.9 [1.9, 5.4]"
+    assert numerals.extent(Extent(Interval(5.37, 3.0, 12.0), is_open=True)) == "≥ 5.4"
+    assert numerals.extent(Extent(Interval(2.4, 0.0, math.inf), is_open=False)) == "—"
+    assert numerals.extent(Extent(Interval(math.nan, math.nan, math.nan), is_open=False)) == "—"

@@ -22,9 +22,14 @@ def make_analysis(make_spec, tmp_path):
 
     def make(value=NOISY, **changes):
         spec = make_spec(**{"variants": ["sgdw", "adamw-torch"], "grid": {**GRID, "steps": [16, 64, 1024]}, **changes})
-        shapes = landscapes(spec, frame_of(spec, value))
-        analysed = [VariantAnalysis(shape, shape.best(), separability(shape)) for shape in shapes]
-        return Analysis(spec, analysed, Store(tmp_path))
+        frame = frame_of(spec, value)
+        shapes = landscapes(spec, frame)
+        return Analysis(
+            spec,
+            [VariantAnalysis(shape, shape.best(), separability(shape)) for shape in shapes],
+            Store(tmp_path),
+            shapes,
+        )
 
     return make
 

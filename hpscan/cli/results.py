@@ -69,15 +69,53 @@ def specs(as_json: JsonOpt = False) -> None:
     console.print(table)
 
 
-def analyze(sweep: SweepArg, store: StoreOpt = DEFAULT_STORE, as_json: JsonOpt = False) -> None:
+def analyze(
+    sweep: SweepArg,
+    *,
+    store: StoreOpt = DEFAULT_STORE,
+    as_json: JsonOpt = False,
+    axes: Annotated[
+        tuple[str, str] | None,
+        typer.Option("--axes", help="Two axes to lay the landscape out over.", show_default=False),
+    ] = None,
+    at: Annotated[
+        list[str] | None, typer.Option("--at", metavar="AXIS=VALUE", help="Hold an axis at a value. Repeatable.")
+    ] = None,
+    over: Annotated[
+        list[str] | None,
+        typer.Option("--over", metavar="AXIS=best|mean", help="Take an axis together. Repeatable."),
+    ] = None,
+) -> None:
     """Print each variant's best cell and how separable its learning rate and weight decay are."""
     from hpscan.analysis import analyze as analyze_sweep
 
-    analysis = analyze_sweep(opened(store), sweep)
+    held = {name: _number(f"--at {name}", value) for name, value in _pairs("--at", at).items()}
+    analysis = analyze_sweep(opened(store), sweep, axes, held, _pairs("--over", over))
     if as_json:
         print_json(analysis.to_json())
         return
     print_analysis(analysis)
+
+
+def _pairs(option: str, given: list[str] | None) -> dict[str, str]:
+    from hpscan.spec import SpecError
+
+    pairs = {}
+    for text in given or ():
+        name, equals, value = text.partition("=")
+        if not (name and equals and value):
+            raise SpecError(f"{option}: must be AXIS=VALUE; got {text!r}")
+        pairs[name] = value
+    return pairs
+
+
+def _number(option: str, text: str) -> float:
+    from hpscan.spec import SpecError
+
+    try:
+        return float(text)
+    except ValueError:
+        raise SpecError(f"{option}: must be a number; got {text!r}") from None
 
 
 def figures(
@@ -126,22 +164,23 @@ def compact(sweep: SweepArg, store: StoreOpt = DEFAULT_STORE) -> None:
 
 
 def print_analysis(analysis: Analysis) -> None:
-    """Print the best cells and the separability of each variant, and what is missing."""
+    """Print the best cells and the separability of each variant, what it means, and what is missing."""
     from hpscan import numerals
 
     metric = analysis.spec.metric
-    best_cells = table_of("variant", "best lr", "best wd", metric, "test error", "seeds")
-    separable = table_of("variant", "contour slope", "interaction", "regret", "verdict")
+    first, second = analysis.variants[0].landscape.axes
+    best_cells = table_of("variant", f"best {first}", f"best {second}", metric, "test error", "seeds")
+    separable = table_of("variant", "contour slope", "interaction", "regret", "tilt", "verdict")
     for variant in analysis.variants:
-        best, numbers = variant.best, variant.separability
-        if best is None:
+        best, numbers, best_metric = variant.best, variant.separability, variant.best_metric
+        if best is None or best_metric is None:
             best_cells.add_row(variant.name, *["—"] * 5)
         else:
             best_cells.add_row(
                 variant.name,
                 numerals.power(best.lr),
                 numerals.power(best.wd) + (" (on the edge)" if best.on_edge else ""),
-                numerals.metric_value(metric, best.means[metric], best.standard_errors[metric]),
+                numerals.metric_interval(metric, best_metric),
                 numerals.metric_value("test_error", best.means["test_error"], best.standard_errors["test_error"]),
                 str(best.n_seeds),
             )
@@ -150,9 +189,14 @@ def print_analysis(analysis: Analysis) -> None:
             numerals.interval(numbers.contour_slope, sign=True),
             numerals.interval(numbers.interaction_share),
             numerals.interval(numbers.independent_tuning_regret, 3),
-            numbers.verdict,
+            numerals.interval(numbers.tilt, sign=True),
+            variant.verdict.word,
         )
-    console.print(best_cells, "", separable, highlight=False)
+    console.print(best_cells, "", separable, "", highlight=False)
+    for variant in analysis.variants:
+        console.print(f"{variant.name}: {variant.verdict.sentence}", highlight=False)
+    for pair in analysis.pairs:
+        console.print(f"{pair.coupled} against {pair.decoupled}: {pair.verdict.sentence}", highlight=False)
     if analysis.scalings:
         scaling = table_of("variant", "axis", "best", "by its value", "exponent", "predicted")
         for each in analysis.scalings:

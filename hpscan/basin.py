@@ -1,0 +1,133 @@
+"""The shape of the basin: which way it leans, whether rows agree on the best weight decay, how far it reaches.
+
+All take surfaces of shape (*batch, lrs, wds), cut from above at ``ceiling`` (:func:`hpscan.surfaces.capped`), so that
+what diverged ranks last, tied; ``nan`` where nothing is known, the same cells in every surface of a batch.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+__all__ = ["BEST", "TOLERANCE", "best_wd_trend", "extents", "rank_agreement", "tilt"]
+
+Surfaces = Float[np.ndarray, "*batch lrs wds"]
+PerSurface = Float[np.ndarray, "*batch"]
+
+BEST = 0.2
+"""The share of the cells that the tilt is read from."""
+TOLERANCE = 0.1
+"""The basin's rim, as a share of the way from the best cell up to the cut."""
+
+
+def tilt(z: Surfaces, x: Float[np.ndarray, " lrs"], y: Float[np.ndarray, " wds"]) -> PerSurface:
+    """The correlation of x and y among the best :data:`BEST` of the known cells (five at least).
+
+    −1 where the basin is a diagonal furrow along which x + y is constant, 0 where it is upright or round. A cell weighs
+    what it lies below the first one outside, so that two cells of nearly the same value may change places without
+    the number jumping.
+    """
+    cells = z.reshape(*z.shape[:-2], -1)
+    known = int((~np.isnan(cells)).reshape(-1, cells.shape[-1])[0].sum())
+    n_best = max(round(BEST * known), 5)
+    if known <= n_best:
+        return np.full(z.shape[:-2], np.nan)
+    filled = np.where(np.isnan(cells), np.inf, cells)
+    first_outside = np.partition(filled, n_best, axis=-1)[..., n_best, None]
+    weights = np.maximum(first_outside - filled, 0.0)
+    total = weights.sum(axis=-1, keepdims=True)
+    weights = np.divide(weights, total, out=np.zeros(weights.shape), where=total > 0)
+    a, b = np.repeat(x, len(y)), np.tile(y, len(x))
+    a, b = (axis - (weights @ axis)[..., None] for axis in (a, b))
+    scale = np.sqrt((weights * a * a).sum(axis=-1) * (weights * b * b).sum(axis=-1))
+    return np.divide((weights * a * b).sum(axis=-1), scale, out=np.zeros(scale.shape), where=scale > 1e-12)
+
+
+def best_wd_trend(z: Surfaces, rows: Bool[np.ndarray, " lrs"]) -> PerSurface:
+    """Kendall's τ_b between the learning rate and the best weight decay at it, over the given rows.
+
+    −1 where the best weight decay falls whenever the learning rate rises, 0 where it has no trend, as when it is the
+    same throughout.
+    """
+    best = np.where(np.isnan(z), np.inf, z)[..., rows, :].argmin(axis=-1)
+    n = best.shape[-1]
+    if n < 2:
+        return np.full(z.shape[:-2], np.nan)
+    i, j = np.triu_indices(n, 1)
+    signs = np.sign(best[..., j] - best[..., i])
+    scale = np.sqrt(len(i) * (signs != 0).sum(axis=-1))
+    return np.divide(signs.sum(axis=-1), scale, out=np.zeros(scale.shape), where=scale > 0)
+
+
+def rank_agreement(z: Surfaces, rows: Bool[np.ndarray, " lrs"], ceiling: float) -> PerSurface:
+    """How alike the given learning rates rank the weight decays: Spearman's correlation, the mean over pairs of rows.
+
+    1 where all rank them the same, 0 where they have nothing in common. A pair is compared over the weight decays
+    known in both, by their ranks among those known in each. Cells at the cut are tied, last. With m complete rows it is
+    (m W − 1) / (m − 1) of Kendall's coefficient of concordance W.
+    """
+    chosen = z[..., rows, :]
+    known = ~np.isnan(chosen)
+    n_known = known.sum(axis=-1, keepdims=True)
+    order = np.where(known, np.minimum(chosen, ceiling), np.inf).argsort(axis=-1, kind="stable").argsort(axis=-1) + 1.0
+    tied = known & (chosen >= ceiling)
+    n_tied = tied.sum(axis=-1, keepdims=True)
+    ranks = np.where(tied, n_known - (n_tied - 1) / 2, order)
+    ranks = np.where(known, ranks, 0.0)
+    both = known.astype(float)
+    n = both @ both.mT
+    s, q, p = ranks @ both.mT, (ranks**2) @ both.mT, ranks @ ranks.mT
+    covariance = p - np.divide(s * s.mT, n, out=np.zeros(n.shape), where=n > 0)
+    variance = q - np.divide(s * s, n, out=np.zeros(n.shape), where=n > 0)
+    scale = np.sqrt(np.maximum(variance * variance.mT, 0.0))
+    usable = (n > 1) & (scale > 1e-9) & ~np.eye(n.shape[-1], dtype=bool)
+    pairs = np.where(usable, np.divide(covariance, scale, out=np.zeros(n.shape), where=usable), 0.0)
+    count = usable.sum(axis=(-1, -2))
+    return np.divide(pairs.sum(axis=(-1, -2)), count, out=np.full(count.shape, np.nan), where=count > 0)
+
+
+def extents(
+    z: Surfaces, x: Float[np.ndarray, " lrs"], y: Float[np.ndarray, " wds"], ceiling: float
+) -> tuple[PerSurface, PerSurface, Bool[np.ndarray, "*batch"], Bool[np.ndarray, "*batch"]]:
+    """How far from the best cell each coordinate alone can go before the basin's rim, in units of x and y.
+
+    The rim is :data:`TOLERANCE` of the way from the best cell to the cut; the surface is taken as straight between
+    cells. Returns the width along x, that along y, and for each whether the basin reaches the end of what is known on
+    some side, so that the width is the least it can be.
+    """
+    surfaces = z.reshape(-1, *z.shape[-2:])
+    filled = np.where(np.isnan(surfaces), np.inf, surfaces)
+    at = filled.reshape(len(filled), -1).argmin(axis=1)
+    i, j = np.unravel_index(at, z.shape[-2:])
+    batch = np.arange(len(filled))
+    best = filled[batch, i, j]
+    rim = best + TOLERANCE * (ceiling - best)
+    found = []
+    for profile, start, axis in ((filled[batch, :, j], i, x), (filled[batch, i, :], j, y)):
+        up, open_up = _reach(profile, start, axis, rim)
+        down, open_down = _reach(profile[:, ::-1], len(axis) - 1 - start, -axis[::-1], rim)
+        found.append((up + down, open_up | open_down))
+    (width_x, open_x), (width_y, open_y) = (
+        tuple(part.reshape(z.shape[:-2]) for part in (width, is_open)) for width, is_open in found
+    )
+    return width_x, width_y, open_x, open_y
+
+
+def _reach(
+    profile: Float[np.ndarray, "surfaces points"],
+    start: np.ndarray,
+    axis: Float[np.ndarray, " points"],
+    rim: Float[np.ndarray, " surfaces"],
+) -> tuple[np.ndarray, np.ndarray]:
+    """From ``start`` along rising ``axis``: the distance to where the profile first crosses the rim, and whether it does not."""
+    batch, points = np.arange(len(profile)), np.arange(len(axis))
+    beyond = (profile > rim[:, None]) & (points > start[:, None])
+    is_open = ~beyond.any(axis=1)
+    end = np.where(is_open, len(axis) - 1, beyond.argmax(axis=1))
+    before = np.maximum(end - 1, start)
+    low, high = profile[batch, before], profile[batch, end]
+    unknown = np.isinf(high) & ~is_open
+    rise = np.where(np.isfinite(high), high, low) - low
+    share = np.divide(rim - low, rise, out=np.zeros(len(rim)), where=rise > 0)
+    crossing = axis[before] + np.where(unknown, 0.0, np.clip(share, 0.0, 1.0)) * (axis[end] - axis[before])
+    return np.where(is_open, axis[-1], crossing) - axis[start], is_open | unknown

@@ -1,0 +1,90 @@
+"""Is there anything there: permutation tests of a surface, of either axis and of their interaction, against noise."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+
+from hpscan.surfaces import additive_basis
+
+__all__ = ["PERMUTATIONS", "additive_residuals", "centred_ranks", "p_value"]
+
+PERMUTATIONS = 999
+
+Seeds = Float[np.ndarray, "seeds lrs wds"]
+
+
+def centred_ranks(z: Seeds, within: tuple[int, ...]) -> Seeds:
+    """Ranks within each seed (and within its rows or columns), less their mean; 0 where a run is unknown.
+
+    ``within`` are the axes that are ranked over: (1, 2) for the whole surface, (2,) for weight decay at each learning
+    rate, (1,) for the learning rate at each weight decay. Ranks need no numbers for what diverged: it comes last, tied.
+    """
+    moved = np.moveaxis(z, within, range(-len(within), 0))
+    cells = moved.reshape(-1, int(np.prod([z.shape[axis] for axis in within])))
+    ranks = np.array([_mid_ranks(row) for row in cells])
+    return np.moveaxis(ranks.reshape(moved.shape), range(-len(within), 0), within)
+
+
+def _mid_ranks(values: Float[np.ndarray, " cells"]) -> Float[np.ndarray, " cells"]:
+    """Centred ranks, ties sharing theirs; 0 for nan."""
+    known = ~np.isnan(values)
+    _, where, counts = np.unique(values[known], return_inverse=True, return_counts=True)
+    ranks = np.zeros(len(values))
+    ranks[known] = (np.cumsum(counts) - (counts - 1) / 2)[where] - (known.sum() + 1) / 2
+    return ranks
+
+
+def additive_residuals(z: Seeds, cells: np.ndarray) -> Seeds:
+    """What no f(lr) + g(wd) of its own explains of each seed, on the given cells; 0 elsewhere and where unknown."""
+    found = np.zeros(z.shape)
+    bases: dict[bytes, np.ndarray] = {}
+    for seed, residual in zip(z, found, strict=True):
+        here = cells & ~np.isnan(seed)
+        if here.tobytes() not in bases:
+            bases[here.tobytes()] = additive_basis(here)
+        basis, flat = bases[here.tobytes()], np.where(here, seed, 0.0).ravel()
+        residual[...] = np.where(here, (flat - basis @ (basis.T @ flat)).reshape(here.shape), 0.0)
+    return found
+
+
+def p_value(fields: Seeds, rng: np.random.Generator) -> float:
+    """How often chance would make seeds agree as well as they do: the p-value of centred fields, one a seed.
+
+    The statistic is Σ_{s≠t} ⟨r_s, r_t⟩, 0 on average where seeds have nothing in common; on ranks of the whole surface
+    it is Friedman's (1937). The null distribution shifts every seed's field around the torus by random steps along
+    both axes and mirrors it at random: that breaks the agreement of seeds and keeps how a seed's noise hangs
+    together from cell to cell, which permuting cells one by one would not, and so find structure in smooth noise.
+
+    For a single seed the statistic is Σ r_a r_b over neighbouring cells (Moran 1950) and all known cells are permuted,
+    which takes noise to be independent from cell to cell. ``nan`` if nothing is known or nothing varies.
+    """
+    if not fields.any():
+        return float("nan")
+    seen = fields[[bool(field.any()) for field in fields]]
+    if len(seen) > 1:
+        observed = float((seen.sum(axis=0) ** 2).sum())  # less Σ |r_s|², which no move changes
+        total = sum(_moved(field, rng) for field in seen)
+        by_chance = np.sum(np.square(total), axis=(-1, -2))
+    else:
+        observed = float(_neighbours(seen)[0])
+        known = seen[0] != 0
+        permuted = np.zeros((PERMUTATIONS, *known.shape))
+        permuted[:, known] = rng.permuted(np.tile(seen[0][known], (PERMUTATIONS, 1)), axis=1)
+        by_chance = _neighbours(permuted)
+    return float(1 + np.sum(by_chance >= observed - 1e-12 * abs(observed))) / (1 + PERMUTATIONS)
+
+
+def _moved(field: Float[np.ndarray, "lrs wds"], rng: np.random.Generator) -> Float[np.ndarray, "permutations lrs wds"]:
+    """The field shifted around the torus and mirrored, each time at random."""
+    n_x, n_y = field.shape
+    down, along = rng.integers(n_x, size=PERMUTATIONS), rng.integers(n_y, size=PERMUTATIONS)
+    flip_x, flip_y = rng.choice([-1, 1], size=(2, PERMUTATIONS))
+    rows = (down[:, None] + flip_x[:, None] * np.arange(n_x)) % n_x
+    columns = (along[:, None] + flip_y[:, None] * np.arange(n_y)) % n_y
+    return field[rows[:, :, None], columns[:, None, :]]
+
+
+def _neighbours(fields: Float[np.ndarray, "n lrs wds"]) -> Float[np.ndarray, " n"]:
+    one, other = fields[:, 1:] * fields[:, :-1], fields[:, :, 1:] * fields[:, :, :-1]
+    return one.sum(axis=(-1, -2)) + other.sum(axis=(-1, -2))

@@ -1,0 +1,191 @@
+"""What a surface over two axes says of how separable they are: linear maps, additive fits, and what is chosen on it.
+
+A surface is an array of shape (lrs, wds), smaller is better, ``nan`` where nothing is known. Everything here is a
+function of one surface, or of many at once where a shape begins with ``*batch``; noise is dealt with elsewhere
+(:mod:`hpscan.noise`, :mod:`hpscan.intervals`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+__all__ = [
+    "CUT",
+    "additive_basis",
+    "capped",
+    "contour_slope",
+    "cut",
+    "gradients",
+    "interaction_share",
+    "one_pass_regret",
+    "regret",
+    "unexplained_cells",
+]
+
+Surface = Float[np.ndarray, "lrs wds"]
+Surfaces = Float[np.ndarray, "*batch lrs wds"]
+Cells = Bool[np.ndarray, "lrs wds"]
+
+CUT = 0.8
+"""The quantile of the finite cells at which surfaces and colour scales are cut (:func:`cut`)."""
+
+
+def cut(z: Surfaces) -> float:
+    """The :data:`CUT` quantile of the finite values, of all seeds together; nan if there is none.
+
+    A run at the brink of divergence can be worse than the basin is deep by any factor, and the cells beyond have no
+    value at all. What lies above the cut is therefore censored: known to be bad, and not how bad.
+    """
+    finite = z[np.isfinite(z)]
+    return float(np.quantile(finite, CUT)) if len(finite) else float("nan")
+
+
+def capped(z: Surfaces, at: float) -> Surfaces:
+    """``min(z, at)``: diverged runs take the value of the cut, unknown ones stay unknown."""
+    return np.minimum(z, at)
+
+
+def gradients(
+    known: Cells, x: Float[np.ndarray, " lrs"], y: Float[np.ndarray, " wds"]
+) -> tuple[Float[np.ndarray, "blocks cells"], Float[np.ndarray, "blocks cells"]]:
+    """The linear maps from a surface's cells, flattened, to ∂z/∂x and ∂z/∂y in the middle of each block of four cells.
+
+    Both are those of the bilinear interpolant, exact there for any quadratic surface and on any spacing. Rows and
+    columns without a known cell are closed up; a block is used if all its four cells are known. Rows of the maps are
+    multiplied by the root of the block's area, so that sums of products are integrals over the plane by the midpoint
+    rule.
+    """
+    rows, columns = np.flatnonzero(known.any(axis=1)), np.flatnonzero(known.any(axis=0))
+    numbers = np.arange(known.size).reshape(known.shape)[np.ix_(rows, columns)]
+    corners = np.stack([numbers[:-1, :-1], numbers[:-1, 1:], numbers[1:, :-1], numbers[1:, 1:]], axis=-1)
+    whole = known.ravel()[corners].all(axis=-1)
+    corners = corners[whole]
+    steps_x, steps_y = np.meshgrid(np.diff(x[rows]), np.diff(y[columns]), indexing="ij")
+    maps = []
+    for signs, steps, others in (
+        ((-1, -1, 1, 1), steps_x[whole], steps_y[whole]),
+        ((-1, 1, -1, 1), steps_y[whole], steps_x[whole]),
+    ):
+        into = np.zeros((len(corners), known.size))
+        weights = np.sqrt(steps * others) / (2 * steps)
+        into[np.arange(len(corners))[:, None], corners] = weights[:, None] * np.array(signs)
+        maps.append(into)
+    return maps[0], maps[1]
+
+
+def contour_slope(z: Surface, x: Float[np.ndarray, " lrs"], y: Float[np.ndarray, " wds"]) -> float:
+    """The slope dy/dx of a surface's contours: −1 where only x + y matters, 0 where the axes separate.
+
+    With ∇z its gradient and G = Σ ∇z ∇zᵀ, the slope is −G_xy / G_yy: the least-squares direction along which z does
+    not change. Of noise it knows nothing; G_yy grows with it and the slope shrinks (see
+    :func:`hpscan.intervals.ratio`). ``nan`` if z does not depend on y.
+    """
+    along_x, along_y = gradients(~np.isnan(z), x, y)
+    flat = np.nan_to_num(z.ravel())
+    d_x, d_y = along_x @ flat, along_y @ flat
+    bottom = float(d_y @ d_y)
+    return float("nan") if bottom == 0.0 else -float(d_x @ d_y) / bottom
+
+
+def additive_basis(cells: Cells) -> Float[np.ndarray, "cells rank"]:
+    """An orthonormal basis of the surfaces f(lr) + g(wd) on the given cells, zero elsewhere."""
+    rows, columns = np.nonzero(cells)
+    design = np.zeros((cells.size, sum(cells.shape)))
+    at = np.flatnonzero(cells)
+    design[at, rows] = 1.0
+    design[at, cells.shape[0] + columns] = 1.0
+    left, values, _ = np.linalg.svd(design, full_matrices=False)
+    return left[:, values > 1e-9 * values.max(initial=1.0)]
+
+
+def unexplained_cells(z: Surface, censored: Cells) -> Cells:
+    """The cells that an additive fit has to answer for.
+
+    A censored cell says only that the truth is at least z: an additive fit f(lr) + g(wd) above it is not wrong. The
+    best fit therefore minimises Σ (z − f − g)² over the other cells and Σ max(z − f − g, 0)² over censored ones, a
+    convex problem, solved by alternately raising censored cells to the fit and fitting again. Returned are all known
+    cells but those censored ones that the fit clears.
+    """
+    known = ~np.isnan(z)
+    if not (censored & known).any():
+        return known
+    basis = additive_basis(known)
+    floor = np.nan_to_num(z).ravel()
+    free = (censored & known).ravel()
+    raised, fitted = floor, floor
+    for _ in range(500):
+        fitted = basis @ (basis.T @ raised)
+        again = np.where(free, np.maximum(floor, fitted), floor)
+        if np.abs(again - raised).max() < 1e-7 * np.ptp(floor[known.ravel()]):
+            break
+        raised = again
+    return known & ~(censored & (fitted >= floor).reshape(z.shape))
+
+
+def interaction_share(z: Surface, censored: Cells | None = None) -> float:
+    """The share of the variance over cells that the best additive model f(lr) + g(wd) leaves unexplained.
+
+    0: tuning one axis says nothing about the other. Without censored cells this is 1 − R² of a two-way analysis of
+    variance without interaction; with them, see :func:`unexplained_cells`. ``nan`` if z is constant.
+    """
+    known = ~np.isnan(z)
+    values = z[known]
+    total = float(np.sum((values - values.mean()) ** 2)) if len(values) else 0.0
+    if total == 0.0 or min(z.shape) < 2:
+        return float("nan")
+    cells = unexplained_cells(z, np.zeros(z.shape, dtype=bool) if censored is None else censored)
+    basis = additive_basis(cells)
+    flat = np.where(cells, z, 0.0).ravel()
+    return float(np.sum((flat - basis @ (basis.T @ flat)) ** 2)) / total
+
+
+def regret(choose: Surfaces, judge: Surfaces) -> Surfaces:
+    """What tuning each axis alone and putting the two together costs, from every starting cell.
+
+    From (lr₀, wd₀): the best lr at wd₀ and the best wd at lr₀, chosen on ``choose``; how much worse the two together
+    are on ``judge`` than the cell that is best of all on ``choose``. Chosen and judged on the same surface it is never
+    negative. Unknown cells are never chosen; a start from which there is nothing to choose, or that leads to a cell
+    whose value is unknown, is ``nan``.
+    """
+    filled, best_lr, best_wd, joint = _choices(choose, judge)
+    batch = np.arange(len(filled))[:, None, None]
+    found = _flat(judge)[batch, best_lr[:, None, :], best_wd[:, :, None]] - joint[:, None, None]
+    nothing = np.isinf(filled).all(axis=1)[:, None, :] | np.isinf(filled).all(axis=2)[:, :, None]
+    return np.where(nothing, np.nan, found).reshape(np.broadcast_shapes(choose.shape, judge.shape))
+
+
+def one_pass_regret(choose: Surfaces, judge: Surfaces) -> Float[np.ndarray, "*batch"]:
+    """What one pass of coordinate descent costs, the mean over starts and over which axis goes first.
+
+    From (lr₀, wd₀): the best lr at wd₀, then the best wd at that lr; and the other way round. Chosen and judged as in
+    :func:`regret`.
+    """
+    filled, best_lr, best_wd, joint = _choices(choose, judge)
+    batch = np.arange(len(filled))[:, None]
+    judged = _flat(judge)
+    lr_first = judged[batch, best_lr, best_wd[batch, best_lr]] - joint[:, None]
+    wd_first = judged[batch, best_lr[batch, best_wd], best_wd] - joint[:, None]
+    lr_first = np.where(np.isinf(filled).all(axis=1), np.nan, lr_first)
+    wd_first = np.where(np.isinf(filled).all(axis=2), np.nan, wd_first)
+    means = (_nanmean(lr_first) + _nanmean(wd_first)) / 2
+    return means.reshape(np.broadcast_shapes(choose.shape, judge.shape)[:-2])
+
+
+def _choices(choose: np.ndarray, judge: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The surfaces chosen on, inf where unknown; the best lr of each wd, the best wd of each lr, the joint best's value."""
+    filled = _flat(np.where(np.isnan(choose), np.inf, choose))
+    cells = filled.reshape(len(filled), -1)
+    joint = _flat(judge).reshape(len(filled), -1)[np.arange(len(filled)), cells.argmin(axis=1)]
+    return filled, filled.argmin(axis=1), filled.argmin(axis=2), joint
+
+
+def _flat(z: np.ndarray) -> np.ndarray:
+    return z.reshape(-1, *z.shape[-2:])
+
+
+def _nanmean(values: np.ndarray) -> np.ndarray:
+    known = ~np.isnan(values)
+    count = known.sum(axis=-1)
+    total = np.where(known, values, 0.0).sum(axis=-1)
+    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)

@@ -1,0 +1,129 @@
+"""Against repeated-measures analysis of variance, scipy's Student and Fieller's textbook formula."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+from hypothesis import given
+from hypothesis import strategies as st
+from statsmodels.stats.anova import AnovaRM
+
+from hpscan.intervals import (
+    Form,
+    Interval,
+    Sample,
+    difference,
+    held_out_interval,
+    mean_of_seeds,
+    ratio,
+    resampled_interval,
+    student,
+)
+from hpscan.surfaces import additive_basis
+
+
+def sample_of(z, noise=0.0):
+    flat = z.reshape(len(z), -1)
+    draws = noise * np.random.default_rng(0).standard_normal((2000, flat.shape[1])) / np.sqrt(len(z))
+    return Sample(flat, flat.mean(axis=0), draws)
+
+
+def projections(shape):
+    """Interaction and total as forms."""
+    basis = additive_basis(np.ones(shape, dtype=bool))
+    unexplained, centred = (lambda v: v - (v @ basis) @ basis.T), (lambda v: v - v.mean(axis=-1, keepdims=True))
+    return Form(unexplained, unexplained), Form(centred, centred)
+
+
+def test_the_interaction_without_noise_is_that_of_repeated_measures_anova():
+    """F of lr × wd with seeds as blocks says how much of the interaction's mean square is noise."""
+    rng = np.random.default_rng(1)
+    z = rng.normal(size=(1, 5, 4)) + rng.normal(size=(4, 1, 1)) + 0.5 * rng.normal(size=(4, 5, 4))
+    rows = [(s, i, j, z[s, i, j]) for s, i, j in np.ndindex(z.shape)]
+    table = pd.DataFrame(rows, columns=["seed", "lr", "wd", "z"])
+    anova = AnovaRM(table, "z", "seed", within=["lr", "wd"]).fit().anova_table
+    mean = z.mean(axis=0)
+    residual = mean - mean.mean(axis=0) - mean.mean(axis=1, keepdims=True) + mean.mean()
+    without_noise = np.sum(residual**2) * (1 - 1 / anova.loc["lr:wd", "F Value"])
+
+    top, bottom = projections((5, 4))
+    pairs = [(s, t) for s in range(4) for t in range(4) if s != t]
+    centred = z - z.mean(axis=(1, 2), keepdims=True)
+    total = np.mean([np.sum(centred[s] * centred[t]) for s, t in pairs])
+    assert ratio(top, bottom, sample_of(z)).value == pytest.approx(without_noise / total)
+
+
+def test_noise_does_not_move_a_ratio_on_average():
+    rng = np.random.default_rng(2)
+    surface = np.outer(np.arange(6) - 2.5, np.arange(6) - 2.5) + np.arange(6)[:, None] * 2.0
+    top, bottom = projections(surface.shape)
+    truth = ratio(top, bottom, sample_of(surface[None])).value
+    values = [ratio(top, bottom, sample_of(surface + 4 * rng.normal(size=(3, 6, 6)))).value for _ in range(400)]
+    plugged_in = [ratio(top, bottom, sample_of((surface + 4 * rng.normal(size=(3, 6, 6))).mean(axis=0)[None])).value
+                  for _ in range(400)]  # fmt: skip
+    assert np.mean(values) == pytest.approx(truth, abs=0.02)
+    assert np.mean(plugged_in) > truth + 0.05
+
+
+def test_an_interval_without_bound_is_said_to_have_none():
+    rng = np.random.default_rng(3)
+    top, bottom = projections((5, 5))
+    found = ratio(top, bottom, sample_of(rng.normal(size=(2, 5, 5)), noise=1.0))
+    assert (found.low, found.high) == (-np.inf, np.inf)
+
+
+def test_without_noise_there_is_no_interval():
+    surface = np.outer(np.arange(4.0), np.arange(4.0))[None]
+    found = ratio(*projections((4, 4)), sample_of(surface))
+    assert np.isfinite(found.value)
+    assert np.isnan(found.low)
+
+
+def test_missing_terms_widen_the_interval():
+    z = np.outer(np.arange(6.0), np.arange(6.0)) + 0.1 * np.random.default_rng(4).normal(size=(3, 6, 6))
+    whole, part = (ratio(*projections((6, 6)), sample_of(z, 0.1), unknown) for unknown in (0.0, 0.3))
+    assert part.low < whole.low < whole.high < part.high
+    assert part.value == whole.value
+
+
+@pytest.mark.parametrize("degrees", [1, 2, 4, 8, 16, 31, 80])
+def test_students_quantile_is_scipys(degrees):
+    assert student(degrees) == pytest.approx(scipy.stats.t.ppf(0.975, degrees), abs=1e-3)
+
+
+def test_the_interval_of_a_mean_is_scipys():
+    seeds = np.random.default_rng(5).normal(size=5)
+    theirs = scipy.stats.ttest_1samp(seeds, 0.0).confidence_interval()
+    ours = mean_of_seeds(seeds)
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=1e-3)
+    assert np.isnan(mean_of_seeds(seeds[:1]).low)
+    assert np.isnan(mean_of_seeds(seeds[:0]).value)
+
+
+def test_the_hull_holds_both_bootstrap_intervals():
+    draws = np.random.default_rng(6).gamma(2.0, size=4000)
+    theirs = np.quantile(draws, [0.025, 0.975])
+    found = resampled_interval(1.0, draws)
+    assert found.low == pytest.approx(min(theirs[0], 2 - theirs[1]), abs=0.05)
+    assert found.high == pytest.approx(max(theirs[1], 2 - theirs[0]), abs=0.05)
+    assert found.value == 1.0
+    held = held_out_interval(1.0, draws)
+    assert held.high - held.low == pytest.approx(theirs[1] - theirs[0], rel=0.05)
+
+
+numbers = st.floats(-5, 5)
+
+
+@given(a=numbers, b=numbers, spreads=st.lists(st.floats(0.01, 3), min_size=4, max_size=4))
+def test_a_difference_is_recovered_from_two_intervals(a, b, spreads):
+    one, other = Interval(a, a - spreads[0], a + spreads[1]), Interval(b, b - spreads[2], b + spreads[3])
+    gap, back = difference(one, other), difference(other, one)
+    assert gap.low <= a - b <= gap.high
+    assert (gap.low, gap.high) == pytest.approx((-back.high, -back.low))
+    exact = Interval(0.0, 0.0, 0.0)
+    assert (difference(one, exact).low, difference(one, exact).high) == pytest.approx((one.low, one.high))
+
+
+def test_the_difference_of_two_means_has_the_width_of_the_normal_theory():
+    gap = difference(Interval(1.0, 0.4, 1.6), Interval(0.0, -0.8, 0.8))
+    assert (gap.low, gap.high) == pytest.approx((0.0, 2.0))

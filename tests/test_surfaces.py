@@ -1,0 +1,133 @@
+"""Statistics of one surface, where the answer is known, and against statsmodels' analysis of variance."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import statsmodels.formula.api as smf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hpscan.surfaces import capped, contour_slope, cut, gradients, interaction_share, one_pass_regret, regret
+
+X, Y = np.arange(-8.0, 3.0), np.arange(-10.0, 2.0)
+
+
+def furrow(slope, x=X, y=Y, curvature=0.1, along=0.0):
+    """A surface whose contours run along dlog wd / dlog lr = slope."""
+    across = (y[None, :] - y.mean()) - slope * (x[:, None] - x.mean())
+    return 1.0 + curvature * across**2 + along * (x[:, None] - x.mean()) ** 2
+
+
+@given(slope=st.floats(-3, 3), steps=st.lists(st.floats(0.3, 3), min_size=10, max_size=18))
+@settings(deadline=None)
+def test_the_slope_of_a_quadratic_furrow_is_exact_on_any_spacing(slope, steps):
+    x, y = np.cumsum(steps[: len(steps) // 2]), np.cumsum(steps[len(steps) // 2 :])
+    assert contour_slope(furrow(slope, x, y), x, y) == pytest.approx(slope, abs=1e-8)
+
+
+@given(slope=st.floats(-2, 2), offset=st.floats(-1.5, 1.5))
+@settings(deadline=None)
+def test_the_cut_moves_the_slope_by_little(slope, offset):
+    z = furrow(slope, x=X + offset)
+    assert contour_slope(capped(z, cut(z)), X, Y) == pytest.approx(slope, abs=0.06)
+
+
+def test_gradients_skip_blocks_with_a_hole_and_close_up_empty_rows():
+    known = np.ones((5, 6), dtype=bool)
+    known[1] = False
+    known[3, 3] = False
+    along_x, along_y = gradients(known, np.arange(5.0), np.arange(6.0))
+    assert along_x.shape == (3 * 5 - 4, 30)
+    z = np.add.outer(2.0 * np.arange(5), -3.0 * np.arange(6)).ravel()
+    areas = np.array([2.0] * 5 + [1.0] * 6)
+    assert np.allclose(along_x @ z, 2 * np.sqrt(areas))
+    assert np.allclose(along_y @ z, -3 * np.sqrt(areas))
+    assert not along_x[:, ~known.ravel()].any()
+
+
+def test_a_separable_bowl_has_slope_zero_and_no_interaction():
+    z = furrow(0.0, along=0.2)
+    assert contour_slope(z, X, Y) == pytest.approx(0.0, abs=1e-9)
+    assert interaction_share(z) == pytest.approx(0.0, abs=1e-12)
+    assert np.allclose(regret(z, z), 0.0)
+    assert one_pass_regret(z, z) == pytest.approx(0.0)
+
+
+def test_an_additive_surface_stays_additive_when_it_is_cut():
+    z = furrow(0.0, along=0.2)
+    at = cut(z)
+    assert interaction_share(capped(z, at)) > 0.05  # as numbers, the cut cells bend it
+    assert interaction_share(capped(z, at), z >= at) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_censored_cell_that_no_additive_surface_clears_still_counts():
+    z = np.where(np.eye(6, dtype=bool), 0.0, 1.0)
+    assert interaction_share(z, z == 1.0) > 0.3
+
+
+def test_swapping_the_axes_inverts_the_slope_of_a_straight_furrow():
+    assert contour_slope(furrow(-2.0).T, Y, X) == pytest.approx(-0.5)
+
+
+@given(scale=st.floats(0.1, 100), shift=st.floats(-10, 10))
+@settings(deadline=None)
+def test_units_of_the_metric_do_not_matter(scale, shift):
+    z = furrow(-1.0, along=0.05)
+    assert contour_slope(z * scale + shift, X, Y) == pytest.approx(contour_slope(z, X, Y))
+    assert interaction_share(z * scale + shift) == pytest.approx(interaction_share(z))
+    moved = z * scale + shift
+    assert regret(moved, moved) == pytest.approx(regret(z, z) * scale, abs=1e-9)
+
+
+@pytest.mark.parametrize("holes", [0, 12], ids=["complete", "with holes"])
+def test_interaction_share_is_the_residual_of_a_two_way_anova(holes):
+    rng = np.random.default_rng(3)
+    z = rng.normal(size=(9, 7)) + rng.normal(size=(9, 1)) * 2
+    z.ravel()[rng.permutation(z.size)[:holes]] = np.nan
+    table = pd.DataFrame([(i, j, z[i, j]) for i, j in np.ndindex(z.shape)], columns=["lr", "wd", "z"]).dropna()
+    fit = smf.ols("z ~ C(lr) + C(wd)", table).fit()
+    assert interaction_share(z) == pytest.approx(1 - fit.rsquared, abs=1e-10)
+
+
+def test_regret_follows_its_definition_from_every_start():
+    choose, judge = np.random.default_rng(4).normal(size=(2, 5, 6))
+    best = judge[np.unravel_index(choose.argmin(), (5, 6))]
+    expected = [[judge[choose[:, j].argmin(), choose[i].argmin()] - best for j in range(6)] for i in range(5)]
+    np.testing.assert_allclose(regret(choose, judge), expected)
+
+
+def test_one_pass_tunes_one_axis_and_then_the_other():
+    choose, judge = np.random.default_rng(5).normal(size=(2, 3, 5, 6))
+    for c, j, found in zip(choose, judge, one_pass_regret(choose, judge), strict=True):
+        best = j[np.unravel_index(c.argmin(), (5, 6))]
+        lr_first = [j[(i := c[:, k].argmin()), c[i].argmin()] - best for k in range(6)]
+        wd_first = [j[c[:, (k := c[i].argmin())].argmin(), k] - best for i in range(5)]
+        assert found == pytest.approx((np.mean(lr_first) + np.mean(wd_first)) / 2)
+
+
+def test_starts_from_which_nothing_is_known_have_no_regret():
+    z = np.full((5, 5), np.nan)
+    z[::4, ::4] = [[1.0, 2.0], [3.0, 4.0]]
+    assert np.array_equal(np.argwhere(np.isfinite(regret(z, z))), [[0, 0], [0, 4], [4, 0], [4, 4]])
+
+
+def test_unknown_cells_are_never_chosen():
+    z = np.array([[np.nan, 2.0, 3.0], [1.0, 4.0, 5.0]])
+    assert regret(z, z)[0, 0] == pytest.approx(3.0)  # lr row 1 at wd 0, wd column 1 at lr row 0
+
+
+def test_the_cut_bounds_what_diverged_and_keeps_what_is_unknown():
+    z = np.arange(25.0).reshape(5, 5)
+    z[4, 4], z[4, 3], z[0, 0] = np.inf, 1e9, np.nan
+    at = cut(z)
+    cut_surface = capped(z, at)
+    assert np.isnan(cut_surface[0, 0])
+    assert cut_surface[4, 4] == cut_surface[4, 3] == at < 24
+    assert np.array_equal(cut_surface[z < at], z[z < at])
+
+
+@pytest.mark.parametrize("z", [np.full((4, 4), np.nan), np.ones((4, 4)), np.ones((1, 4))])
+def test_where_there_is_nothing_to_measure_the_answer_is_nan(z):
+    assert np.isnan(contour_slope(z, X[: z.shape[0]], Y[: z.shape[1]]))
+    assert np.isnan(interaction_share(z))
+    assert np.isnan(cut(np.full((2, 2), np.inf)))

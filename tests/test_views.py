@@ -1,0 +1,111 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from hpscan.analysis import analyze
+from hpscan.grid import runs
+from hpscan.landscape import landscapes
+from hpscan.spec import SpecError
+from hpscan.store import METRICS, Store
+from hpscan.views import view
+
+GRID = {
+    "lr": {"log2": [-6, -2], "points": 5},
+    "wd": [0.001, 0.003, 0.01, 0.1],
+    "momentum": [0.0, 0.5, 0.9],
+}
+
+
+def value_of(run):
+    """Best where lr / (1 − momentum) = 2⁻³ and wd = 0.01, a little worse each seed."""
+    momentum = dict(run.cell.settings)["momentum"]
+    across = np.log2(run.cell.lr) - np.log2(1 - momentum) + 3
+    return 1.0 + 0.1 * across**2 + 0.05 * np.log10(run.cell.wd / 0.01) ** 2 + 0.01 * run.seed
+
+
+@pytest.fixture
+def spec(make_spec):
+    return make_spec(variants=["sgdw"], seeds=[0, 1], grid=GRID)
+
+
+@pytest.fixture
+def shapes(spec):
+    rows = [{"run_id": run.run_id, "state": "completed", **dict.fromkeys(METRICS, value_of(run))} for run in runs(spec)]
+    return landscapes(spec, pd.DataFrame(rows))
+
+
+def test_two_axes_are_laid_out_and_the_third_is_held(shapes):
+    (found,) = view(shapes, ("momentum", "lr"), at={"wd": 0.1})
+    assert found.axes == ("momentum", "lr")
+    assert found.lr.tolist() == [0.0, 0.5, 0.9]
+    assert found.z.shape == (2, 3, 5)
+    expected = 1.05 + 0.1 * (np.log2(shapes[0].lr) + 3) ** 2
+    assert found.z[0, 0] == pytest.approx(expected)
+    assert found.name == "sgdw wd=0.1"
+    assert dict(found.at) == {"wd": 0.1}
+
+
+def test_holding_a_further_axis_gives_its_own_landscape_back(shapes):
+    (found,) = view(shapes, at={"momentum": 0.5})
+    (panel,) = [shape for shape in shapes if dict(shape.at) == {"momentum": 0.5}]
+    assert np.array_equal(found.z, panel.z)
+    assert np.array_equal(found.run_ids, panel.run_ids)
+    assert found.best().index == panel.best().index
+
+
+def test_over_takes_the_best_of_each_cell_or_the_mean(shapes):
+    full = np.stack([shape.z for shape in shapes], axis=-1)
+    (best,) = view(shapes, over={"momentum": "best"})
+    (mean,) = view(shapes, over={"momentum": "mean"})
+    assert best.z == pytest.approx(full.min(axis=-1))
+    assert mean.z == pytest.approx(full.mean(axis=-1))
+    assert best.name == "sgdw momentum=best"
+
+
+def test_the_best_is_one_value_for_all_seeds_and_never_a_diverged_one(shapes):
+    shapes[0].z[:, 0, 0] = [0.0, np.inf]
+    shapes[0].states[:, 0, 0] = ["completed", "diverged"]
+    shapes[1].z[:, 0, 0] = [0.1, 5.0]
+    shapes[2].z[:, 0, 0] = [2.0, 2.0]
+    (found,) = view(shapes, over={"momentum": "best"})
+    assert found.z[:, 0, 0].tolist() == [2.0, 2.0]
+
+
+def test_a_mean_over_a_diverged_value_has_diverged(shapes):
+    shapes[0].z[0, 0, 0] = np.inf
+    shapes[0].states[0, 0, 0] = "diverged"
+    (found,) = view(shapes, over={"momentum": "mean"})
+    assert found.states[:, 0, 0].tolist() == ["diverged", "completed"]
+    assert np.isinf(found.z[0, 0, 0])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "several values of momentum (0, 0.5, 0.9); add `--at momentum=VALUE` or `--over momentum=best`"),
+        ({"at": {"momentum": 0.7}}, "--at momentum=0.7: not a value of sgdw's momentum; they are 0, 0.5, 0.9"),
+        ({"over": {"momentum": "worst"}}, "--over momentum: must be best or mean; got 'worst'"),
+        ({"axes": ("lr", "beta1")}, "sgdw has no axis 'beta1'; its axes are lr, wd, momentum"),
+        ({"axes": ("lr", "lr"), "at": {"momentum": 0.5}}, "two different axes; got lr twice"),
+    ],
+)
+def test_what_cannot_be_laid_out_is_refused(shapes, arguments, message):
+    with pytest.raises(SpecError) as refused:
+        view(shapes, **arguments)
+    assert message in str(refused.value)
+
+
+def test_analysis_of_other_axes_names_them(tmp_path, spec):
+    store = Store(tmp_path)
+    store.save_spec(spec)
+    rows = [
+        {"run_id": run.run_id, "variant": "sgdw", "lr": run.cell.lr, "wd": run.cell.wd, "seed": run.seed,
+         "state": "completed", **dict.fromkeys(METRICS, value_of(run))}
+        for run in runs(spec)
+    ]  # fmt: skip
+    store.save_pack(spec.name, "p", rows, [])
+    found = analyze(store, spec.name, axes=("momentum", "lr"), over={"wd": "best"}).to_json()["variants"][0]
+    assert found["axes"] == ["momentum", "lr"]
+    assert found["best"]["lr"] / (1 - found["best"]["momentum"]) == pytest.approx(2**-3)
+    assert {"momentum", "lr"} <= set(found["p_values"])
+    assert found["contour_slope"]["value"] == pytest.approx(-1.0, abs=0.15)  # octaves of lr and of 1 / (1 − momentum)
