@@ -16,20 +16,6 @@ from tests.e2e.conftest import HPSCAN, assert_same, end, hpscan, outcome, sessio
 pytestmark = pytest.mark.timeout(600)
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """The outcome of the sweep when nothing happens to it."""
-    import yaml
-
-    from tests.e2e.conftest import SWEEP
-
-    folder = tmp_path_factory.mktemp("whole")
-    (folder / "spec.yaml").write_text(yaml.safe_dump(SWEEP), encoding="utf-8")
-    done = hpscan("launch", "spec.yaml", cwd=folder)
-    assert done.returncode == 0, done.stderr
-    return outcome(folder / "results")
-
-
 def workers(launch):
     return [pid for pid, line in session(launch.pid).items() if "Trainable" in line]
 
