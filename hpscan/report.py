@@ -136,7 +136,7 @@ def _scaling(scaling: Scaling) -> dict[str, Any]:
     return {
         "name": scaling.name,
         "axis": scaling.axis,
-        "quantity": {"wd": "λ", "shrink": "α λ"}[scaling.quantity],
+        "quantity": scaling.symbol,
         "best": numerals.optima(scaling),
         "exponent": numerals.interval(scaling.exponent, sign=True),
         "predictions": numerals.predictions(scaling),

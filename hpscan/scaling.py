@@ -77,6 +77,11 @@ class Scaling:
     """Exponents that have been predicted, by source; none for a width or under restarts."""
 
     @property
+    def symbol(self) -> str:
+        """The quantity as formulas have it."""
+        return {"wd": "λ", "shrink": "α λ"}[self.quantity]
+
+    @property
     def inside(self) -> list[Optimum]:
         """The optima that lie inside their grids, which alone are fitted."""
         return [best for best in self.optima if best.inside]

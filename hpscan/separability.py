@@ -18,6 +18,7 @@ from hpscan.surfaces import (
     capped,
     cut,
     gradients,
+    mean_of_known,
     one_pass_regret,
     regret,
     unexplained_cells,
@@ -192,8 +193,8 @@ def _uncut(
     barred = np.any(landscape.censored, axis=0)
     surface, unknown, noise = _mean(z), np.isnan(z), fit_noise(z, x, y, worst_cell)
     statistics: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-        "best_wd_trend": lambda seeds: basin.best_wd_trend(_mean_of(seeds, (-3,)), rows),
-        "rank_agreement": lambda seeds: basin.rank_agreement(_mean_of(seeds, (-3,)), rows, worst_cell),
+        "best_wd_trend": lambda seeds: basin.best_wd_trend(mean_of_known(seeds, (-3,)), rows),
+        "rank_agreement": lambda seeds: basin.rank_agreement(mean_of_known(seeds, (-3,)), rows, worst_cell),
         "independent_tuning_regret": lambda seeds: held_out_regrets(seeds, barred, worst_cell)[0],
         "one_pass_regret": lambda seeds: held_out_regrets(seeds, barred, worst_cell)[1],
     }
@@ -238,7 +239,7 @@ def held_out_regrets(
     choose = np.divide(others, count, out=np.full(others.shape, np.nan), where=count > 0)
     choose = np.where(barred & (count > 0), np.maximum(choose, worst), choose)
     combined = regret(choose, z)
-    return _mean_of(combined, (-1, -2, -3)), _mean_of(one_pass_regret(choose, z), (-1,))
+    return mean_of_known(combined, (-1, -2, -3)), mean_of_known(one_pass_regret(choose, z), (-1,))
 
 
 def _evidence(raw: Seeds, cut_seeds: Seeds, cells: Bool[np.ndarray, "lrs wds"], rng: np.random.Generator) -> Evidence:
@@ -270,13 +271,7 @@ def _nothing(landscape: Landscape) -> Separability:
 
 
 def _mean(z: Seeds) -> Float[np.ndarray, "lrs wds"]:
-    return _mean_of(z, (0,))
-
-
-def _mean_of(z: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
-    known = ~np.isnan(z)
-    count = known.sum(axis=axes)
-    return np.divide(np.where(known, z, 0.0).sum(axis=axes), count, out=np.full(count.shape, np.nan), where=count > 0)
+    return mean_of_known(z, (0,))
 
 
 def _flat(z: np.ndarray) -> np.ndarray:

@@ -18,6 +18,7 @@ __all__ = [
     "cut",
     "gradients",
     "interaction_share",
+    "mean_of_known",
     "one_pass_regret",
     "regret",
     "unexplained_cells",
@@ -168,7 +169,7 @@ def one_pass_regret(choose: Surfaces, judge: Surfaces) -> Float[np.ndarray, "*ba
     wd_first = judged[batch, best_lr[batch, best_wd], best_wd] - joint[:, None]
     lr_first = np.where(np.isinf(filled).all(axis=1), np.nan, lr_first)
     wd_first = np.where(np.isinf(filled).all(axis=2), np.nan, wd_first)
-    means = (_nanmean(lr_first) + _nanmean(wd_first)) / 2
+    means = (mean_of_known(lr_first, (-1,)) + mean_of_known(wd_first, (-1,))) / 2
     return means.reshape(np.broadcast_shapes(choose.shape, judge.shape)[:-2])
 
 
@@ -184,8 +185,10 @@ def _flat(z: np.ndarray) -> np.ndarray:
     return z.reshape(-1, *z.shape[-2:])
 
 
-def _nanmean(values: np.ndarray) -> np.ndarray:
+def mean_of_known(values: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+    """The mean over ``axes`` of what is not nan; nan where nothing is known."""
     known = ~np.isnan(values)
-    count = known.sum(axis=-1)
-    total = np.where(known, values, 0.0).sum(axis=-1)
-    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+    count = known.sum(axis=axes)
+    return np.divide(
+        np.where(known, values, 0.0).sum(axis=axes), count, out=np.full(count.shape, np.nan), where=count > 0
+    )

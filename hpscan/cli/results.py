@@ -203,7 +203,7 @@ def print_analysis(analysis: Analysis) -> None:
             scaling.add_row(
                 each.name,
                 each.axis,
-                {"wd": "λ", "shrink": "α λ"}[each.quantity],
+                each.symbol,
                 numerals.optima(each),
                 numerals.interval(each.exponent, sign=True),
                 numerals.predictions(each),
