@@ -29,7 +29,7 @@ __all__ = ["Evidence", "Extent", "Separability", "coordinates", "held_out_regret
 RESAMPLES = 600
 MEMORIES, SWITCHES = ("momentum", "beta1", "beta2"), ("nesterov",)
 """Axes that are not read in octaves of their value (:func:`coordinates`)."""
-_AT_ONCE = 4_000_000
+_AT_ONCE = 500_000
 """Numbers in one batch of resampled seeds."""
 
 Seeds = Float[np.ndarray, "seeds lrs wds"]
