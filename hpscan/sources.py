@@ -107,7 +107,10 @@ def read_optuna(source: str) -> list[Trial]:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = _optuna_storage(source)
     found = []
-    for name in optuna.get_all_study_names(storage):
+    names = optuna.get_all_study_names(storage)
+    if not names:
+        raise SpecError(f"{source}: not an Optuna storage, or one without a study")
+    for name in names:
         study = optuna.load_study(study_name=name, storage=storage)
         shared = {**study.user_attrs, "study": name}
         directions = [direction.name for direction in study.directions]

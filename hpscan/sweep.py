@@ -25,9 +25,14 @@ if TYPE_CHECKING:
 __all__ = ["Sweep", "SweepLandscape", "open_sweep"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SweepLandscape(Landscape):
     """A landscape that can be tabulated and drawn; everything of :class:`hpscan.Landscape` besides."""
+
+    def __repr__(self) -> str:
+        first, second = self.axes
+        size = f"{len(self.lr)} {first} × {len(self.wd)} {second} × {len(self.seeds)} seeds"
+        return f"SweepLandscape({self.name!r}, {self.metric}, {size})"
 
     def to_frame(self) -> pd.DataFrame:
         """One row a run: its axes, seed, state and run_id, and every metric (inf where it diverged, nan where unknown)."""
@@ -77,12 +82,15 @@ class SweepLandscape(Landscape):
         return landscape_html(self._judged())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Sweep:
     """A sweep of a store. Every call reads what the store holds by then."""
 
     store: Store
     name: str
+
+    def __repr__(self) -> str:
+        return f"Sweep({self.name!r})"
 
     @property
     def spec(self) -> Spec:
