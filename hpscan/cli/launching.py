@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -107,6 +108,7 @@ def _launch(
     lost = _train(
         spec, data, store, option, address=address, lease_lost=lease_lost, retry_failed=retry_failed, revise=revise
     )
+    gc.collect()  # Ray's cycles hold on to the plan of 100,000 runs, and the analysis needs as much
     if lease_lost():
         fail(f"{spec.name}: stopped, another launch has taken the sweep over; what is trained is stored", EXIT_FAILED)
     analysis = analyze_sweep(store, spec.name)
