@@ -14,6 +14,7 @@ from hpscan.intervals import NOTHING, Form, Interval, Sample, held_out_interval,
 from hpscan.landscape import Landscape
 from hpscan.noise import fit_noise, without_seed_effects
 from hpscan.surfaces import (
+    Derivative,
     additive_basis,
     capped,
     cut,
@@ -161,7 +162,7 @@ def _share_of_blocks(known: Bool[np.ndarray, "lrs wds"]) -> float:
 def _slope_forms(known: Bool[np.ndarray, "lrs wds"], x: np.ndarray, y: np.ndarray) -> tuple[Form, Form]:
     """−G_xy and G_yy, whose ratio is the contour slope (:func:`hpscan.surfaces.contour_slope`)."""
     along_x, along_y = gradients(known, x, y)
-    return Form(lambda v: -along_x(v), along_y), Form(along_y, along_y)
+    return Form(Derivative(along_x.corners, -along_x.weights), along_y), Form(along_y, along_y)
 
 
 def _interaction_forms(

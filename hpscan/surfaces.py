@@ -59,9 +59,11 @@ class Derivative:
 
     def __call__(self, cells: Float[np.ndarray, "*batch cells"]) -> Float[np.ndarray, "*batch blocks"]:
         """The derivative of one surface, or of many."""
-        found = cells[..., self.corners[:, 0]] * self.weights[:, 0]
-        for corner in range(1, 4):
-            found += cells[..., self.corners[:, corner]] * self.weights[:, corner]
+        found = np.zeros((*cells.shape[:-1], len(self.corners)))
+        for corner, weights in zip(self.corners.T, self.weights.T, strict=True):
+            part = cells[..., corner]
+            part *= weights
+            found += part
         return found
 
 
