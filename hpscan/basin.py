@@ -101,7 +101,7 @@ def extents(
     at = filled.reshape(len(filled), -1).argmin(axis=1)
     i, j = np.unravel_index(at, z.shape[-2:])
     batch = np.arange(len(filled))
-    best = filled[batch, i, j]
+    best = np.minimum(filled[batch, i, j], ceiling)
     rim = best + TOLERANCE * (ceiling - best)
     found = []
     for profile, start, axis in ((filled[batch, :, j], i, x), (filled[batch, i, :], j, y)):
@@ -128,7 +128,7 @@ def _reach(
     before = np.maximum(end - 1, start)
     low, high = profile[batch, before], profile[batch, end]
     unknown = np.isinf(high) & ~is_open
-    rise = np.where(np.isfinite(high), high, low) - low
+    rise = np.subtract(high, low, out=np.zeros(len(rim)), where=np.isfinite(high) & np.isfinite(low))
     share = np.divide(rim - low, rise, out=np.zeros(len(rim)), where=rise > 0)
     crossing = axis[before] + np.where(unknown, 0.0, np.clip(share, 0.0, 1.0)) * (axis[end] - axis[before])
     return np.where(is_open, axis[-1], crossing) - axis[start], is_open | unknown
