@@ -88,4 +88,5 @@ def test_an_unknown_cell_ends_what_is_known_of_the_basin():
 
 def test_a_surface_of_which_nothing_is_known_has_no_end():
     width_x, width_y, open_x, open_y = extents(np.full((3, 4), np.nan), np.arange(3.0), np.arange(4.0), 1.0)
-    assert open_x and open_y and np.isfinite([width_x, width_y]).all()
+    assert np.all([open_x, open_y])
+    assert np.isfinite([width_x, width_y]).all()
