@@ -77,6 +77,19 @@ def _tensors(state: Any, place: str = "") -> Iterator[tuple[str, Tensor]]:
             yield from _tensors(part, f"{place}/{name}")
 
 
+def _gains_by_channels_last(model: nn.Module) -> bool:
+    """Whether a model has convolutions, and none whose gradient oneDNN writes past the end of its memory.
+
+    It does in channels-last format for strided 1×1 convolutions of fewer channels than a vector register holds
+    (uxlfoundation/oneDNN#6035: a crash with AVX2, wrong numbers elsewhere).
+    """
+    convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+    return bool(convolutions) and not any(
+        conv.kernel_size == (1, 1) and max(conv.stride) > 1 and conv.in_channels // conv.groups < 16
+        for conv in convolutions
+    )
+
+
 def _parts(batch_size: int, accumulate: int) -> list[slice]:
     size = batch_size // accumulate
     return [slice(start, start + size) for start in range(0, batch_size, size)]
@@ -206,7 +219,7 @@ class Loop:
 
     def _single(self, model: nn.Module, n_moments: int) -> _Single:
         model = model.to(self.program.device)
-        if any(isinstance(module, nn.Conv2d) for module in model.modules()):
+        if _gains_by_channels_last(model):
             model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         thetas = [parameter.detach().unsqueeze(0) for parameter in parameters]
