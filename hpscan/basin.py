@@ -33,7 +33,7 @@ def tilt(z: Surfaces, x: Float[np.ndarray, " lrs"], y: Float[np.ndarray, " wds"]
     if known <= n_best:
         return np.full(z.shape[:-2], np.nan)
     filled = np.where(np.isnan(cells), np.inf, cells)
-    first_outside = np.partition(filled, n_best, axis=-1)[..., n_best, None].copy()  # not a view: it is memory
+    first_outside = np.partition(filled, n_best, axis=-1)[..., n_best, None].copy()  # a view would keep all of it
     weights = np.maximum(first_outside - filled, 0.0)
     total = weights.sum(axis=-1, keepdims=True)
     np.divide(weights, total, out=weights, where=total > 0)

@@ -215,9 +215,9 @@ def _stored(
 
 def _data(spec: Spec) -> Data | None:
     """The data of a sweep, read before anything is written; None where a trainable has its own."""
-    from hpscan.workloads import Imported, Trainable, WorkloadError
+    from hpscan.workloads import PackedWorkload, WorkloadError
 
-    if isinstance(spec.workload, Trainable | Imported):
+    if not isinstance(spec.workload, PackedWorkload):
         return None
     data = spec.workload.load()
     if spec.training.label_smoothing or spec.training.snapshots:
