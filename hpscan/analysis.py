@@ -39,6 +39,11 @@ class VariantAnalysis:
     best: Best | None
     separability: Separability
 
+    @classmethod
+    def of(cls, landscape: Landscape) -> VariantAnalysis:
+        """All that a landscape says."""
+        return cls(landscape, landscape.best(), separability(landscape))
+
     @property
     def name(self) -> str:
         """The panel: the variant, and the values of the further axes if there are any."""
@@ -125,7 +130,7 @@ def analyze(
     planned = landscapes(spec, store.runs(sweep, without=_UNREAD))
     store.give_back()
     shapes = view(planned, axes or ("lr", "wd"), at, over) if axes or at or over else planned
-    variants = [VariantAnalysis(shape, shape.best(), separability(shape)) for shape in shapes]
+    variants = [VariantAnalysis.of(shape) for shape in shapes]
     return Analysis(spec, variants, store, planned)
 
 

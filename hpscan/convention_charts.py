@@ -10,9 +10,8 @@ from matplotlib.figure import Figure
 
 from hpscan.analysis import Analysis, VariantAnalysis
 from hpscan.conventions import UNITS, agreement, on_grid, pairs, partner, redrawn
-from hpscan.figures import STYLE, colour_bar, draw_landscape, legend_entries, shared_norm
+from hpscan.figures import STYLE, add_legend, colour_bar, draw_landscape, shared_norm
 from hpscan.landscape import Landscape
-from hpscan.separability import separability
 from hpscan.spec import SpecError
 from hpscan.variants import VARIANTS, Decay
 
@@ -29,7 +28,7 @@ def in_convention(analysis: Analysis, to: Decay) -> Analysis:
     """
     shapes = [variant.landscape for variant in analysis.variants]
     kept = [shape if VARIANTS[shape.variant].decay is to else _changed(shape, to) for shape in shapes]
-    drawn = [_analysed(shape) for shape in kept if shape is not None]
+    drawn = [VariantAnalysis.of(shape) for shape in kept if shape is not None]
     if not drawn:
         raise SpecError(
             f"{analysis.spec.name}: no variant has a form in {UNITS[to]}; adamw, sgdw and their -torch have"
@@ -52,7 +51,7 @@ def sheared(analysis: Analysis) -> list[tuple[Landscape, Landscape, Landscape]]:
 
 def conventions_chart(analysis: Analysis) -> Figure:
     """A row for each pair of :func:`sheared`, on one colour scale; the last two have one weight-decay axis."""
-    rows = [[_analysed(shape) for shape in row] for row in sheared(analysis)]
+    rows = [[VariantAnalysis.of(shape) for shape in row] for row in sheared(analysis)]
     every = [variant for row in rows for variant in row]
     norm = shared_norm(every)
     with mpl.rc_context(STYLE):
@@ -67,9 +66,7 @@ def conventions_chart(analysis: Analysis) -> Figure:
                 axes.set_xlabel("torch's weight_decay, λ/α")
         if any(variant.best for variant in every):
             colour_bar(figure, norm, grid, analysis.spec.metric)
-        figure.legend(
-            handles=legend_entries(every), loc="outside lower center", ncols=6, frameon=False, handlelength=1.4
-        )
+        add_legend(figure, every)
     return figure
 
 
@@ -91,7 +88,3 @@ def _changed(shape: Landscape, to: Decay) -> Landscape | None:
         return None
     changed = redrawn(shape, to)
     return replace(changed, name=f"{changed.name} from {shape.variant}")
-
-
-def _analysed(shape: Landscape) -> VariantAnalysis:
-    return VariantAnalysis(shape, shape.best(), separability(shape))

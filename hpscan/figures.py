@@ -30,11 +30,11 @@ __all__ = [
     "COLORS",
     "FIGURES",
     "STYLE",
+    "add_legend",
     "blank_state",
     "colour_bar",
     "draw_landscape",
     "heatmaps",
-    "legend_entries",
     "logarithm",
     "save_figure",
     "save_figures",
@@ -91,13 +91,7 @@ def heatmaps(analysis: Analysis) -> Figure:
                 axes.set_axis_off()
         if any(variant.best for variant in analysis.variants):
             colour_bar(figure, norm, grid, analysis.spec.metric)
-        figure.legend(
-            handles=legend_entries(analysis.variants),
-            loc="outside lower center",
-            ncols=6,
-            frameon=False,
-            handlelength=1.4,
-        )
+        add_legend(figure, analysis.variants)
     return figure
 
 
@@ -273,8 +267,18 @@ def _ticks(axes: Axes, wd: np.ndarray, lr: np.ndarray) -> None:
         set_ticks(positions, [numerals.power(float(values[index]), style="mathtext") for index in positions])
 
 
-def legend_entries(variants: Sequence[VariantAnalysis]) -> list[Line2D | Patch]:
-    """Legend entries of what the heatmaps show, and of nothing else."""
+def add_legend(figure: Figure, variants: Sequence[VariantAnalysis]) -> None:
+    """Put a legend below landscapes: what they show, and nothing else; in a figure of one panel in shorter lines."""
+    figure.legend(
+        handles=_legend_entries(variants),
+        loc="outside lower center",
+        ncols=6 if figure.get_figwidth() > 6 else 3,
+        frameon=False,
+        handlelength=1.4,
+    )
+
+
+def _legend_entries(variants: Sequence[VariantAnalysis]) -> list[Line2D | Patch]:
     star = Line2D([], [], marker="*", linestyle="", color="#e3342f", mec="white", markersize=12, label="best cell")
     circle = Line2D([], [], marker="o", linestyle="", mfc="none", mec="black", markersize=8, label="ten best cells")
     handles: list[Line2D | Patch] = [star, circle] if any(variant.best for variant in variants) else []

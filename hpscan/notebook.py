@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from hpscan import numerals
 from hpscan.analysis import VariantAnalysis
-from hpscan.figures import STYLE, colour_bar, draw_landscape, legend_entries, shared_norm
+from hpscan.figures import STYLE, add_legend, colour_bar, draw_landscape, shared_norm
 from hpscan.landscape import Landscape
 
 __all__ = ["Drawing", "landscape_chart", "landscape_html", "landscapes_html"]
@@ -37,9 +37,7 @@ def landscape_chart(variant: VariantAnalysis) -> Drawing:
         draw_landscape(axes[0, 0], variant, norm)
         if variant.best:
             colour_bar(drawing, norm, axes, variant.landscape.metric)
-        drawing.legend(
-            handles=legend_entries([variant]), loc="outside lower center", ncols=3, frameon=False, handlelength=1.4
-        )
+        add_legend(drawing, [variant])
     return drawing
 
 

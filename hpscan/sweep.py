@@ -64,22 +64,19 @@ class SweepLandscape(Landscape):
 
     def verdict(self) -> Verdict:
         """What that says, in a word and a sentence."""
-        return self._judged().verdict
+        return VariantAnalysis.of(self).verdict
 
     def plot(self) -> Figure:
         """Draw it as ``hpscan figures`` does, on a colour scale of its own."""
         from hpscan.notebook import landscape_chart
 
-        return landscape_chart(self._judged())
-
-    def _judged(self) -> VariantAnalysis:
-        return VariantAnalysis(self, self.best(), self.separability())
+        return landscape_chart(VariantAnalysis.of(self))
 
     def _repr_html_(self) -> str:
         """The drawing and the verdict, for notebooks."""
         from hpscan.notebook import landscape_html
 
-        return landscape_html(self._judged())
+        return landscape_html(VariantAnalysis.of(self))
 
 
 @dataclass(frozen=True, repr=False)
