@@ -41,8 +41,11 @@ from hpscan.workloads import Data, Factory, Trainable
 
 __all__ = ["ClusterError", "launch"]
 
-RETRIES = 10
-"""How often a pack whose worker died is tried again: nodes of a cluster come and go, and it goes on from a checkpoint."""
+RETRIES = 4
+"""How often a pack whose worker died is tried again in a round: nodes come and go, and it goes on from a checkpoint."""
+ROUNDS = 3
+"""How often packs that did not end are given to Tune anew. It drops one, in silence or as an error and however many
+failures it allows, whose worker dies while being handed over from the pack before."""
 POLL_S = 0.5
 """How often a client asks the cluster what is new."""
 LEAVE_S = 5.0
@@ -54,6 +57,7 @@ class _Listener(tune.Callback):
 
     def __init__(self, on_pack: Callable[[PackSummary], None]) -> None:
         self.on_pack = on_pack
+        self.ended: set[int] = set()
         self.store_error: str | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -69,6 +73,7 @@ class _Listener(tune.Callback):
         **info: Any,
     ) -> None:
         if "summary" in result:
+            self.ended.add(trial.config["pack"])
             self.on_pack(result["summary"])
         self.store_error = result.get("store_error", self.store_error)
 
@@ -200,26 +205,34 @@ def _tune(
     """Run the trials from this process, which is one of the cluster's."""
     listener = _Listener(on_pack)
     trainable = tune.with_parameters(PackTrainable, assignment=trials.assignment)
+    left, reasons = list(range(trials.count)), dict[int, str]()
     with scratch as folder:
-        results = tune.Tuner(
-            tune.with_resources(trainable, trials.reserved),
-            param_space={"pack": tune.grid_search(list(range(trials.count)))},
-            tune_config=tune.TuneConfig(
-                reuse_actors=True,
-                max_concurrent_trials=trials.at_once,
-                trial_dirname_creator=lambda trial: f"pack-{trial.trial_id}",
-            ),
-            run_config=tune.RunConfig(
-                name=trials.sweep,
-                storage_path=folder,
-                verbose=0,
-                callbacks=[listener],
-                stop=_Stopper(stop),
-                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                failure_config=tune.FailureConfig(max_failures=RETRIES),
-            ),
-        ).fit()
-    return _Outcome(listener.store_error, [f"{type(error).__name__}: {_last_line(error)}" for error in results.errors])
+        for attempt in range(ROUNDS):
+            results = tune.Tuner(
+                tune.with_resources(trainable, trials.reserved),
+                param_space={"pack": tune.grid_search(left)},
+                tune_config=tune.TuneConfig(
+                    reuse_actors=True,
+                    max_concurrent_trials=trials.at_once,
+                    trial_dirname_creator=lambda trial: f"pack-{trial.trial_id}",
+                ),
+                run_config=tune.RunConfig(
+                    name=f"{trials.sweep}-{attempt}",
+                    storage_path=folder,
+                    verbose=0,
+                    callbacks=[listener],
+                    stop=_Stopper(stop),
+                    checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                    failure_config=tune.FailureConfig(max_failures=RETRIES),
+                ),
+            ).fit()
+            left = [number for number in left if number not in listener.ended]
+            for result in (results[i] for i in range(len(results))):
+                if result.config is not None and result.error is not None:
+                    reasons[result.config["pack"]] = f"{type(result.error).__name__}: {_last_line(result.error)}"
+            if not left or listener.store_error is not None or stop():
+                break
+    return _Outcome(listener.store_error, [reasons.get(number, "Tune dropped it") for number in left])
 
 
 class _Tuning:

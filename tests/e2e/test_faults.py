@@ -62,6 +62,40 @@ def test_workers_killed_at_random_go_on_from_their_checkpoints(spec_file, tmp_pa
     assert reasons.str.contains("checkpoint").any()
 
 
+DIES_BETWEEN_PACKS = """\
+import os, pathlib
+import numpy as np
+import torch
+from hpscan import Data, Split, UserWorkload, classification
+from hpscan.worker import PackTrainable
+
+def die_once(self, new_config):
+    try:
+        (pathlib.Path(__file__).with_name("died")).touch(exist_ok=False)
+    except FileExistsError:
+        return True
+    os._exit(1)
+
+PackTrainable.reset_config = die_once
+
+def make():
+    rng = np.random.default_rng(0)
+    split = Split(rng.normal(size=(64, 4)).astype(np.float32), rng.integers(0, 2, 64))
+    return UserWorkload(load=lambda: Data(split, split, split), task=classification(lambda: torch.nn.Linear(4, 2)))
+"""
+
+
+def test_a_worker_that_dies_between_two_packs_loses_neither(spec_file, tmp_path):
+    """Tune gives up a trial whose worker dies while being handed over to it, however many failures are allowed."""
+    (tmp_path / "dies.py").write_text(DIES_BETWEEN_PACKS, encoding="utf-8")
+    resources = {"workers": 1, "pack_size": 10, "compile": False}
+    spec = spec_file(workload={"factory": "dies:make"}, budget={"steps": 20}, resources=resources)
+    done = hpscan("launch", spec, cwd=tmp_path)
+    assert (tmp_path / "died").exists()
+    assert done.returncode == 0, done.stderr
+    assert len(Store(tmp_path / "results").runs("sweep")) == 100
+
+
 def test_a_second_launch_says_who_holds_the_sweep(spec_file, tmp_path):
     launch = started("launch", spec_file(budget={"steps": 100_000}), cwd=tmp_path)
     wait_for(lambda: workers(launch), what="workers")
