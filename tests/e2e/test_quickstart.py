@@ -137,14 +137,14 @@ def test_a_sweep_stopped_by_ctrl_c_goes_on_and_ends_with_the_same_numbers(folder
     assert "Traceback" not in out + err
     assert ray_processes() <= before
     partial = Store(tmp_path / "results").runs("quickstart")
-    assert 0 < len(partial) < 1158
+    assert 0 < len(partial) < 1194
 
     relaunched = hpscan(*arguments, cwd=tmp_path)
     assert f"{len(partial)} in results/quickstart" in relaunched.stdout
     columns = ["state", "steps_done", "train_loss", "val_loss", "val_error", "test_loss", "test_error"]
     resumed = Store(tmp_path / "results").runs("quickstart").set_index("run_id").sort_index()
     whole = Store(folder / "results").runs("quickstart").set_index("run_id").loc[resumed.index]
-    assert len(resumed) == 1158
+    assert len(resumed) == 1194
     # a worker of a busy machine may find the loop faster than it was for another launch; it rounds otherwise
     alike = resumed["strategy"] == whole["strategy"]
     assert alike.mean() > 0.5
