@@ -141,6 +141,8 @@ def analyze(
     rows = store.runs(sweep, without=_UNREAD)
     spec = spec if metric is None else shown_by(spec, rows, metric)
     planned = landscapes(spec, rows)
+    del rows
+    store.give_back()
     shapes = view(planned, axes or ("lr", "wd"), at, over) if axes or at or over else planned
     numbers = [separability(shape) for shape in shapes]
     if not is_chosen_by(spec.metric):

@@ -34,6 +34,8 @@ CAPTIONS = {
     ),
 }
 
+DECAY_ON = {"weights": "weight matrices only", "all": "every parameter"}
+
 
 def save_report(analysis: Analysis, folder: Path) -> list[Path]:
     """Write ``report.html``, ``report.md`` and the figures into ``folder``; return the paths, the page first."""
@@ -191,9 +193,9 @@ def _setting(analysis: Analysis) -> list[tuple[str, str]]:
         ("Workload", _in_words(spec.workload.identity())),
         *([("Widths", " ".join(map(str, spec.grid.width)))] if spec.grid.width else []),
         *([("Training", _in_words(training))] if training else []),
-        ("Budget", f"{_budgets(spec)}, {spec.schedule.name} schedule"),
+        ("Budget", f"{_budgets(spec)}, {'unknown' if 'schedule' in spec.unknown else spec.schedule.name} schedule"),
         ("Seeds", ", ".join(map(str, spec.seeds))),
-        ("Decay on", "weight matrices only" if spec.decay_on == "weights" else "every parameter"),
+        ("Decay on", "unknown" if "decay_on" in spec.unknown else DECAY_ON[spec.decay_on]),
         ("Chosen by", f"{spec.metric}, mean over seeds; the test set is used for nothing but reporting"),
     ]
 
@@ -201,8 +203,10 @@ def _setting(analysis: Analysis) -> list[tuple[str, str]]:
 def _budgets(spec: Spec) -> str:
     """``400 steps of batch 32``; all values where the grid has such axes."""
     at_points = [spec.at(point) for point in spec.points()]
-    steps, batches = {at.steps for at in at_points}, {at.batch_size for at in at_points}
-    told = [" or ".join(map(str, sorted(values))) for values in (steps, batches)]
+    sizes = {"budget": {at.steps for at in at_points}, "batch_size": {at.batch_size for at in at_points}}
+    told = [
+        "unknown" if field in spec.unknown else " or ".join(map(str, sorted(values))) for field, values in sizes.items()
+    ]
     return f"{told[0]} steps of batch {told[1]}"
 
 
@@ -227,7 +231,8 @@ def _provenance(analysis: Analysis) -> list[tuple[str, str]]:
     }  # fmt: skip
     rows = [(title, ", ".join(sorted(map(str, frame[name].dropna().unique())))) for title, name in columns.items()]
     seconds = float(frame["device_s"].sum())
-    return [(title, value) for title, value in rows if value] + [("Training time", f"{seconds:.0f} core-seconds")]
+    rows += [("Training time", f"{seconds:.0f} core-seconds")] if seconds else []
+    return [(title, value) for title, value in rows if value]
 
 
 def _data_uri(path: Path) -> Markup:
