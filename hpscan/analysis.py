@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hpscan.collapse import Collapse, collapses
 from hpscan.intervals import Interval, mean_of_seeds
-from hpscan.landscape import Best, Landscape, landscapes
+from hpscan.landscape import Best, Landscape, is_chosen_by, landscapes, shown_by
 from hpscan.scaling import Scaling, scalings
-from hpscan.separability import Extent, Separability, separability
+from hpscan.separability import Extent, Separability, separability, without_choices
 from hpscan.spec import Spec
 from hpscan.store import RUNS, Store
 from hpscan.verdicts import Pair, Verdict, compare, partners, verdict
@@ -86,6 +87,12 @@ class Analysis:
         return scalings(self.spec, self.planned)
 
     @cached_property
+    def collapses(self) -> dict[str, list[Collapse]]:
+        """Each landscape over lr and wd against single parameters that might explain it, by panel."""
+        found = {variant.name: collapses(variant.landscape) for variant in self.variants}
+        return {name: of_one for name, of_one in found.items() if of_one}
+
+    @cached_property
     def pairs(self) -> list[Pair]:
         """Every coupled variant against its decoupled partners, at the same values of the further axes."""
         return [
@@ -102,6 +109,10 @@ class Analysis:
             "variants": [_variant(variant) for variant in self.variants],
             "pairs": [_pair(pair) for pair in self.pairs],
             "scaling": [_scaling(s) for s in self.scalings],
+            "collapse": [
+                {"panel": name, "unexplained": {each.parameter: _interval(each.unexplained) for each in of_one}}
+                for name, of_one in self.collapses.items()
+            ],
         }
 
 
@@ -111,21 +122,32 @@ def analyze(
     axes: tuple[str, str] | None = None,
     at: Mapping[str, float] | None = None,
     over: Mapping[str, str] | None = None,
+    *,
+    metric: str | None = None,
 ) -> Analysis:
     """Read a sweep and compute its numbers: a landscape for each panel, or over two other axes (:func:`hpscan.views.view`).
+
+    ``metric`` is shown in place of the spec's. Only a validation metric has a best cell, and what follows from one: of
+    others slope and interaction say how the axes share in it.
 
     Raises
     ------
     StoreError
         If there is no such sweep.
     SpecError
-        If an axis or a value is not the sweep's.
+        If an axis or a value is not the sweep's, or the metric was not recorded.
     """
     spec = store.spec(sweep)
-    planned = landscapes(spec, store.runs(sweep, without=_UNREAD))
+    rows = store.runs(sweep, without=_UNREAD)
+    spec = spec if metric is None else shown_by(spec, rows, metric)
+    planned = landscapes(spec, rows)
+    del rows
     store.give_back()
     shapes = view(planned, axes or ("lr", "wd"), at, over) if axes or at or over else planned
-    variants = [VariantAnalysis(shape, shape.best(), separability(shape)) for shape in shapes]
+    numbers = [separability(shape) for shape in shapes]
+    if not is_chosen_by(spec.metric):
+        numbers = [without_choices(found) for found in numbers]
+    variants = [VariantAnalysis(shape, shape.best(), found) for shape, found in zip(shapes, numbers, strict=True)]
     return Analysis(spec, variants, store, planned)
 
 

@@ -21,6 +21,7 @@ from hpscan import numerals
 from hpscan.analysis import AXES_IN_WORDS, Analysis, VariantAnalysis
 from hpscan.conventions import OUTSIDE
 from hpscan.intervals import Interval
+from hpscan.landscape import FURTHER
 from hpscan.spec import Spec
 from hpscan.surfaces import CUT
 from hpscan.variants import VARIANTS, Decay
@@ -54,6 +55,7 @@ STYLE: dict[Any, Any] = {
     "hatch.linewidth": 0.6,
 }
 COLORS = "viridis_r"  # bright basin, dark slopes; readable in grey and by the colour-blind
+LINEAR = {"gap", "sharpness"}  # may be negative
 N_CIRCLED = 10
 MOST_COLUMNS = 5
 BLANKS = {  # how a cell without a finite mean is painted: (face, hatch)
@@ -89,15 +91,11 @@ def heatmaps(analysis: Analysis) -> Figure:
                 draw_landscape(axes, variant, norm)
             for axes in axes_row[len(row) :]:
                 axes.set_axis_off()
-        if any(variant.best for variant in analysis.variants):
+        if any(np.isfinite(variant.landscape.mean()).any() for variant in analysis.variants):
             colour_bar(figure, norm, grid, analysis.spec.metric)
-        figure.legend(
-            handles=legend_entries(analysis.variants),
-            loc="outside lower center",
-            ncols=6,
-            frameon=False,
-            handlelength=1.4,
-        )
+        entries = legend_entries(analysis.variants)
+        if entries:
+            figure.legend(handles=entries, loc="outside lower center", ncols=6, frameon=False, handlelength=1.4)
     return figure
 
 
@@ -203,22 +201,30 @@ def _rows_by_optimizer(variants: Sequence[VariantAnalysis]) -> list[list[Variant
 
 
 def shared_norm(variants: Sequence[VariantAnalysis]) -> Normalize:
-    """Colours are linear in the logarithm of the metric, from the best cell to the :data:`~hpscan.surfaces.CUT` quantile."""
-    pooled = np.concatenate([logarithm(variant.landscape.mean()).ravel() for variant in variants])
+    """Colours are linear in the logarithm of the metric, from the best cell to the :data:`~hpscan.surfaces.CUT` quantile.
+
+    Of a diagnostic, which is not better where it is less, they reach over all but its extremes.
+    """
+    metric = variants[0].landscape.metric
+    pooled = np.concatenate([_scaled(metric, variant.landscape.mean()).ravel() for variant in variants])
     finite = pooled[np.isfinite(pooled)]
     if not len(finite):
         return Normalize(0.0, 1.0)
-    low, high = float(finite.min()), float(np.quantile(finite, CUT))
+    low, high = (float(end) for end in np.quantile(finite, (0.02, 0.98) if metric in FURTHER else (0.0, CUT)))
     return Normalize(low, high if high > low else low + 1.0)
 
 
 def colour_bar(figure: Figure, norm: Normalize, grid: np.ndarray, metric: str) -> None:
     """Add the bar of a :func:`shared_norm` beside a grid of axes."""
-    bar = figure.colorbar(ScalarMappable(norm, COLORS), ax=grid, extend="max", shrink=0.8, aspect=30, pad=0.02)
-    bar.set_label(f"{numerals.metric_name(metric)}, mean over seeds\n(log scale, cut at the {CUT:.0%} quantile)")
+    extend = "both" if metric in FURTHER else "max"
+    bar = figure.colorbar(ScalarMappable(norm, COLORS), ax=grid, extend=extend, shrink=0.8, aspect=30, pad=0.02)
+    scale = "linear" if metric in LINEAR else "log"
+    reach = "96 % of the cells" if metric in FURTHER else f"cut at the {CUT:.0%} quantile"
+    bar.set_label(f"{numerals.metric_name(metric)}, mean over seeds\n({scale} scale, {reach})")
     bar.outline.set_visible(False)
-    values = np.exp(np.linspace(float(norm.vmin or 0), float(norm.vmax or 0), 6))
-    bar.set_ticks(np.log(values).tolist(), labels=[numerals.metric_value(metric, value) for value in values])
+    at = np.linspace(float(norm.vmin or 0), float(norm.vmax or 0), 6)
+    values = at if metric in LINEAR else np.exp(at)
+    bar.set_ticks(at.tolist(), labels=[numerals.metric_value(metric, value) for value in values])
 
 
 def logarithm(z: np.ndarray) -> np.ndarray:
@@ -226,12 +232,21 @@ def logarithm(z: np.ndarray) -> np.ndarray:
     return np.log(np.maximum(z, 1e-4))
 
 
+def _scaled(metric: str, z: np.ndarray) -> np.ndarray:
+    """What colours are linear in."""
+    if metric in LINEAR:
+        return z
+    return np.log(np.maximum(z, 1e-12)) if metric in FURTHER else logarithm(z)
+
+
 def draw_landscape(axes: Axes, variant: VariantAnalysis, norm: Normalize) -> None:
     """Paint one landscape, its best cells marked, with its numbers in the title."""
     shape, numbers = variant.landscape, variant.separability
     z = shape.mean()
     finite = np.isfinite(z)
-    axes.imshow(np.ma.masked_where(~finite, logarithm(z)), norm=norm, cmap=COLORS, origin="lower", aspect="auto")
+    axes.imshow(
+        np.ma.masked_where(~finite, _scaled(shape.metric, z)), norm=norm, cmap=COLORS, origin="lower", aspect="auto"
+    )
     for i, j in np.argwhere(~finite):
         face, hatch = BLANKS[blank_state(shape.states[:, i, j])]
         axes.add_patch(

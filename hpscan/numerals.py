@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from hpscan.intervals import Interval
+from hpscan.landscape import FURTHER
 from hpscan.scaling import Scaling
 from hpscan.separability import Extent
 
@@ -20,6 +21,14 @@ __all__ = [
     "quantity",
 ]
 
+IN_WORDS = {
+    "weight_norm": "norm of the weights at the end",
+    "grad_norm": "norm of the gradient at the end",
+    "update_ratio": "step's share of the weights, mean over training",
+    "rotation": "rotation a step in radians, mean over training",
+    "gap": "validation loss less training batches' loss",
+    "sharpness": "top Hessian eigenvalue at the end",
+}
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -45,6 +54,8 @@ def quantity(value: float) -> str:
 
 def metric_name(metric: str) -> str:
     """A metric in words: ``validation loss`` for ``val_loss``."""
+    if metric in IN_WORDS:
+        return IN_WORDS[metric]
     return metric.replace("_", " ").replace("val ", "validation ", 1)
 
 
@@ -52,6 +63,8 @@ def metric_value(metric: str, value: float, standard_error: float = math.nan) ->
     """A metric with its standard error: ``0.281 ± 0.004`` for a loss, ``2.8 ± 0.3 %`` for an error rate."""
     if math.isnan(value):
         return "—"
+    if metric in FURTHER:
+        return f"{value:.3g}".replace("-", "−")
     percent = metric.endswith("_error")
     scale, digits, unit = (100.0, 1, " %") if percent else (1.0, 3, "")
     spread = "" if math.isnan(standard_error) else f" ± {standard_error * scale:.{digits}f}"
