@@ -7,8 +7,10 @@ import math
 from hpscan.intervals import Interval
 from hpscan.scaling import Scaling
 from hpscan.separability import Extent
+from hpscan.spec import Spec
 
 __all__ = [
+    "budgets",
     "extent",
     "interval",
     "metric_interval",
@@ -81,6 +83,14 @@ def interval(number: Interval, digits: int = 2, *, sign: bool = False) -> str:
         if math.isnan(number.low)
         else f"{text(number.value)} [{text(number.low)}, {text(number.high)}]"
     )
+
+
+def budgets(spec: Spec) -> str:
+    """``400 steps of batch 32``; all values where the grid has such axes."""
+    at_points = [spec.at(point) for point in spec.points()]
+    steps, batches = {at.steps for at in at_points}, {at.batch_size for at in at_points}
+    told = [" or ".join(f"{value:,}" for value in sorted(values)) for values in (steps, batches)]
+    return f"{told[0]} steps of batch {told[1]}"
 
 
 def optima(scaling: Scaling) -> str:
