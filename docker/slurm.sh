@@ -33,7 +33,7 @@ export OMP_NUM_THREADS=1        # one thread a worker, one worker a core
 
 # A token of this job alone; srun hands the environment on.
 RAY_AUTH_TOKEN=$(python3 -c 'import secrets; print(secrets.token_hex(32))')
-export RAY_AUTH_TOKEN RAY_AUTH_MODE=token
+export RAY_AUTH_TOKEN RAY_AUTH_MODE=token GRPC_ENABLE_FORK_SUPPORT=0
 
 # The batch script runs on the first node. Ports differ by job, since nodes may be shared; Ray's workers listen on
 # 10002 to 19999.

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from hpscan.separability import separability
     from hpscan.spec import Spec, SpecError
     from hpscan.store import Store, StoreError
+    from hpscan.sweep import Sweep, open_sweep
     from hpscan.tasks import Task, classification
     from hpscan.trainable import RunOptimizer
     from hpscan.verdicts import compare, verdict
@@ -53,6 +54,7 @@ __all__ = [
     "Split",
     "Store",
     "StoreError",
+    "Sweep",
     "Task",
     "UserWorkload",
     "__version__",
@@ -60,6 +62,7 @@ __all__ = [
     "classification",
     "compare",
     "landscapes",
+    "open_sweep",
     "packs",
     "runs",
     "separability",
@@ -79,12 +82,14 @@ _HOMES = {
     "Split": "workloads",
     "Store": "store",
     "StoreError": "store",
+    "Sweep": "sweep",
     "Task": "tasks",
     "UserWorkload": "workloads",
     "analyze": "analysis",
     "classification": "tasks",
     "compare": "verdicts",
     "landscapes": "landscape",
+    "open_sweep": "sweep",
     "packs": "grid",
     "runs": "grid",
     "separability": "separability",

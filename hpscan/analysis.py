@@ -158,6 +158,7 @@ def analyze(
     """
     spec = store.spec(sweep)
     planned = landscapes(spec, store.runs(sweep, without=_UNREAD))
+    store.give_back()
     shapes = view(planned, axes or ("lr", "wd"), at, over) if axes or at or over else planned
     variants = [VariantAnalysis.of(shape) for shape in shapes]
     return Analysis(spec, variants, store, planned)

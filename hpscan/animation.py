@@ -33,7 +33,7 @@ class _GifWriter(PillowWriter):
         sample = Image.new("RGB", (every[0].width, len(some) * every[0].height))
         for number, frame in enumerate(some):
             sample.paste(frame, (0, number * frame.height))
-        palette = sample.quantize(64, dither=Image.Dither.NONE)
+        palette = sample.quantize(64, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)  # keeps the rare red
         first, *others = (frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in every)
         first.save(self.outfile, save_all=True, append_images=others, duration=int(1000 / self.fps), loop=0)
 

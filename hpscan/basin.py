@@ -33,14 +33,15 @@ def tilt(z: Surfaces, x: Float[np.ndarray, " lrs"], y: Float[np.ndarray, " wds"]
     if known <= n_best:
         return np.full(z.shape[:-2], np.nan)
     filled = np.where(np.isnan(cells), np.inf, cells)
-    first_outside = np.partition(filled, n_best, axis=-1)[..., n_best, None]
+    first_outside = np.partition(filled, n_best, axis=-1)[..., n_best, None].copy()  # not a view: it is memory
     weights = np.maximum(first_outside - filled, 0.0)
     total = weights.sum(axis=-1, keepdims=True)
-    weights = np.divide(weights, total, out=np.zeros(weights.shape), where=total > 0)
-    a, b = np.repeat(x, len(y)), np.tile(y, len(x))
-    a, b = (axis - (weights @ axis)[..., None] for axis in (a, b))
-    scale = np.sqrt((weights * a * a).sum(axis=-1) * (weights * b * b).sum(axis=-1))
-    return np.divide((weights * a * b).sum(axis=-1), scale, out=np.zeros(scale.shape), where=scale > 1e-12)
+    np.divide(weights, total, out=weights, where=total > 0)
+    a, b = np.repeat(x - x.mean(), len(y)), np.tile(y - y.mean(), len(x))
+    mean_a, mean_b = weights @ a, weights @ b
+    variances = (weights @ (a * a) - mean_a**2) * (weights @ (b * b) - mean_b**2)
+    scale = np.sqrt(np.maximum(variances, 0.0))
+    return np.divide(weights @ (a * b) - mean_a * mean_b, scale, out=np.zeros(scale.shape), where=scale > 1e-6)
 
 
 def best_wd_trend(z: Surfaces, rows: Bool[np.ndarray, " lrs"]) -> PerSurface:
@@ -100,7 +101,7 @@ def extents(
     at = filled.reshape(len(filled), -1).argmin(axis=1)
     i, j = np.unravel_index(at, z.shape[-2:])
     batch = np.arange(len(filled))
-    best = filled[batch, i, j]
+    best = np.minimum(filled[batch, i, j], ceiling)
     rim = best + TOLERANCE * (ceiling - best)
     found = []
     for profile, start, axis in ((filled[batch, :, j], i, x), (filled[batch, i, :], j, y)):
@@ -127,7 +128,7 @@ def _reach(
     before = np.maximum(end - 1, start)
     low, high = profile[batch, before], profile[batch, end]
     unknown = np.isinf(high) & ~is_open
-    rise = np.where(np.isfinite(high), high, low) - low
+    rise = np.subtract(high, low, out=np.zeros(len(rim)), where=np.isfinite(high) & np.isfinite(low))
     share = np.divide(rim - low, rise, out=np.zeros(len(rim)), where=rise > 0)
     crossing = axis[before] + np.where(unknown, 0.0, np.clip(share, 0.0, 1.0)) * (axis[end] - axis[before])
     return np.where(is_open, axis[-1], crossing) - axis[start], is_open | unknown

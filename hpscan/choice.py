@@ -15,7 +15,7 @@ from hpscan.memory import rows_that_fit
 from hpscan.program import Program
 from hpscan.session import Session
 from hpscan.strategies import MIN_ROWS, Fused, Loop
-from hpscan.workloads import Data, Trainable
+from hpscan.workloads import Data, Imported, Trainable
 
 __all__ = ["COMPILE_S", "Asked", "Choice", "choose", "compile_seconds", "program_for"]
 
@@ -81,7 +81,7 @@ def program_for(recipe: Recipe, asked: Asked, *, compiled: bool) -> Program:
     wanted = f"{_identity(recipe, asked)} {compiled}"
     if wanted not in _programs:
         workload = recipe.workload
-        assert not isinstance(workload, Trainable)
+        assert not isinstance(workload, Trainable | Imported)
         device = torch.device(asked.device)
         _programs[wanted] = Program(workload.task(), recipe.training, device, compiled, asked.cuda_graphs)
     return _programs[wanted]

@@ -13,7 +13,7 @@ from statistics import median
 from hpscan.grid import Pack, Recipe, Run, packs, runs
 from hpscan.spec import Spec
 from hpscan.store import Store, ended
-from hpscan.workloads import Data, DataAbsentError, PackedWorkload, Trainable
+from hpscan.workloads import Data, DataAbsentError, Imported, PackedWorkload, Trainable
 
 __all__ = ["Estimate", "Part", "estimate"]
 
@@ -167,10 +167,10 @@ class _Rates:
 
     def _found(self, recipe: Recipe, pack: Pack, stored: list[float]) -> tuple[float | None, float | None, str]:
         workload = recipe.workload
-        flop = None if isinstance(workload, Trainable) else _flop_per_run_step(workload, recipe.batch_size)
+        flop = None if isinstance(workload, Trainable | Imported) else _flop_per_run_step(workload, recipe.batch_size)
         if stored:
             return flop, median(stored), "measured on this sweep's stored runs"
-        if isinstance(workload, Trainable):
+        if isinstance(workload, Trainable | Imported):
             return None, None, "a trainable says nothing before it has run"
         if flop is not None and flop > MOST_PROBED:
             rate = _measured_rate()

@@ -40,11 +40,16 @@ def setting(analyses: Sequence[Analysis], variants: Iterable[str]) -> str:
     parts = [
         _either(_workload(spec) for spec in specs),
         _either(numerals.budgets(spec) for spec in specs),
-        _either(spec.schedule.name.replace("_", " ") for spec in specs) + " schedule",
+        _either("unknown" if "schedule" in spec.unknown else spec.schedule.name.replace("_", " ") for spec in specs)
+        + " schedule",
         _either(f"{len(spec.seeds)} seed{'s' if len(spec.seeds) > 1 else ''}" for spec in specs),
         _either(f"{numerals.metric_name(spec.metric)}, mean over seeds" for spec in specs),
         "; ".join(f"{told}: {words}" for words, told in conventions.items() if told)
-        + ("" if all(spec.decay_on == "weights" for spec in specs) else "; biases and gains decay, too"),
+        + (
+            ""
+            if all(spec.decay_on == "weights" or "decay_on" in spec.unknown for spec in specs)
+            else "; biases and gains decay, too"
+        ),
     ]
     return " · ".join(parts)
 

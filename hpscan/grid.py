@@ -15,7 +15,7 @@ from typing import Any
 from hpscan.schedules import Schedule
 from hpscan.spec import Spec, Training
 from hpscan.variants import VARIANTS, Variant
-from hpscan.workloads import Workload
+from hpscan.workloads import Workload, width_of
 
 __all__ = ["Cell", "Pack", "Panel", "Recipe", "Run", "differences", "packs", "panels", "runs"]
 
@@ -143,6 +143,21 @@ class Run:
             "lr": self.cell.lr,
             "wd": self.cell.wd,
             "seed": self.seed,
+        }
+
+    def columns(self) -> dict[str, Any]:
+        """What a row of the store says of the run itself."""
+        return {
+            "run_id": self.run_id,
+            "variant": self.cell.variant,
+            "lr": self.cell.lr,
+            "wd": self.cell.wd,
+            "seed": self.seed,
+            **dict(self.cell.settings),
+            "steps": self.recipe.steps,
+            "batch_size": self.recipe.batch_size,
+            "width": width_of(self.recipe.workload),
+            "config": json.dumps(self.config, sort_keys=True),
         }
 
     @cached_property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,11 +79,6 @@ class Form:
     left: Callable[[Fields], Fields]
     right: Callable[[Fields], Fields]
 
-    def of(self, v: Fields) -> Mapped:
-        """Both maps of v, once for every product it enters."""
-        left = self.left(v)
-        return Mapped(left, left if self.right is self.left else self.right(v))
-
 
 @dataclass(frozen=True)
 class Mapped:
@@ -92,17 +87,23 @@ class Mapped:
     left: np.ndarray
     right: np.ndarray
 
+    @classmethod
+    def by(cls, forms: Sequence[Form], v: Fields) -> list[Mapped]:
+        """What each form makes of v, once for every map and every product it enters."""
+        made = {map_: map_(v) for form in forms for map_ in (form.left, form.right)}
+        return [cls(made[form.left], made[form.right]) for form in forms]
+
     def terms(self, other: Mapped) -> Float[np.ndarray, "... terms"]:
         """What the form is the sum of, a term for each block or cell."""
         return (self.left * other.right + other.left * self.right) / 2
 
     def times(self, other: Mapped) -> Float[np.ndarray, " fields"]:
         """The form's value for each of two batches' fields, or of one field and a batch's."""
-        return self.terms(other).sum(axis=-1)
+        return (np.vecdot(self.left, other.right) + np.vecdot(other.left, self.right)) / 2
 
-    def shifted(self) -> Mapped:
-        """Every field in the place of the next."""
-        return Mapped(np.roll(self.left, 1, axis=0), np.roll(self.right, 1, axis=0))
+    def in_pairs(self) -> Float[np.ndarray, " pairs"]:
+        """The form of each field and the next."""
+        return Mapped(self.left[1:], self.right[1:]).times(Mapped(self.left[:-1], self.right[:-1]))
 
 
 def ratio(top: Form, bottom: Form, sample: Sample, unknown: float = 0.0) -> Interval:
@@ -123,10 +124,9 @@ def ratio(top: Form, bottom: Form, sample: Sample, unknown: float = 0.0) -> Inte
     """
     n_seeds = len(sample.seeds)
     forms = (top, bottom)
-    means = [form.of(sample.mean[None]) for form in forms]
-    noises = [form.of(sample.noise) for form in forms]
+    means, noises = Mapped.by(forms, sample.mean[None]), Mapped.by(forms, sample.noise)
     if n_seeds > 1 and sample.complete:
-        residuals = [form.of(np.nan_to_num(sample.seeds - sample.mean)) for form in forms]
+        residuals = Mapped.by(forms, np.nan_to_num(sample.seeds - sample.mean))
         share = np.array([r.times(r).sum() for r in residuals]) / (n_seeds * (n_seeds - 1))
     else:
         share = np.array([e.times(e).mean() for e in noises])
@@ -136,7 +136,7 @@ def ratio(top: Form, bottom: Form, sample: Sample, unknown: float = 0.0) -> Inte
     if not sample.noise.any() and not unknown:
         return Interval(upper / lower, math.nan, math.nan)
     linear = np.cov([2 * m.times(e) for m, e in zip(means, noises, strict=True)])
-    square = np.cov([e.times(e.shifted()) for e in noises])
+    square = np.cov([e.in_pairs() for e in noises])
     pairs = 2.0 if n_seeds == 1 else 2.0 * n_seeds / (n_seeds - 1)
     values, vectors = np.linalg.eigh(linear - 4 * square)
     variance = vectors @ np.diag(np.maximum(values, 0.0)) @ vectors.T + pairs * square

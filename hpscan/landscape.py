@@ -132,7 +132,9 @@ def landscapes(spec: Spec, frame: pd.DataFrame) -> list[Landscape]:
     is ``missing``.
     """
     metrics = [name for name in frame.columns if name.startswith(("train_", "val_", "test_", "ensemble_"))]
-    rows = frame.set_index("run_id")[["state", *metrics]].reindex(columns=["state", *{*metrics, spec.metric}])
+    rows = frame.set_index("run_id")[["state", *metrics]].reindex(
+        columns=["state", *dict.fromkeys([*metrics, spec.metric])]
+    )
     return [_arrange(spec, panel, rows) for panel in panels(spec)]
 
 

@@ -46,7 +46,8 @@ class Noise:
             field += np.sqrt(self.near) * (left @ rng.standard_normal(shape) @ right.T)
         if self.common:
             field += np.sqrt(self.common) * rng.standard_normal((n, 1, 1))
-        return self.sd * field
+        field *= self.sd
+        return field
 
 
 def without_seed_effects(z: Float[np.ndarray, "seeds lrs wds"], ceiling: float) -> Float[np.ndarray, "seeds lrs wds"]:

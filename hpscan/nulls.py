@@ -64,8 +64,10 @@ def p_value(fields: Seeds, rng: np.random.Generator) -> float:
     seen = fields[[bool(field.any()) for field in fields]]
     if len(seen) > 1:
         observed = float((seen.sum(axis=0) ** 2).sum())  # less Σ |r_s|², which no move changes
-        total = sum(_moved(field, rng) for field in seen)
-        by_chance = np.sum(np.square(total), axis=(-1, -2))
+        total = np.zeros((PERMUTATIONS, *seen.shape[1:]))
+        for field in seen:
+            total += _moved(field, rng)
+        by_chance = np.square(total, out=total).sum(axis=(-1, -2))
     else:
         observed = float(_neighbours(seen)[0])
         known = seen[0] != 0

@@ -88,8 +88,11 @@ def interval(number: Interval, digits: int = 2, *, sign: bool = False) -> str:
 def budgets(spec: Spec) -> str:
     """``400 steps of batch 32``; all values where the grid has such axes."""
     at_points = [spec.at(point) for point in spec.points()]
-    steps, batches = {at.steps for at in at_points}, {at.batch_size for at in at_points}
-    told = [" or ".join(f"{value:,}" for value in sorted(values)) for values in (steps, batches)]
+    sizes = {"budget": {at.steps for at in at_points}, "batch_size": {at.batch_size for at in at_points}}
+    told = [
+        "unknown" if field in spec.unknown else " or ".join(f"{value:,}" for value in sorted(values))
+        for field, values in sizes.items()
+    ]
     return f"{told[0]} steps of batch {told[1]}"
 
 

@@ -33,6 +33,8 @@ CAPTIONS = {
     ),
 }
 
+DECAY_ON = {"weights": "weight matrices only", "all": "every parameter"}
+
 
 def save_report(analysis: Analysis, folder: Path) -> list[Path]:
     """Write ``report.html``, ``report.md`` and the figures into ``folder``; return the paths, the page first."""
@@ -190,9 +192,12 @@ def _setting(analysis: Analysis) -> list[tuple[str, str]]:
         ("Workload", _in_words(spec.workload.identity())),
         *([("Widths", " ".join(map(str, spec.grid.width)))] if spec.grid.width else []),
         *([("Training", _in_words(training))] if training else []),
-        ("Budget", f"{numerals.budgets(spec)}, {spec.schedule.name} schedule"),
+        (
+            "Budget",
+            f"{numerals.budgets(spec)}, {'unknown' if 'schedule' in spec.unknown else spec.schedule.name} schedule",
+        ),
         ("Seeds", ", ".join(map(str, spec.seeds))),
-        ("Decay on", "weight matrices only" if spec.decay_on == "weights" else "every parameter"),
+        ("Decay on", "unknown" if "decay_on" in spec.unknown else DECAY_ON[spec.decay_on]),
         ("Chosen by", f"{spec.metric}, mean over seeds; the test set is used for nothing but reporting"),
     ]
 
@@ -218,7 +223,8 @@ def _provenance(analysis: Analysis) -> list[tuple[str, str]]:
     }  # fmt: skip
     rows = [(title, ", ".join(sorted(map(str, frame[name].dropna().unique())))) for title, name in columns.items()]
     seconds = float(frame["device_s"].sum())
-    return [(title, value) for title, value in rows if value] + [("Training time", f"{seconds:.0f} core-seconds")]
+    rows += [("Training time", f"{seconds:.0f} core-seconds")] if seconds else []
+    return [(title, value) for title, value in rows if value]
 
 
 def _data_uri(path: Path) -> Markup:

@@ -17,7 +17,7 @@ from hpscan.axes import Grid
 from hpscan.resources import Resources
 from hpscan.schedules import Cosine, CosineRestarts, Schedule
 from hpscan.variants import OPTIMIZER_SETTINGS, VARIANTS, known_variant
-from hpscan.workloads import Factory, Trainable, Workload, at_width
+from hpscan.workloads import Factory, Imported, Trainable, Workload, at_width
 from hpscan.workloads.architectures import Architecture
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "Spec",
     "SpecError",
     "Training",
+    "override_field",
     "parse_yaml",
     "shipped_specs",
 ]
@@ -195,8 +196,14 @@ class Spec(Model):
     def examples_known(self) -> bool:
         """Whether the number of training examples is known without calling a user's code."""
         return not (
-            isinstance(self.workload, Trainable) or (isinstance(self.workload, Factory) and not self.workload.train)
+            isinstance(self.workload, Trainable | Imported)
+            or (isinstance(self.workload, Factory) and not self.workload.train)
         )
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """Fields that are placeholders: an imported sweep's source does not say them."""
+        return self.workload.unknown if isinstance(self.workload, Imported) else ()
 
     @model_validator(mode="after")
     def _restarts(self) -> Spec:
@@ -275,7 +282,7 @@ class Spec(Model):
         """
         raw = parse_yaml(_read(source), source)
         for override in overrides:
-            _override(raw, override)
+            override_field(raw, override)
         return cls.validated(raw)
 
     @classmethod
@@ -352,8 +359,8 @@ def parse_yaml(text: str, source: str) -> dict[str, Any]:
     return raw
 
 
-def _override(raw: dict[str, Any], override: str) -> None:
-    """Set one ``dotted.key=value`` in place."""
+def override_field(raw: dict[str, Any], override: str) -> None:
+    """Set one ``dotted.key=value``, its value YAML, in place; raises SpecError where it is none."""
     dotted, equals, text = override.partition("=")
     if not equals or not dotted.strip():
         raise SpecError(f"--set {override!r}: must be key=value, e.g. seeds=[1, 2]")

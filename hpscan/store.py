@@ -241,6 +241,11 @@ class Store:
         """
         return _frame(_merged("runs", self._parts(sweep, "runs", on_broken, without), without))
 
+    @staticmethod
+    def give_back() -> None:
+        """Return to the system what pyarrow keeps of memory that was freed: after a large sweep, as much as it took."""
+        pa.default_memory_pool().release_unused()
+
     def curves(self, sweep: str, on_broken: OnBroken | None = None) -> pd.DataFrame:
         """One row a run and evaluation, the columns of :data:`CURVES`; parameters and errors as those of :meth:`runs`.
 

@@ -7,11 +7,14 @@ function of one surface, or of many at once where a shape begins with ``*batch``
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 __all__ = [
     "CUT",
+    "Derivative",
     "additive_basis",
     "capped",
     "contour_slope",
@@ -47,13 +50,30 @@ def capped(z: Surfaces, at: float) -> Surfaces:
     return np.minimum(z, at)
 
 
+@dataclass(frozen=True, eq=False)
+class Derivative:
+    """A linear map from a surface's cells, flattened, to a derivative in the middle of each block of four cells."""
+
+    corners: Int[np.ndarray, "blocks 4"]
+    weights: Float[np.ndarray, "blocks 4"]
+
+    def __call__(self, cells: Float[np.ndarray, "*batch cells"]) -> Float[np.ndarray, "*batch blocks"]:
+        """The derivative of one surface, or of many."""
+        found = np.zeros((*cells.shape[:-1], len(self.corners)))
+        for corner, weights in zip(self.corners.T, self.weights.T, strict=True):
+            part = cells[..., corner]
+            part *= weights
+            found += part
+        return found
+
+
 def gradients(
     known: Cells, x: Float[np.ndarray, " lrs"], y: Float[np.ndarray, " wds"]
-) -> tuple[Float[np.ndarray, "blocks cells"], Float[np.ndarray, "blocks cells"]]:
-    """The linear maps from a surface's cells, flattened, to ∂z/∂x and ∂z/∂y in the middle of each block of four cells.
+) -> tuple[Derivative, Derivative]:
+    """∂z/∂x and ∂z/∂y in the middle of each block of four known cells.
 
     Both are those of the bilinear interpolant, exact there for any quadratic surface and on any spacing. Rows and
-    columns without a known cell are closed up; a block is used if all its four cells are known. Rows of the maps are
+    columns without a known cell are closed up; a block is used if all its four cells are known. Derivatives are
     multiplied by the root of the block's area, so that sums of products are integrals over the plane by the midpoint
     rule.
     """
@@ -61,18 +81,12 @@ def gradients(
     numbers = np.arange(known.size).reshape(known.shape)[np.ix_(rows, columns)]
     corners = np.stack([numbers[:-1, :-1], numbers[:-1, 1:], numbers[1:, :-1], numbers[1:, 1:]], axis=-1)
     whole = known.ravel()[corners].all(axis=-1)
-    corners = corners[whole]
-    steps_x, steps_y = np.meshgrid(np.diff(x[rows]), np.diff(y[columns]), indexing="ij")
-    maps = []
-    for signs, steps, others in (
-        ((-1, -1, 1, 1), steps_x[whole], steps_y[whole]),
-        ((-1, 1, -1, 1), steps_y[whole], steps_x[whole]),
-    ):
-        into = np.zeros((len(corners), known.size))
-        weights = np.sqrt(steps * others) / (2 * steps)
-        into[np.arange(len(corners))[:, None], corners] = weights[:, None] * np.array(signs)
-        maps.append(into)
-    return maps[0], maps[1]
+    steps_x, steps_y = (steps[whole] for steps in np.meshgrid(np.diff(x[rows]), np.diff(y[columns]), indexing="ij"))
+
+    def derivative(signs: tuple[int, ...], steps: np.ndarray, others: np.ndarray) -> Derivative:
+        return Derivative(corners[whole], np.outer(np.sqrt(steps * others) / (2 * steps), signs))
+
+    return derivative((-1, -1, 1, 1), steps_x, steps_y), derivative((-1, 1, -1, 1), steps_y, steps_x)
 
 
 def contour_slope(z: Surface, x: Float[np.ndarray, " lrs"], y: Float[np.ndarray, " wds"]) -> float:
@@ -84,7 +98,7 @@ def contour_slope(z: Surface, x: Float[np.ndarray, " lrs"], y: Float[np.ndarray,
     """
     along_x, along_y = gradients(~np.isnan(z), x, y)
     flat = np.nan_to_num(z.ravel())
-    d_x, d_y = along_x @ flat, along_y @ flat
+    d_x, d_y = along_x(flat), along_y(flat)
     bottom = float(d_y @ d_y)
     return float("nan") if bottom == 0.0 else -float(d_x @ d_y) / bottom
 

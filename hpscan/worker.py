@@ -5,7 +5,6 @@ A trial of Ray Tune is a pack; the worker's process, its data and its compiled c
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -16,11 +15,11 @@ import ray
 from ray import tune
 
 from hpscan.cluster import alive_nodes, packs_at_once
-from hpscan.grid import Pack, Recipe, Run
+from hpscan.grid import Pack, Recipe
 from hpscan.progress import PackSummary
 from hpscan.resources import PerPack, Resources
 from hpscan.store import Store, StoreError
-from hpscan.workloads import Data, Workload, width_of
+from hpscan.workloads import Data, Workload
 
 if TYPE_CHECKING:
     from hpscan.session import RunResult
@@ -172,28 +171,11 @@ def _packs_on_this_node(per_pack: PerPack) -> int:
     return max([packs_at_once(node, per_pack) for node in nodes] + [1])
 
 
-def _identity(run: Run) -> dict[str, Any]:
-    cell = run.cell
-    config = json.dumps(run.config, sort_keys=True)
-    return {
-        "run_id": run.run_id,
-        "variant": cell.variant,
-        "lr": cell.lr,
-        "wd": cell.wd,
-        "seed": run.seed,
-        **dict(cell.settings),
-        "steps": run.recipe.steps,
-        "batch_size": run.recipe.batch_size,
-        "width": width_of(run.recipe.workload),
-        "config": config,
-    }
-
-
 def _row(result: RunResult) -> dict[str, Any]:
     curve = {name: [getattr(point, name) for point in result.curve] for name in ("val_loss", "val_error")}
     best = {f"best_{name}": min((v for v in values if v is not None), default=None) for name, values in curve.items()}
     return {
-        **_identity(result.run),
+        **result.run.columns(),
         "state": result.state,
         "error": result.error,
         "steps_done": result.steps_done,
@@ -207,7 +189,7 @@ def _row(result: RunResult) -> dict[str, Any]:
 
 def _failed_rows(pack: Pack, error: Exception) -> list[dict[str, Any]]:
     text = f"{type(error).__name__}: {error}"
-    return [{**_identity(run), "state": "failed", "error": text} for run in pack.runs]
+    return [{**run.columns(), "state": "failed", "error": text} for run in pack.runs]
 
 
 def _summary(pack_id: str, rows: Sequence[dict[str, Any]], metric: str) -> PackSummary:

@@ -84,3 +84,8 @@ def test_an_unknown_cell_ends_what_is_known_of_the_basin():
     width_x, _, open_x, _ = extents(z, X, Y, ceiling=20.0)
     assert open_x
     assert width_x == pytest.approx(6.0)  # five steps down to the edge, one up to the last known cell
+
+
+def test_a_surface_of_which_nothing_is_known_has_no_end():
+    width_x, width_y, open_x, open_y = extents(np.full((3, 4), np.nan), np.arange(3.0), np.arange(4.0), 1.0)
+    assert open_x and open_y and np.isfinite([width_x, width_y]).all()

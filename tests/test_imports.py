@@ -27,6 +27,9 @@ def loaded_by(code):
         ("import hpscan.store", {"pandas", "pyarrow"}),
         ("import hpscan.analysis", {"pandas", "pyarrow"}),
         ("import hpscan.report", {"pandas", "pyarrow", "matplotlib"}),
+        ("from hpscan import open_sweep", {"pandas", "pyarrow"}),
+        ("import hpscan.importing", {"pandas", "pyarrow"}),
+        ("import hpscan.exporting", {"pandas", "pyarrow"}),
         ("import hpscan.engine", {"torch"}),
     ],
 )

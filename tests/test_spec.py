@@ -50,7 +50,7 @@ def test_yaml_round_trip(make_spec):
         ({"variants": ["sgd", "sgd"]}, "`variants`: must not repeat a value; sgd is given more than once"),
         (
             {"workload": "imagenet"},
-            "`workload`: name must be one of digits, fashion_mnist, cifar10, cifar100, imagenet32, charlm, factory, trainable; got 'imagenet'",
+            "`workload`: name must be one of digits, fashion_mnist, cifar10, cifar100, imagenet32, charlm, factory, trainable, imported; got 'imagenet'",
         ),
         ({"workload": {"name": "digits", "noise": 1}}, "`workload`: unknown key 'noise'"),
         (

@@ -37,12 +37,10 @@ def test_gradients_skip_blocks_with_a_hole_and_close_up_empty_rows():
     known[1] = False
     known[3, 3] = False
     along_x, along_y = gradients(known, np.arange(5.0), np.arange(6.0))
-    assert along_x.shape == (3 * 5 - 4, 30)
-    z = np.add.outer(2.0 * np.arange(5), -3.0 * np.arange(6)).ravel()
-    areas = np.array([2.0] * 5 + [1.0] * 6)
-    assert np.allclose(along_x @ z, 2 * np.sqrt(areas))
-    assert np.allclose(along_y @ z, -3 * np.sqrt(areas))
-    assert not along_x[:, ~known.ravel()].any()
+    z = np.where(known, np.add.outer(2.0 * np.arange(5), -3.0 * np.arange(6)), np.nan).ravel()
+    areas = np.array([2.0] * 5 + [1.0] * 6)  # of 3 × 5 − 4 blocks, none of which reads a hole
+    assert np.allclose(along_x(z), 2 * np.sqrt(areas))
+    assert np.allclose(along_y(z), -3 * np.sqrt(areas))
 
 
 def test_a_separable_bowl_has_slope_zero_and_no_interaction():

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hpscan.cli import launching, results
+from hpscan.cli import exchange, launching, results
 from hpscan.cli.output import one_line_errors
 
 __all__ = ["app", "main"]
@@ -25,6 +25,7 @@ for command in (
     results.analyze,
     results.figures,
     results.report,
+    exchange.export,
     launching.submit,
     launching.logs,
     launching.cancel,
@@ -33,6 +34,7 @@ for command in (
     results.schedule,
 ):
     app.command()(command)
+app.command("import")(exchange.import_)
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -107,6 +108,7 @@ def _launch(
     lost = _train(
         spec, data, store, option, address=address, lease_lost=lease_lost, retry_failed=retry_failed, revise=revise
     )
+    gc.collect()  # Ray's cycles hold on to the plan of 100,000 runs, and the analysis needs as much
     if lease_lost():
         fail(f"{spec.name}: stopped, another launch has taken the sweep over; what is trained is stored", EXIT_FAILED)
     analysis = analyze_sweep(store, spec.name)
@@ -213,9 +215,9 @@ def _stored(
 
 def _data(spec: Spec) -> Data | None:
     """The data of a sweep, read before anything is written; None where a trainable has its own."""
-    from hpscan.workloads import Trainable, WorkloadError
+    from hpscan.workloads import Imported, Trainable, WorkloadError
 
-    if isinstance(spec.workload, Trainable):
+    if isinstance(spec.workload, Trainable | Imported):
         return None
     data = spec.workload.load()
     if spec.training.label_smoothing or spec.training.snapshots:

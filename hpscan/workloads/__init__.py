@@ -2,8 +2,8 @@
 
 Every workload has ``identity()``, what of it determines a run's result; ``resolved()``, itself as launched, so that it
 means the same from any folder; ``n_train``, its number of training examples; and ``width_path``, where its model's
-width stands. All but :class:`Trainable` have ``load()``, the data; ``task()``, the model factory, the loss and how
-outputs are judged; and ``example(n)``, inputs of the right shape that need no data.
+width stands. All but :class:`Trainable` and :class:`Imported` have ``load()``, the data; ``task()``, the model factory,
+the loss and how outputs are judged; and ``example(n)``, inputs of the right shape that need no data.
 
 Importing this package needs neither torch nor scikit-learn; ``load()`` and ``task()`` do.
 """
@@ -18,6 +18,7 @@ from pydantic import BeforeValidator, Field
 from hpscan._model import accept_name
 from hpscan.workloads.base import Data, DataAbsentError, Split, UserWorkload, WorkloadError
 from hpscan.workloads.images import CIFAR10, CIFAR100, Digits, FashionMNIST, ImageNet32
+from hpscan.workloads.imported import Imported
 from hpscan.workloads.text import CharLM
 from hpscan.workloads.user import Factory, Trainable
 from hpscan.workloads.widths import at_width, width_of
@@ -32,6 +33,7 @@ __all__ = [
     "Factory",
     "FashionMNIST",
     "ImageNet32",
+    "Imported",
     "PackedWorkload",
     "Split",
     "Trainable",
@@ -56,4 +58,4 @@ def _named(raw: Any) -> Any:
 PackedWorkload = Digits | FashionMNIST | CIFAR10 | CIFAR100 | ImageNet32 | CharLM | Factory
 """What the packed engine can train."""
 
-Workload = Annotated[PackedWorkload | Trainable, Field(discriminator="name"), BeforeValidator(_named)]
+Workload = Annotated[PackedWorkload | Trainable | Imported, Field(discriminator="name"), BeforeValidator(_named)]

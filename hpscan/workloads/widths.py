@@ -7,12 +7,12 @@ from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hpscan.workloads import PackedWorkload, Trainable
+    from hpscan.workloads import Imported, PackedWorkload, Trainable
 
 __all__ = ["at_width", "width_of"]
 
 
-def width_of(workload: PackedWorkload | Trainable) -> int | None:
+def width_of(workload: PackedWorkload | Trainable | Imported) -> int | None:
     """The width of the model's first layer; None for a model that has none to set."""
     if not workload.width_path:
         return None
@@ -20,7 +20,7 @@ def width_of(workload: PackedWorkload | Trainable) -> int | None:
     return int(value[0] if isinstance(value, Sequence) else value)
 
 
-def at_width(workload: PackedWorkload | Trainable, width: int) -> PackedWorkload | Trainable:
+def at_width(workload: PackedWorkload | Trainable | Imported, width: int) -> PackedWorkload | Trainable | Imported:
     """The same workload with another width; further layers keep their proportion to the first.
 
     Raises
@@ -50,5 +50,5 @@ def _entry(holder: Any, name: str) -> Any:
     return holder[name] if isinstance(holder, dict) else getattr(holder, name)
 
 
-def _model(workload: PackedWorkload | Trainable) -> str:
+def _model(workload: PackedWorkload | Trainable | Imported) -> str:
     return str(getattr(getattr(workload, "model", workload), "name", workload.name))

@@ -1,0 +1,149 @@
+"""What other tools write, read as they write it."""
+
+import json
+import sqlite3
+
+import optuna
+import pytest
+
+from hpscan.sources import read_csv, read_optuna, read_ray
+from hpscan.spec import SpecError
+
+
+def test_a_csv_keeps_its_text_its_quotes_and_its_blanks(tmp_path):
+    path = tmp_path / "wandb.csv"
+    path.write_bytes(
+        b'\xef\xbb\xbf"Name","State","lr","Notes"\r\n"a, b","finished","1e-3","line\nbreak"\r\n"c","crashed","",""\r\n'
+    )
+    first, second = read_csv(str(path))
+    assert first.values == {"Name": "a, b", "State": "finished", "lr": "1e-3", "Notes": "line\nbreak"}
+    assert second.values["lr"] == ""
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b"lr,lr\n1,2\n", "has two columns 'lr'"),
+        (b"\xff\xfe\x00", "not a text file"),
+        (None, "No such file"),
+    ],
+)
+def test_what_is_no_table_is_refused(tmp_path, content, message):
+    path = tmp_path / "x.csv"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(SpecError, match=message):
+        read_csv(str(path))
+
+
+def ray_trial(folder, number, config, results, status="TERMINATED", error=None):
+    """A trial as Ray 2.60 leaves it: a folder, and a pair of JSON texts in the experiment's state."""
+    name = f"train_{number:05d}"
+    (folder / name).mkdir(parents=True)
+    if results:
+        (folder / name / "result.json").write_text("".join(json.dumps(result) + "\n" for result in results))
+    if error:
+        (folder / name / "error.txt").write_text(f"Traceback (most recent call last):\n  …\n{error}\n")
+    trial = {"trial_id": f"x_{number:05d}", "config": config, "status": status, "relative_logdir": name}
+    return [json.dumps(trial), json.dumps({"last_result": results[-1] if results else {}})]
+
+
+@pytest.fixture
+def experiment(tmp_path):
+    def results(*losses):
+        return [
+            {"val_loss": loss, "lr": 0.0, "nested": {"acc": 0.5}, "training_iteration": step, "config": {}}
+            for step, loss in enumerate(losses, 1)
+        ]
+
+    config = {"lr": 0.1, "optimizer": {"wd": 0.01}, "seed": 3}
+    trials = [
+        ray_trial(tmp_path, 0, config, results(0.9, 0.5, 0.4)),
+        ray_trial(tmp_path, 1, config, results(0.8)),
+        ray_trial(tmp_path, 2, config, [], "ERROR", "RuntimeError: boom"),
+        ray_trial(tmp_path, 3, config, results(0.7), "RUNNING"),
+        ray_trial(tmp_path, 4, config, results(0.9, float("nan"), float("nan"))),
+    ]
+    (tmp_path / "experiment_state-2026-01-01_00-00-00.json").write_text("{}")
+    (tmp_path / "experiment_state-2026-01-02_00-00-00.json").write_text(json.dumps({"trial_data": trials}))
+    return tmp_path
+
+
+def test_a_ray_experiment_says_what_was_tried_and_how_it_ended(experiment):
+    trials = read_ray(str(experiment))
+    assert [trial.values["state"] for trial in trials] == ["completed", "stopped", "failed", "running", "completed"]
+    first = trials[0].values
+    assert (first["lr"], first["optimizer/wd"], first["config/seed"], first["nested/acc"]) == (0.1, 0.01, 3, 0.5)
+    assert first["val_loss"] == 0.4
+    assert [(at["step"], at["val_loss"]) for at in trials[0].curve] == [(1, 0.9), (2, 0.5), (3, 0.4)]
+    assert trials[2].values["error"] == "RuntimeError: boom"
+
+
+def test_a_ray_experiment_without_its_loggers_has_last_results(experiment):
+    for path in experiment.glob("*/result.json"):
+        path.unlink()
+    trials = read_ray(str(experiment))
+    assert trials[0].values["val_loss"] == 0.4
+    assert trials[0].curve == ()
+
+
+@pytest.mark.parametrize("state", [None, "nonsense", "{}", '{"trial_data": [["{}", "{}"]]}'])
+def test_what_is_no_ray_experiment_is_refused(tmp_path, state):
+    if state is not None:
+        (tmp_path / "experiment_state-1.json").write_text(state)
+    with pytest.raises(SpecError, match=r"not a Ray Tune experiment|not a state of Ray Tune's"):
+        read_ray(str(tmp_path))
+    with pytest.raises(SpecError, match="no such folder"):
+        read_ray(str(tmp_path / "absent"))
+
+
+def journal(path):
+    return optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path)))
+
+
+@pytest.mark.parametrize("kind", ["journal", "sqlite"])
+def test_an_optuna_storage_of_either_kind_is_read(tmp_path, kind):
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    path = tmp_path / "storage"
+    study = optuna.create_study(
+        storage=journal(path) if kind == "journal" else f"sqlite:///{path}", study_name="s", direction="maximize"
+    )
+    study.set_user_attr("variant", "adamw")
+
+    def objective(trial):
+        lr = trial.suggest_float("lr", 1e-3, 1e-1, log=True)
+        trial.set_user_attr("seed", 1)
+        for step in range(3):
+            trial.report(0.1 * step, step)
+        if trial.number == 1:
+            raise optuna.TrialPruned
+        return 1 - lr
+
+    study.optimize(objective, n_trials=2)
+    study.ask()
+    trials = read_optuna(str(path))
+    assert [trial.values["state"] for trial in trials] == ["completed", "stopped", "running"]
+    first, second = trials[0], trials[1]
+    assert first.values["value"] == 1 - first.values["lr"]
+    assert (first.values["seed"], first.values["variant"], first.values["study"]) == (1, "adamw", "s")
+    assert [at["value"] for at in first.curve] == [0.0, 0.1, 0.2]
+    assert second.values["value"] == 0.2  # its last report
+    assert first.maximised == {"value"}
+
+
+def test_what_is_no_optuna_storage_is_refused_and_left_as_it_is(tmp_path):
+    (tmp_path / "text").write_text("not json\n")
+    with sqlite3.connect(tmp_path / "other.db") as other:
+        other.execute("create table things (x)")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    for name, message in (
+        ("text", "not an Optuna storage"),
+        ("other.db", "a database without its tables"),
+        ("absent.db", "no such file"),
+        ("sqlite:///absent.db", "no such file"),
+        ("postgresql://nobody@localhost/x", "not an Optuna storage that can be opened"),
+    ):
+        with pytest.raises(SpecError, match=message):
+            read_optuna(str(tmp_path / name) if "://" not in name else name)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
