@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 from typing import Any
@@ -13,12 +13,15 @@ import numpy as np
 import pandas as pd
 
 from hpscan.collapse import Collapse, collapses
+from hpscan.conventions import on_grid, redrawn
+from hpscan.conventions import pairs as paired
 from hpscan.intervals import Interval, mean_of_seeds
 from hpscan.landscape import Best, Landscape, is_chosen_by, landscapes, shown_by
 from hpscan.scaling import Scaling, scalings
 from hpscan.separability import Extent, Separability, separability, without_choices
-from hpscan.spec import Spec
+from hpscan.spec import Spec, SpecError
 from hpscan.store import RUNS, Store
+from hpscan.variants import Decay
 from hpscan.verdicts import Pair, Verdict, compare, partners, verdict
 from hpscan.views import view
 
@@ -39,6 +42,12 @@ class VariantAnalysis:
     landscape: Landscape
     best: Best | None
     separability: Separability
+
+    @classmethod
+    def of(cls, landscape: Landscape) -> VariantAnalysis:
+        """All that a landscape says."""
+        numbers = separability(landscape)
+        return cls(landscape, landscape.best(), numbers if is_chosen_by(landscape.metric) else without_choices(numbers))
 
     @property
     def name(self) -> str:
@@ -76,6 +85,11 @@ class Analysis:
         run_ids = np.concatenate([landscape.run_ids.ravel() for landscape in self.planned])
         return rows[rows["run_id"].isin(run_ids)]
 
+    @cached_property
+    def curves(self) -> pd.DataFrame:
+        """The store's rows of every evaluation; read when first wanted."""
+        return self.store.curves(self.spec.name)
+
     @property
     def states(self) -> dict[str, int]:
         """Runs in each state, all variants together."""
@@ -100,6 +114,28 @@ class Analysis:
             for one, other in product(self.variants, self.variants)
             if partners(one.landscape.variant, other.landscape.variant) and one.landscape.at == other.landscape.at
         ]
+
+    @cached_property
+    def sheared(self) -> list[tuple[VariantAnalysis, VariantAnalysis, VariantAnalysis]]:
+        """The paper's form, the same in torch's units, and torch's form as measured, wherever the two can be compared.
+
+        The last two are on one grid.
+        """
+        by_name = {variant.name: variant for variant in self.variants}
+        found = []
+        for paper, torch in paired([variant.landscape for variant in self.variants]):
+            try:
+                again = redrawn(paper, Decay.TORCH)
+            except SpecError:  # not on one lattice: there is nothing to compare
+                continue
+            lr, wd = (np.unique(np.concatenate(axes)) for axes in ((again.lr, torch.lr), (again.wd, torch.wd)))
+            measured = on_grid(torch, lr, wd)
+            found.append((
+                by_name[paper.name],
+                VariantAnalysis.of(on_grid(again, lr, wd)),
+                replace(by_name[torch.name], landscape=measured, best=measured.best()),
+            ))  # fmt: skip
+        return found
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; what is unknown or infinite is null."""
@@ -144,10 +180,7 @@ def analyze(
     del rows
     store.give_back()
     shapes = view(planned, axes or ("lr", "wd"), at, over) if axes or at or over else planned
-    numbers = [separability(shape) for shape in shapes]
-    if not is_chosen_by(spec.metric):
-        numbers = [without_choices(found) for found in numbers]
-    variants = [VariantAnalysis(shape, shape.best(), found) for shape, found in zip(shapes, numbers, strict=True)]
+    variants = [VariantAnalysis.of(shape) for shape in shapes]
     return Analysis(spec, variants, store, planned)
 
 

@@ -14,7 +14,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from hpscan import numerals
 from hpscan.analysis import Analysis
 from hpscan.collapse import Collapse
-from hpscan.figures import CONVENTIONS, STYLE
+from hpscan.figures import STYLE
+from hpscan.footer import CONVENTIONS, add_footer
+from hpscan.spec import SpecError
 from hpscan.variants import VARIANTS
 
 __all__ = ["collapse_chart"]
@@ -34,6 +36,8 @@ def collapse_chart(analysis: Analysis) -> Figure:
     Where the metric is a function of the parameter, dots lie on the curve whatever their colour.
     """
     rows = analysis.collapses
+    if not rows:
+        raise SpecError(f"--kind collapse: {analysis.spec.name} has no landscape with cells enough for a curve")
     n_columns = max(map(len, rows.values()))
     metric = analysis.spec.metric
     rates = np.log2(np.concatenate([row[0].lr for row in rows.values()]))
@@ -69,6 +73,7 @@ def collapse_chart(analysis: Analysis) -> Figure:
             ],
             loc="outside lower center", ncols=3, frameon=False,
         )  # fmt: skip
+        add_footer(figure, [analysis], variants.values())
     return figure
 
 

@@ -1,21 +1,51 @@
-"""Every figure that a sweep calls for, with its caption: what ``figures`` draws and a report shows."""
+"""The kinds of figure there are, and which of them a sweep calls for: what ``figures`` draws and a report shows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from hpscan.analysis import Analysis
+from hpscan.animation import save_animation
 from hpscan.collapse_charts import collapse_chart
-from hpscan.convention_charts import conventions_caption, conventions_chart, in_convention, sheared
-from hpscan.figures import heatmaps, save_figure, save_figures
+from hpscan.convention_charts import conventions_caption, conventions_chart, in_convention
+from hpscan.figures import FIGURES, heatmaps, save_figure, save_figures
+from hpscan.paper_charts import paper_fig1, paper_fig2, paper_fig3, paper_fig4
 from hpscan.scaling_charts import budgets_chart, budgets_groups, scaling_chart, shown_scalings
+from hpscan.slice_charts import ridge_chart, slices_chart
+from hpscan.spec import SpecError
 from hpscan.variants import Decay
 
-__all__ = ["Picture", "further_pictures", "save_gallery", "save_in_convention", "save_metric"]
+__all__ = [
+    "COMPARED",
+    "KINDS",
+    "Picture",
+    "check_kind",
+    "further_pictures",
+    "save_gallery",
+    "save_in_convention",
+    "save_kind",
+    "save_metric",
+]
+
+KINDS: dict[str, Callable[[Analysis], Figure]] = {
+    **FIGURES,
+    "conventions": conventions_chart,
+    "scaling": scaling_chart,
+    "budgets": budgets_chart,
+    "collapse": collapse_chart,
+    "slices": slices_chart,
+    "ridge": ridge_chart,
+    "fig2": paper_fig2,
+    "fig3": paper_fig3,
+}
+"""Figures of one sweep. Each raises SpecError where the sweep has no data for it."""
+COMPARED: dict[str, Callable[[Sequence[Analysis]], Figure]] = {"fig1": paper_fig1, "fig4": paper_fig4}
+"""Figures of several sweeps together."""
+ANIMATION = "animation"
 
 SCALING = (
     "The best weight decay against the axis of the sweep, with the fitted exponent and two that have been predicted for "
@@ -48,7 +78,7 @@ class Picture:
 def further_pictures(analysis: Analysis) -> list[Picture]:
     """What a sweep calls for beside its heatmaps and the separability chart."""
     pictures = []
-    if sheared(analysis):
+    if analysis.sheared:
         caption = conventions_caption(analysis)
         pictures.append(Picture("conventions", "Two units of one rule", caption, conventions_chart))
     if shown_scalings(analysis):
@@ -61,7 +91,7 @@ def further_pictures(analysis: Analysis) -> list[Picture]:
 
 
 def save_gallery(analysis: Analysis, folder: Path) -> list[Path]:
-    """Draw all figures as PNG and SVG into ``folder`` and return the paths."""
+    """Draw all figures as PNG, SVG and PDF into ``folder`` and return the paths."""
     further = [(picture.draw(analysis), picture.name) for picture in further_pictures(analysis)]
     return save_figures(analysis, folder) + [
         path for drawn, name in further for path in save_figure(drawn, folder, name)
@@ -71,6 +101,30 @@ def save_gallery(analysis: Analysis, folder: Path) -> list[Path]:
 def save_metric(analysis: Analysis, folder: Path) -> list[Path]:
     """Draw the heatmaps of another metric than the spec's, beside those of that one."""
     return save_figure(heatmaps(analysis), folder, f"heatmaps-{analysis.spec.metric}")
+
+
+def check_kind(kind: str) -> None:
+    """Raise SpecError, with those that there are, if there is no such kind of figure."""
+    if kind not in {*KINDS, *COMPARED, ANIMATION}:
+        raise SpecError(f"--kind {kind}: must be one of {', '.join([*KINDS, *COMPARED, ANIMATION])}")
+
+
+def save_kind(kind: str, analyses: Sequence[Analysis], folders: Sequence[Path]) -> list[Path]:
+    """Draw one kind of figure: of all sweeps together into the first folder, or of each into its own.
+
+    Raises
+    ------
+    SpecError
+        If a sweep has no data for it.
+    """
+    if kind in COMPARED:
+        return save_figure(COMPARED[kind](analyses), folders[0], kind)
+    if kind == ANIMATION:
+        saved = [save_animation(analysis, folder) for analysis, folder in zip(analyses, folders, strict=True)]
+    else:
+        drawn = [KINDS[kind](analysis) for analysis in analyses]
+        saved = [save_figure(figure, folder, kind) for figure, folder in zip(drawn, folders, strict=True)]
+    return [path for paths in saved for path in paths]
 
 
 def save_in_convention(analysis: Analysis, to: Decay, folder: Path) -> list[Path]:

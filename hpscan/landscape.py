@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -87,6 +87,17 @@ class Landscape:
         """Mean over the known seeds: inf if any of them diverged, the least it can be if any was stopped, nan if none is known."""
         total = np.where(np.isnan(self.z), 0.0, self.z).sum(axis=0)
         return np.divide(total, self.known, out=np.full(total.shape, np.nan), where=self.known > 0)
+
+    def at_lr(self, index: int) -> Landscape:
+        """The one row of it that has the learning rate of that index."""
+        row = np.s_[:, index : index + 1]
+        return replace(
+            self,
+            lr=self.lr[row[1]],
+            run_ids=self.run_ids[row],
+            states=self.states[row],
+            values={metric: values[row] for metric, values in self.values.items()},
+        )
 
     def ranked(self) -> list[tuple[int, int]]:
         """Indices of the comparable cells, best first: no seed diverged or stopped, and as many seeds as any such cell has.

@@ -8,8 +8,10 @@ from hpscan.intervals import Interval
 from hpscan.landscape import FURTHER
 from hpscan.scaling import Scaling
 from hpscan.separability import Extent
+from hpscan.spec import Spec
 
 __all__ = [
+    "budgets",
     "extent",
     "interval",
     "metric_interval",
@@ -94,6 +96,17 @@ def interval(number: Interval, digits: int = 2, *, sign: bool = False) -> str:
         if math.isnan(number.low)
         else f"{text(number.value)} [{text(number.low)}, {text(number.high)}]"
     )
+
+
+def budgets(spec: Spec) -> str:
+    """``400 steps of batch 32``; all values where the grid has such axes."""
+    at_points = [spec.at(point) for point in spec.points()]
+    sizes = {"budget": {at.steps for at in at_points}, "batch_size": {at.batch_size for at in at_points}}
+    told = [
+        "unknown" if field in spec.unknown else " or ".join(f"{value:,}" for value in sorted(values))
+        for field, values in sizes.items()
+    ]
+    return f"{told[0]} steps of batch {told[1]}"
 
 
 def optima(scaling: Scaling) -> str:
