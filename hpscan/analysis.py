@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 from typing import Any
@@ -12,12 +12,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hpscan.collapse import Collapse, collapses
+from hpscan.conventions import on_grid, redrawn
+from hpscan.conventions import pairs as paired
 from hpscan.intervals import Interval, mean_of_seeds
-from hpscan.landscape import Best, Landscape, landscapes
+from hpscan.landscape import Best, Landscape, is_chosen_by, landscapes, shown_by
 from hpscan.scaling import Scaling, scalings
-from hpscan.separability import Extent, Separability, separability
-from hpscan.spec import Spec
+from hpscan.separability import Extent, Separability, separability, without_choices
+from hpscan.spec import Spec, SpecError
 from hpscan.store import RUNS, Store
+from hpscan.variants import Decay
 from hpscan.verdicts import Pair, Verdict, compare, partners, verdict
 from hpscan.views import view
 
@@ -42,7 +46,8 @@ class VariantAnalysis:
     @classmethod
     def of(cls, landscape: Landscape) -> VariantAnalysis:
         """All that a landscape says."""
-        return cls(landscape, landscape.best(), separability(landscape))
+        numbers = separability(landscape)
+        return cls(landscape, landscape.best(), numbers if is_chosen_by(landscape.metric) else without_choices(numbers))
 
     @property
     def name(self) -> str:
@@ -80,6 +85,11 @@ class Analysis:
         run_ids = np.concatenate([landscape.run_ids.ravel() for landscape in self.planned])
         return rows[rows["run_id"].isin(run_ids)]
 
+    @cached_property
+    def curves(self) -> pd.DataFrame:
+        """The store's rows of every evaluation; read when first wanted."""
+        return self.store.curves(self.spec.name)
+
     @property
     def states(self) -> dict[str, int]:
         """Runs in each state, all variants together."""
@@ -91,6 +101,12 @@ class Analysis:
         return scalings(self.spec, self.planned)
 
     @cached_property
+    def collapses(self) -> dict[str, list[Collapse]]:
+        """Each landscape over lr and wd against single parameters that might explain it, by panel."""
+        found = {variant.name: collapses(variant.landscape) for variant in self.variants}
+        return {name: of_one for name, of_one in found.items() if of_one}
+
+    @cached_property
     def pairs(self) -> list[Pair]:
         """Every coupled variant against its decoupled partners, at the same values of the further axes."""
         return [
@@ -98,6 +114,28 @@ class Analysis:
             for one, other in product(self.variants, self.variants)
             if partners(one.landscape.variant, other.landscape.variant) and one.landscape.at == other.landscape.at
         ]
+
+    @cached_property
+    def sheared(self) -> list[tuple[VariantAnalysis, VariantAnalysis, VariantAnalysis]]:
+        """The paper's form, the same in torch's units, and torch's form as measured, wherever the two can be compared.
+
+        The last two are on one grid.
+        """
+        by_name = {variant.name: variant for variant in self.variants}
+        found = []
+        for paper, torch in paired([variant.landscape for variant in self.variants]):
+            try:
+                again = redrawn(paper, Decay.TORCH)
+            except SpecError:  # not on one lattice: there is nothing to compare
+                continue
+            lr, wd = (np.unique(np.concatenate(axes)) for axes in ((again.lr, torch.lr), (again.wd, torch.wd)))
+            measured = on_grid(torch, lr, wd)
+            found.append((
+                by_name[paper.name],
+                VariantAnalysis.of(on_grid(again, lr, wd)),
+                replace(by_name[torch.name], landscape=measured, best=measured.best()),
+            ))  # fmt: skip
+        return found
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; what is unknown or infinite is null."""
@@ -107,6 +145,10 @@ class Analysis:
             "variants": [_variant(variant) for variant in self.variants],
             "pairs": [_pair(pair) for pair in self.pairs],
             "scaling": [_scaling(s) for s in self.scalings],
+            "collapse": [
+                {"panel": name, "unexplained": {each.parameter: _interval(each.unexplained) for each in of_one}}
+                for name, of_one in self.collapses.items()
+            ],
         }
 
 
@@ -116,18 +158,26 @@ def analyze(
     axes: tuple[str, str] | None = None,
     at: Mapping[str, float] | None = None,
     over: Mapping[str, str] | None = None,
+    *,
+    metric: str | None = None,
 ) -> Analysis:
     """Read a sweep and compute its numbers: a landscape for each panel, or over two other axes (:func:`hpscan.views.view`).
+
+    ``metric`` is shown in place of the spec's. Only a validation metric has a best cell, and what follows from one: of
+    others slope and interaction say how the axes share in it.
 
     Raises
     ------
     StoreError
         If there is no such sweep.
     SpecError
-        If an axis or a value is not the sweep's.
+        If an axis or a value is not the sweep's, or the metric was not recorded.
     """
     spec = store.spec(sweep)
-    planned = landscapes(spec, store.runs(sweep, without=_UNREAD))
+    rows = store.runs(sweep, without=_UNREAD)
+    spec = spec if metric is None else shown_by(spec, rows, metric)
+    planned = landscapes(spec, rows)
+    del rows
     store.give_back()
     shapes = view(planned, axes or ("lr", "wd"), at, over) if axes or at or over else planned
     variants = [VariantAnalysis.of(shape) for shape in shapes]

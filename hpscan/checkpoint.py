@@ -20,7 +20,7 @@ from hpscan.workloads import Data
 
 __all__ = ["Checkpoints", "Standing", "decode", "encode"]
 
-FORMAT = "hpscan-checkpoint/1"
+FORMAT = "hpscan-checkpoint/2"
 """Version of what a checkpoint holds; changed whenever one could no longer be gone on from."""
 
 

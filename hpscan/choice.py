@@ -10,6 +10,7 @@ from typing import Literal
 
 import torch
 
+from hpscan.feed import on_device
 from hpscan.grid import Pack, Recipe
 from hpscan.memory import rows_that_fit
 from hpscan.program import Program
@@ -152,7 +153,11 @@ class _Trials:
 
     def _fitting(self, kind: type[Fused | Loop]) -> int:
         def trial(rows: int) -> None:
-            self._start(kind, rows, compiled=False).advance(range(1))
+            session = self._start(kind, rows, compiled=False)
+            session.advance(range(1))
+            if session.program.training.sharpness:
+                inputs, targets = on_device(self.data.train, device)
+                session.sharpness(inputs, targets, most=1)
 
         device = torch.device(self.asked.device)
         return rows_that_fit(trial, device, most=MOST_ROWS, share=self.asked.memory_share)

@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 import matplotlib as mpl
-import numpy as np
 from matplotlib.figure import Figure
 
 from hpscan.analysis import Analysis, VariantAnalysis
-from hpscan.conventions import UNITS, agreement, on_grid, pairs, partner, redrawn
-from hpscan.figures import STYLE, add_legend, colour_bar, draw_landscape, shared_norm
+from hpscan.conventions import UNITS, agreement, partner, redrawn
+from hpscan.figures import PAGE, STYLE, add_legend, colour_bar, draw_landscape, shared_norm
+from hpscan.footer import add_footer
 from hpscan.landscape import Landscape
 from hpscan.spec import SpecError
 from hpscan.variants import VARIANTS, Decay
 
-__all__ = ["conventions_caption", "conventions_chart", "in_convention", "sheared"]
+__all__ = ["conventions_caption", "conventions_chart", "in_convention"]
 
 
 def in_convention(analysis: Analysis, to: Decay) -> Analysis:
@@ -36,27 +36,25 @@ def in_convention(analysis: Analysis, to: Decay) -> Analysis:
     return Analysis(analysis.spec, drawn, analysis.store, analysis.planned)
 
 
-def sheared(analysis: Analysis) -> list[tuple[Landscape, Landscape, Landscape]]:
-    """Pairs that can be compared: the paper's form, the same in torch's units, and torch's form as measured."""
-    found = []
-    for paper, torch in pairs([variant.landscape for variant in analysis.variants]):
-        try:
-            again = redrawn(paper, Decay.TORCH)
-        except SpecError:  # not on one lattice: there is nothing to compare
-            continue
-        lr, wd = (np.unique(np.concatenate(axes)) for axes in ((again.lr, torch.lr), (again.wd, torch.wd)))
-        found.append((paper, on_grid(again, lr, wd), on_grid(torch, lr, wd)))
-    return found
-
-
 def conventions_chart(analysis: Analysis) -> Figure:
-    """A row for each pair of :func:`sheared`, on one colour scale; the last two have one weight-decay axis."""
-    rows = [[VariantAnalysis.of(shape) for shape in row] for row in sheared(analysis)]
+    """A row for each pair of :attr:`Analysis.sheared`, on one colour scale; the last two have one weight-decay axis.
+
+    Raises
+    ------
+    SpecError
+        If the sweep has no such pair.
+    """
+    rows = analysis.sheared
+    if not rows:
+        raise SpecError(
+            f"{analysis.spec.name}: conventions compares adamw with adamw-torch, or sgdw with sgdw-torch, on grids whose "
+            "learning rates lie on the steps of the weight decays; the sweep has no such pair"
+        )
     every = [variant for row in rows for variant in row]
     norm = shared_norm(every)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(13.0, 4.0 * len(rows) + 0.7), layout="constrained")
-        grid = figure.subplots(len(rows), 3, squeeze=False, width_ratios=(1.0, 1.35, 1.35))
+        figure = Figure(figsize=(PAGE, 2.3 * len(rows) + 0.4), layout="constrained")
+        grid = figure.subplots(len(rows), 3, squeeze=False, width_ratios=(1.0, 1.3, 1.3))
         for axes_row, row in zip(grid, rows, strict=True):
             labels = ("As measured", "The same runs, in torch's units", "As measured")
             for axes, variant, label in zip(axes_row, row, labels, strict=True):
@@ -67,12 +65,13 @@ def conventions_chart(analysis: Analysis) -> Figure:
         if any(variant.best for variant in every):
             colour_bar(figure, norm, grid, analysis.spec.metric)
         add_legend(figure, every)
+        add_footer(figure, [analysis], [variant.landscape.variant for variant in every])
     return figure
 
 
 def conventions_caption(analysis: Analysis) -> str:
     """What the chart says, in a sentence for people, with how well the two ways agree."""
-    n_cells, median, largest = agreement([(again, measured) for _, again, measured in sheared(analysis)])
+    n_cells, median, largest = agreement([(one.landscape, other.landscape) for _, one, other in analysis.sheared])
     apart = (
         f"differ by {median:.2g} in the median, {largest:.2g} at most" if largest else "are the same to the last bit"
     )

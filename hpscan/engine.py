@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from hpscan.checkpoint import Checkpoints, Standing, decode, encode
 from hpscan.choice import COMPILE_S, Asked, Choice, choose, compile_seconds, program_for
+from hpscan.diagnostics import MEASURES
 from hpscan.feed import on_device
 from hpscan.grid import Pack
 from hpscan.hardware import can_compile
@@ -142,7 +143,8 @@ def _train(session: Session, data: Data, clock: Callable[[], float], journal: _J
 
     for start, stop in _segments(session.step, recipe.steps, evaluate_at):
         compiling = program.compiled and session.strategy.count not in program.rows_compiled
-        _note_divergence(session, session.advance(range(start, stop)), start, stop)
+        losses = session.advance(range(start, stop), measured=stop in evaluate_at)
+        _note_divergence(session, losses, start, stop)
         if stop in evaluate_at:
             _evaluate(session, splits["val"], snapshot=stop in ends)
         if stop in ends:
@@ -196,10 +198,15 @@ def _evaluate(session: Session, validation: tuple[Tensor, Tensor], *, snapshot: 
     batch_loss = torch.cat(session.losses).T.contiguous().mean(1).tolist()
     session.losses = []
     metrics = session.judge(*validation)
+    steps = session.strategy.measured.T.tolist()
     for row, result in enumerate(session.results):
         values = (batch_loss[row], metrics["loss"][row], metrics["error"][row])
         if all(map(math.isfinite, values)):
-            result.curve.append(Evaluation(session.step, *values, snapshot=snapshot))
+            found: dict[str, Any] = {
+                name: value if math.isfinite(value) else None for name, value in zip(MEASURES, steps[row], strict=True)
+            }
+            gap = metrics["loss"][row] - batch_loss[row]
+            result.curve.append(Evaluation(session.step, *values, snapshot, gap=gap, **found))
         else:
             result.state = "diverged"
 
@@ -217,6 +224,9 @@ def _finish(session: Session, splits: Splits) -> None:
         for metric, values in session.judge(*split).items():
             for result, value in zip(session.results, values, strict=True):
                 result.metrics[f"{name}_{metric}"] = value
+    if session.program.training.sharpness:
+        for result, value in zip(session.results, session.sharpness(*splits["train"]), strict=True):
+            result.sharpness = value if math.isfinite(value) else None
     for result, taken in zip(session.results, session.snapshots, strict=True):
         if not all(map(math.isfinite, result.metrics.values())):
             result.state = "diverged"

@@ -20,15 +20,20 @@ from matplotlib.ticker import FuncFormatter
 from hpscan import numerals
 from hpscan.analysis import AXES_IN_WORDS, Analysis, VariantAnalysis
 from hpscan.conventions import OUTSIDE
+from hpscan.footer import CONVENTIONS, add_footer
 from hpscan.intervals import Interval
+from hpscan.landscape import FURTHER
 from hpscan.spec import Spec
 from hpscan.surfaces import CUT
-from hpscan.variants import VARIANTS, Decay
+from hpscan.variants import VARIANTS
 
 __all__ = [
     "BLANKS",
     "COLORS",
+    "COLUMN",
+    "COUPLING",
     "FIGURES",
+    "PAGE",
     "STYLE",
     "add_legend",
     "blank_state",
@@ -46,14 +51,19 @@ __all__ = [
 
 STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
-    "font.size": 9,
-    "axes.titlesize": 10,
+    "font.size": 7,  # as printed: a figure is drawn at the width of a column or of a page
+    "axes.titlesize": 7.5,
+    "axes.linewidth": 0.6,
+    "lines.linewidth": 1.1,
+    "lines.markersize": 4,
+    "pdf.fonttype": 42,  # text stays text
     "axes.spines.top": False,
     "axes.spines.right": False,
     "svg.hashsalt": "hpscan",  # the same data give the same file
     "hatch.linewidth": 0.6,
 }
 COLORS = "viridis_r"  # bright basin, dark slopes; readable in grey and by the colour-blind
+LINEAR = {"gap", "sharpness"}  # may be negative
 N_CIRCLED = 10
 MOST_COLUMNS = 5
 BLANKS = {  # how a cell without a finite mean is painted: (face, hatch)
@@ -63,12 +73,10 @@ BLANKS = {  # how a cell without a finite mean is painted: (face, hatch)
     "missing": ("#ffffff", "...."),
 }
 SYMBOLS = {"lr": "learning rate α", "wd": "weight decay λ"}
-CONVENTIONS = {
-    Decay.L2: "L2 in the gradient",
-    Decay.PAPER: "decay η·λ (paper)",
-    Decay.TORCH: "decay η·lr·λ (torch)",
-    Decay.NORMALISED: "decay η·λ/√T (normalised)",
-}
+COUPLING = {True: "#c2410c", False: "#0f766e"}
+"""Colours of coupled variants and of the paper's form."""
+COLUMN, PAGE = 3.35, 7.0
+"""Inches that a figure is wide in print."""
 
 
 def heatmaps(analysis: Analysis) -> Figure:
@@ -82,16 +90,17 @@ def heatmaps(analysis: Analysis) -> Figure:
     n_columns = max(map(len, rows))
     norm = shared_norm(analysis.variants)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(3.5 * n_columns + 1.0, 3.75 * len(rows) + 0.7), layout="constrained")
+        figure = Figure(figsize=(2.13 * n_columns + 0.6, 2.3 * len(rows) + 0.4), layout="constrained")
         grid = figure.subplots(len(rows), n_columns, squeeze=False)
         for axes_row, row in zip(grid, rows, strict=True):
             for axes, variant in zip(axes_row, row, strict=False):
                 draw_landscape(axes, variant, norm)
             for axes in axes_row[len(row) :]:
                 axes.set_axis_off()
-        if any(variant.best for variant in analysis.variants):
+        if any(np.isfinite(variant.landscape.mean()).any() for variant in analysis.variants):
             colour_bar(figure, norm, grid, analysis.spec.metric)
         add_legend(figure, analysis.variants)
+        add_footer(figure, [analysis], [variant.landscape.variant for variant in analysis.variants])
     return figure
 
 
@@ -113,7 +122,7 @@ def separability_chart(analysis: Analysis) -> Figure:
         ),
     )
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(10.5, 0.42 * len(names) + 1.5), layout="constrained")
+        figure = Figure(figsize=(PAGE, 0.28 * len(names) + 1.1), layout="constrained")
         for axes, (attribute, title, marks) in zip(figure.subplots(1, 3, sharey=True), panels, strict=True):
             for at, (note, side) in marks.items():
                 axes.axvline(at, color="#9a9a9a", linewidth=0.8, linestyle=":")
@@ -124,7 +133,7 @@ def separability_chart(analysis: Analysis) -> Figure:
                     xycoords=("data", "axes fraction"),
                     textcoords="offset points",
                     ha=side,
-                    fontsize=7.5,
+                    fontsize=6,
                     color="#606060",
                 )
             for y, variant in enumerate(analysis.variants):
@@ -138,6 +147,7 @@ def separability_chart(analysis: Analysis) -> Figure:
             axes.set_ylim(len(names) - 0.5, -0.5)
             axes.set_xlabel(title)
             axes.margins(x=0.12)
+        add_footer(figure, [analysis], [variant.landscape.variant for variant in analysis.variants])
     return figure
 
 
@@ -149,7 +159,7 @@ def schedule_chart(spec: Spec) -> Figure:
     spec = spec.at(spec.points()[-1])
     schedule, steps = spec.schedule_in_steps, spec.steps
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7.2, 2.8), layout="constrained")
+        figure = Figure(figsize=(PAGE, 2.6), layout="constrained")
         axes = figure.subplots()
         shown = np.unique(np.linspace(0, steps - 1, min(steps, 4000)).astype(int))
         axes.plot(
@@ -166,23 +176,27 @@ def schedule_chart(spec: Spec) -> Figure:
 
 
 def save_figures(analysis: Analysis, folder: Path) -> list[Path]:
-    """Draw every figure as PNG and SVG into ``folder`` and return the paths."""
+    """Draw every figure as PNG, SVG and PDF into ``folder`` and return the paths."""
     return [path for name, draw in FIGURES.items() for path in save_figure(draw(analysis), folder, name)]
 
 
 def save_schedule(spec: Spec, folder: Path) -> list[Path]:
-    """Draw a spec's schedule as PNG and SVG into ``folder`` and return the paths."""
+    """Draw a spec's schedule as PNG, SVG and PDF into ``folder`` and return the paths."""
     return save_figure(schedule_chart(spec), folder, f"{spec.name}-schedule")
 
 
 def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Write a figure as PNG and SVG into ``folder`` and return the paths."""
+    """Write a figure as PNG, SVG and PDF into ``folder`` and return the paths."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    for suffix, metadata in (("png", {"Software": "hpscan"}), ("svg", {"Date": None})):
+    for suffix, metadata in (
+        ("png", {"Software": "hpscan"}),
+        ("svg", {"Date": None}),
+        ("pdf", {"CreationDate": None}),
+    ):
         path = folder / f"{name}.{suffix}"
         with mpl.rc_context(STYLE):
-            figure.savefig(path, dpi=160, metadata=metadata)
+            figure.savefig(path, dpi=200, metadata=metadata)
         paths.append(path)
     return paths
 
@@ -197,22 +211,30 @@ def _rows_by_optimizer(variants: Sequence[VariantAnalysis]) -> list[list[Variant
 
 
 def shared_norm(variants: Sequence[VariantAnalysis]) -> Normalize:
-    """Colours are linear in the logarithm of the metric, from the best cell to the :data:`~hpscan.surfaces.CUT` quantile."""
-    pooled = np.concatenate([logarithm(variant.landscape.mean()).ravel() for variant in variants])
+    """Colours are linear in the logarithm of the metric, from the best cell to the :data:`~hpscan.surfaces.CUT` quantile.
+
+    Of a diagnostic, which is not better where it is less, they reach over all but its extremes.
+    """
+    metric = variants[0].landscape.metric
+    pooled = np.concatenate([_scaled(metric, variant.landscape.mean()).ravel() for variant in variants])
     finite = pooled[np.isfinite(pooled)]
     if not len(finite):
         return Normalize(0.0, 1.0)
-    low, high = float(finite.min()), float(np.quantile(finite, CUT))
+    low, high = (float(end) for end in np.quantile(finite, (0.02, 0.98) if metric in FURTHER else (0.0, CUT)))
     return Normalize(low, high if high > low else low + 1.0)
 
 
 def colour_bar(figure: Figure, norm: Normalize, grid: np.ndarray, metric: str) -> None:
     """Add the bar of a :func:`shared_norm` beside a grid of axes."""
-    bar = figure.colorbar(ScalarMappable(norm, COLORS), ax=grid, extend="max", shrink=0.8, aspect=30, pad=0.02)
-    bar.set_label(f"{numerals.metric_name(metric)}, mean over seeds\n(log scale, cut at the {CUT:.0%} quantile)")
+    extend = "both" if metric in FURTHER else "max"
+    bar = figure.colorbar(ScalarMappable(norm, COLORS), ax=grid, extend=extend, shrink=0.8, aspect=30, pad=0.02)
+    scale = "linear" if metric in LINEAR else "log"
+    reach = "96 % of the cells" if metric in FURTHER else f"cut at the {CUT:.0%} quantile"
+    bar.set_label(f"{numerals.metric_name(metric)}, mean over seeds\n({scale} scale, {reach})")
     bar.outline.set_visible(False)
-    values = np.exp(np.linspace(float(norm.vmin or 0), float(norm.vmax or 0), 6))
-    bar.set_ticks(np.log(values).tolist(), labels=[numerals.metric_value(metric, value) for value in values])
+    at = np.linspace(float(norm.vmin or 0), float(norm.vmax or 0), 6)
+    values = at if metric in LINEAR else np.exp(at)
+    bar.set_ticks(at.tolist(), labels=[numerals.metric_value(metric, value) for value in values])
 
 
 def logarithm(z: np.ndarray) -> np.ndarray:
@@ -220,12 +242,21 @@ def logarithm(z: np.ndarray) -> np.ndarray:
     return np.log(np.maximum(z, 1e-4))
 
 
+def _scaled(metric: str, z: np.ndarray) -> np.ndarray:
+    """What colours are linear in."""
+    if metric in LINEAR:
+        return z
+    return np.log(np.maximum(z, 1e-12)) if metric in FURTHER else logarithm(z)
+
+
 def draw_landscape(axes: Axes, variant: VariantAnalysis, norm: Normalize) -> None:
     """Paint one landscape, its best cells marked, with its numbers in the title."""
     shape, numbers = variant.landscape, variant.separability
     z = shape.mean()
     finite = np.isfinite(z)
-    axes.imshow(np.ma.masked_where(~finite, logarithm(z)), norm=norm, cmap=COLORS, origin="lower", aspect="auto")
+    axes.imshow(
+        np.ma.masked_where(~finite, _scaled(shape.metric, z)), norm=norm, cmap=COLORS, origin="lower", aspect="auto"
+    )
     for i, j in np.argwhere(~finite):
         face, hatch = BLANKS[blank_state(shape.states[:, i, j])]
         axes.add_patch(
@@ -234,15 +265,15 @@ def draw_landscape(axes: Axes, variant: VariantAnalysis, norm: Normalize) -> Non
             )
         )
     incomplete = np.argwhere(finite & (shape.known < len(shape.seeds)))
-    axes.plot(incomplete[:, 1], incomplete[:, 0], ".", color="black", markersize=2.5)
+    axes.plot(incomplete[:, 1], incomplete[:, 0], ".", color="black", markersize=2)
     circled = np.array(shape.ranked()[:N_CIRCLED]).reshape(-1, 2)
-    axes.plot(circled[:, 1], circled[:, 0], "o", mfc="none", mec="black", markersize=9, mew=0.9)
-    axes.plot(circled[:1, 1], circled[:1, 0], "*", color="#e3342f", mec="white", markersize=13, mew=0.7)
+    axes.plot(circled[:, 1], circled[:, 0], "o", mfc="none", mec="black", markersize=6.5, mew=0.7)
+    axes.plot(circled[:1, 1], circled[:1, 0], "*", color="#e3342f", mec="white", markersize=9, mew=0.5)
     _ticks(axes, shape.wd, shape.lr)
     lr_label, wd_label = (SYMBOLS.get(axis, AXES_IN_WORDS.get(axis, axis)) for axis in shape.axes)
     axes.set_xlabel(wd_label)
     axes.set_ylabel(lr_label)
-    convention = CONVENTIONS[VARIANTS[shape.variant].decay]
+    convention = CONVENTIONS[VARIANTS[shape.variant].decay].partition(" (")[0]
     settings = shape.name.removeprefix(shape.variant).strip()
     further = f"{settings}\n" if settings else ""
     axes.set_title(
@@ -267,20 +298,10 @@ def _ticks(axes: Axes, wd: np.ndarray, lr: np.ndarray) -> None:
         set_ticks(positions, [numerals.power(float(values[index]), style="mathtext") for index in positions])
 
 
-def add_legend(figure: Figure, variants: Sequence[VariantAnalysis]) -> None:
-    """Put a legend below landscapes: what they show, and nothing else; in a figure of one panel in shorter lines."""
-    figure.legend(
-        handles=_legend_entries(variants),
-        loc="outside lower center",
-        ncols=6 if figure.get_figwidth() > 6 else 3,
-        frameon=False,
-        handlelength=1.4,
-    )
-
-
-def _legend_entries(variants: Sequence[VariantAnalysis]) -> list[Line2D | Patch]:
-    star = Line2D([], [], marker="*", linestyle="", color="#e3342f", mec="white", markersize=12, label="best cell")
-    circle = Line2D([], [], marker="o", linestyle="", mfc="none", mec="black", markersize=8, label="ten best cells")
+def legend_entries(variants: Sequence[VariantAnalysis]) -> list[Line2D | Patch]:
+    """Legend entries of what the heatmaps show, and of nothing else."""
+    star = Line2D([], [], marker="*", linestyle="", color="#e3342f", mec="white", markersize=9, label="best cell")
+    circle = Line2D([], [], marker="o", linestyle="", mfc="none", mec="black", markersize=6.5, label="ten best cells")
     handles: list[Line2D | Patch] = [star, circle] if any(variant.best for variant in variants) else []
     shapes = [variant.landscape for variant in variants]
     if any((np.isfinite(shape.mean()) & (shape.known < len(shape.seeds))).any() for shape in shapes):
@@ -293,11 +314,19 @@ def _legend_entries(variants: Sequence[VariantAnalysis]) -> list[Line2D | Patch]
     return handles
 
 
+def add_legend(figure: Figure, variants: Sequence[VariantAnalysis]) -> None:
+    """Put :func:`legend_entries` below a figure."""
+    entries = legend_entries(variants)
+    columns = 6 if figure.get_figwidth() > 6 else 3
+    if entries:
+        figure.legend(handles=entries, loc="outside lower center", ncols=columns, frameon=False, handlelength=1.4)
+
+
 def _dot(axes: Axes, y: int, number: Interval, *, coupled: bool) -> None:
-    color = "#c2410c" if coupled else "#0f766e"
+    color = COUPLING[coupled]
     if math.isinf(number.low) or math.isinf(number.high):
         return  # the data set no bound, and a dot alone would look like one
     if not math.isnan(number.low):
         axes.plot([number.low, number.high], [y, y], color=color, linewidth=2.2, alpha=0.5, solid_capstyle="round")
-    axes.plot([number.value], [y], "s" if coupled else "o", color=color, markersize=6)
+    axes.plot([number.value], [y], "s" if coupled else "o", color=color, markersize=4.5)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("-", "−")))

@@ -1,20 +1,51 @@
-"""Every figure that a sweep calls for, with its caption: what ``figures`` draws and a report shows."""
+"""The kinds of figure there are, and which of them a sweep calls for: what ``figures`` draws and a report shows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from hpscan.analysis import Analysis
-from hpscan.convention_charts import conventions_caption, conventions_chart, in_convention, sheared
-from hpscan.figures import heatmaps, save_figure, save_figures
+from hpscan.animation import save_animation
+from hpscan.collapse_charts import collapse_chart
+from hpscan.convention_charts import conventions_caption, conventions_chart, in_convention
+from hpscan.figures import FIGURES, heatmaps, save_figure, save_figures
+from hpscan.paper_charts import paper_fig1, paper_fig2, paper_fig3, paper_fig4
 from hpscan.scaling_charts import budgets_chart, budgets_groups, scaling_chart, shown_scalings
+from hpscan.slice_charts import ridge_chart, slices_chart
+from hpscan.spec import SpecError
 from hpscan.variants import Decay
 
-__all__ = ["Picture", "further_pictures", "save_gallery", "save_in_convention"]
+__all__ = [
+    "COMPARED",
+    "KINDS",
+    "Picture",
+    "check_kind",
+    "further_pictures",
+    "save_gallery",
+    "save_in_convention",
+    "save_kind",
+    "save_metric",
+]
+
+KINDS: dict[str, Callable[[Analysis], Figure]] = {
+    **FIGURES,
+    "conventions": conventions_chart,
+    "scaling": scaling_chart,
+    "budgets": budgets_chart,
+    "collapse": collapse_chart,
+    "slices": slices_chart,
+    "ridge": ridge_chart,
+    "fig2": paper_fig2,
+    "fig3": paper_fig3,
+}
+"""Figures of one sweep. Each raises SpecError where the sweep has no data for it."""
+COMPARED: dict[str, Callable[[Sequence[Analysis]], Figure]] = {"fig1": paper_fig1, "fig4": paper_fig4}
+"""Figures of several sweeps together."""
+ANIMATION = "animation"
 
 SCALING = (
     "The best weight decay against the axis of the sweep, with the fitted exponent and two that have been predicted for "
@@ -25,6 +56,11 @@ BUDGETS = (
     "The same runs over the weight decay as given, and over the normalised λ √steps. Where normalised decay holds, the "
     "line moves to the left from budget to budget above and stays where it is below. Bright is good, on a scale of each "
     "landscape's own."
+)
+COLLAPSE = (
+    "Every cell against one number at a time: learning rate, weight decay, their product, and the angle by which the weights "
+    "were measured to turn in a step. Unexplained is the share of the variance over cells that the best curve leaves, the "
+    "seeds' noise taken out, with its 95 % interval: 0 where that number alone decides. The least of a row is in bold."
 )
 
 
@@ -42,22 +78,53 @@ class Picture:
 def further_pictures(analysis: Analysis) -> list[Picture]:
     """What a sweep calls for beside its heatmaps and the separability chart."""
     pictures = []
-    if sheared(analysis):
+    if analysis.sheared:
         caption = conventions_caption(analysis)
         pictures.append(Picture("conventions", "Two units of one rule", caption, conventions_chart))
     if shown_scalings(analysis):
         pictures.append(Picture("scaling", "How the best weight decay scales", SCALING, scaling_chart))
     if budgets_groups(analysis):
         pictures.append(Picture("budgets", "Raw and normalised decay", BUDGETS, budgets_chart))
+    if analysis.collapses:
+        pictures.append(Picture("collapse", "One effective parameter?", COLLAPSE, collapse_chart))
     return pictures
 
 
 def save_gallery(analysis: Analysis, folder: Path) -> list[Path]:
-    """Draw all figures as PNG and SVG into ``folder`` and return the paths."""
+    """Draw all figures as PNG, SVG and PDF into ``folder`` and return the paths."""
     further = [(picture.draw(analysis), picture.name) for picture in further_pictures(analysis)]
     return save_figures(analysis, folder) + [
         path for drawn, name in further for path in save_figure(drawn, folder, name)
     ]
+
+
+def save_metric(analysis: Analysis, folder: Path) -> list[Path]:
+    """Draw the heatmaps of another metric than the spec's, beside those of that one."""
+    return save_figure(heatmaps(analysis), folder, f"heatmaps-{analysis.spec.metric}")
+
+
+def check_kind(kind: str) -> None:
+    """Raise SpecError, with those that there are, if there is no such kind of figure."""
+    if kind not in {*KINDS, *COMPARED, ANIMATION}:
+        raise SpecError(f"--kind {kind}: must be one of {', '.join([*KINDS, *COMPARED, ANIMATION])}")
+
+
+def save_kind(kind: str, analyses: Sequence[Analysis], folders: Sequence[Path]) -> list[Path]:
+    """Draw one kind of figure: of all sweeps together into the first folder, or of each into its own.
+
+    Raises
+    ------
+    SpecError
+        If a sweep has no data for it.
+    """
+    if kind in COMPARED:
+        return save_figure(COMPARED[kind](analyses), folders[0], kind)
+    if kind == ANIMATION:
+        saved = [save_animation(analysis, folder) for analysis, folder in zip(analyses, folders, strict=True)]
+    else:
+        drawn = [KINDS[kind](analysis) for analysis in analyses]
+        saved = [save_figure(figure, folder, kind) for figure, folder in zip(drawn, folders, strict=True)]
+    return [path for paths in saved for path in paths]
 
 
 def save_in_convention(analysis: Analysis, to: Decay, folder: Path) -> list[Path]:

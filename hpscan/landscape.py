@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
 from hpscan.grid import Panel, panels
-from hpscan.spec import Spec
+from hpscan.spec import Spec, SpecError
+from hpscan.store import DIAGNOSTICS
 
-__all__ = ["STATES", "Best", "Landscape", "landscapes"]
+__all__ = ["FURTHER", "STATES", "Best", "Landscape", "is_chosen_by", "landscapes", "recorded", "shown_by"]
 
 STATES = ("completed", "diverged", "stopped", "failed", "missing")
+
+FURTHER = (*DIAGNOSTICS, "sharpness")
+"""What may be shown beside the metrics, where it was recorded."""
 
 PerCell = Float[np.ndarray, "lrs wds"]
 
@@ -43,7 +47,7 @@ class Landscape:
     """The variant, and the values of such axes if there are any."""
     variant: str
     metric: str
-    """What cells are compared by: ``val_loss``, ``val_error`` or another validation metric."""
+    """What is shown; cells are compared by it where it is one to choose by (:func:`is_chosen_by`)."""
     lr: Float[np.ndarray, " lrs"]
     wd: Float[np.ndarray, " wds"]
     seeds: tuple[int, ...]
@@ -84,8 +88,24 @@ class Landscape:
         total = np.where(np.isnan(self.z), 0.0, self.z).sum(axis=0)
         return np.divide(total, self.known, out=np.full(total.shape, np.nan), where=self.known > 0)
 
+    def at_lr(self, index: int) -> Landscape:
+        """The one row of it that has the learning rate of that index."""
+        row = np.s_[:, index : index + 1]
+        return replace(
+            self,
+            lr=self.lr[row[1]],
+            run_ids=self.run_ids[row],
+            states=self.states[row],
+            values={metric: values[row] for metric, values in self.values.items()},
+        )
+
     def ranked(self) -> list[tuple[int, int]]:
-        """Indices of the comparable cells, best first: no seed diverged or stopped, and as many seeds as any such cell has."""
+        """Indices of the comparable cells, best first: no seed diverged or stopped, and as many seeds as any such cell has.
+
+        None where the metric is not one to choose by.
+        """
+        if not is_chosen_by(self.metric):
+            return []
         z = self.mean()
         whole = np.isfinite(z) & ~self.censored.any(axis=0)
         comparable = whole & (self.known == self.known[whole].max(initial=0))
@@ -93,7 +113,7 @@ class Landscape:
         return [(int(i), int(j)) for i, j in zip(*np.unravel_index(order, z.shape), strict=True)]
 
     def best(self) -> Best | None:
-        """The best cell; None if no cell has a finite metric."""
+        """The best cell; None if no cell has a finite metric, or the metric is not one to choose by."""
         ranked = self.ranked()
         if not ranked:
             return None
@@ -114,17 +134,36 @@ class Landscape:
         )
 
 
+def is_chosen_by(metric: str) -> bool:
+    """Whether the least of a metric makes a cell the best: of validation metrics alone, and of no diagnostic."""
+    return metric.removeprefix("ensemble_").startswith("val_")
+
+
 def landscapes(spec: Spec, frame: pd.DataFrame) -> list[Landscape]:
     """Arrange the rows of a store (:meth:`hpscan.store.Store.runs`) as the spec's landscapes, one a panel.
 
     Rows are found by run_id, so what the spec does not ask for is left out, and what it asks for and the store lacks
     is ``missing``.
     """
-    metrics = [name for name in frame.columns if name.startswith(("train_", "val_", "test_", "ensemble_"))]
+    metrics = recorded(frame)
     rows = frame.set_index("run_id")[["state", *metrics]].reindex(
         columns=["state", *dict.fromkeys([*metrics, spec.metric])]
     )
     return [_arrange(spec, panel, rows) for panel in panels(spec)]
+
+
+def recorded(frame: pd.DataFrame) -> list[str]:
+    """The metrics of a store's rows, and the diagnostics that any of them has."""
+    metrics = [name for name in frame.columns if name.startswith(("train_", "val_", "test_", "ensemble_"))]
+    return metrics + [name for name in FURTHER if name in frame and frame[name].notna().any()]
+
+
+def shown_by(spec: Spec, frame: pd.DataFrame, metric: str) -> Spec:
+    """The spec with another metric to show; raises SpecError if no row has it."""
+    known = [name for name in recorded(frame) if frame[name].notna().any()]
+    if metric not in known:
+        raise SpecError(f"--metric {metric}: not recorded in {spec.name}; there are {', '.join(known) or 'no results'}")
+    return spec.model_copy(update={"metric": metric})
 
 
 def _arrange(spec: Spec, panel: Panel, rows: pd.DataFrame) -> Landscape:

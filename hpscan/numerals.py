@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 
 from hpscan.intervals import Interval
+from hpscan.landscape import FURTHER
 from hpscan.scaling import Scaling
 from hpscan.separability import Extent
+from hpscan.spec import Spec
 
 __all__ = [
+    "budgets",
     "extent",
     "interval",
     "metric_interval",
@@ -20,6 +23,14 @@ __all__ = [
     "quantity",
 ]
 
+IN_WORDS = {
+    "weight_norm": "norm of the weights at the end",
+    "grad_norm": "norm of the gradient at the end",
+    "update_ratio": "step's share of the weights, mean over training",
+    "rotation": "rotation a step in radians, mean over training",
+    "gap": "validation loss less training batches' loss",
+    "sharpness": "top Hessian eigenvalue at the end",
+}
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -45,6 +56,8 @@ def quantity(value: float) -> str:
 
 def metric_name(metric: str) -> str:
     """A metric in words: ``validation loss`` for ``val_loss``."""
+    if metric in IN_WORDS:
+        return IN_WORDS[metric]
     return metric.replace("_", " ").replace("val ", "validation ", 1)
 
 
@@ -52,6 +65,8 @@ def metric_value(metric: str, value: float, standard_error: float = math.nan) ->
     """A metric with its standard error: ``0.281 ± 0.004`` for a loss, ``2.8 ± 0.3 %`` for an error rate."""
     if math.isnan(value):
         return "—"
+    if metric in FURTHER:
+        return f"{value:.3g}".replace("-", "−")
     percent = metric.endswith("_error")
     scale, digits, unit = (100.0, 1, " %") if percent else (1.0, 3, "")
     spread = "" if math.isnan(standard_error) else f" ± {standard_error * scale:.{digits}f}"
@@ -81,6 +96,17 @@ def interval(number: Interval, digits: int = 2, *, sign: bool = False) -> str:
         if math.isnan(number.low)
         else f"{text(number.value)} [{text(number.low)}, {text(number.high)}]"
     )
+
+
+def budgets(spec: Spec) -> str:
+    """``400 steps of batch 32``; all values where the grid has such axes."""
+    at_points = [spec.at(point) for point in spec.points()]
+    sizes = {"budget": {at.steps for at in at_points}, "batch_size": {at.batch_size for at in at_points}}
+    told = [
+        "unknown" if field in spec.unknown else " or ".join(f"{value:,}" for value in sorted(values))
+        for field, values in sizes.items()
+    ]
+    return f"{told[0]} steps of batch {told[1]}"
 
 
 def optima(scaling: Scaling) -> str:

@@ -16,7 +16,6 @@ from hpscan.analysis import Analysis, VariantAnalysis
 from hpscan.figures import FIGURES
 from hpscan.gallery import further_pictures, save_gallery
 from hpscan.scaling import Scaling
-from hpscan.spec import Spec
 from hpscan.variants import VARIANTS
 from hpscan.verdicts import Pair
 
@@ -193,21 +192,14 @@ def _setting(analysis: Analysis) -> list[tuple[str, str]]:
         ("Workload", _in_words(spec.workload.identity())),
         *([("Widths", " ".join(map(str, spec.grid.width)))] if spec.grid.width else []),
         *([("Training", _in_words(training))] if training else []),
-        ("Budget", f"{_budgets(spec)}, {'unknown' if 'schedule' in spec.unknown else spec.schedule.name} schedule"),
+        (
+            "Budget",
+            f"{numerals.budgets(spec)}, {'unknown' if 'schedule' in spec.unknown else spec.schedule.name} schedule",
+        ),
         ("Seeds", ", ".join(map(str, spec.seeds))),
         ("Decay on", "unknown" if "decay_on" in spec.unknown else DECAY_ON[spec.decay_on]),
         ("Chosen by", f"{spec.metric}, mean over seeds; the test set is used for nothing but reporting"),
     ]
-
-
-def _budgets(spec: Spec) -> str:
-    """``400 steps of batch 32``; all values where the grid has such axes."""
-    at_points = [spec.at(point) for point in spec.points()]
-    sizes = {"budget": {at.steps for at in at_points}, "batch_size": {at.batch_size for at in at_points}}
-    told = [
-        "unknown" if field in spec.unknown else " or ".join(map(str, sorted(values))) for field, values in sizes.items()
-    ]
-    return f"{told[0]} steps of batch {told[1]}"
 
 
 def _in_words(config: Mapping[str, Any]) -> str:

@@ -13,9 +13,11 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from hpscan import numerals
 from hpscan.analysis import Analysis, VariantAnalysis
-from hpscan.figures import BLANKS, COLORS, STYLE, blank_state, logarithm, shared_norm
+from hpscan.figures import BLANKS, COLORS, COLUMN, STYLE, blank_state, logarithm, shared_norm
+from hpscan.footer import add_footer
 from hpscan.grid import Panel, panels
 from hpscan.scaling import Scaling
+from hpscan.spec import SpecError
 from hpscan.variants import VARIANTS, Decay
 
 __all__ = ["budgets_chart", "budgets_groups", "scaling_chart", "shown_scalings"]
@@ -34,12 +36,22 @@ def scaling_chart(analysis: Analysis) -> Figure:
 
     Bars are 95 % intervals over seeds; triangles are optima on an edge of the grid, which are not fitted. The band is
     the fit's: slopes within the exponent's interval. References go through the middle of the fit.
+
+    Raises
+    ------
+    SpecError
+        If there is no scaling to show.
     """
     every = shown_scalings(analysis)
+    if not every:
+        raise SpecError(
+            f"{analysis.spec.name}: scaling needs two values or more of steps, epochs, batch_size or width in the grid, "
+            "with results at each"
+        )
     n_columns = min(MOST_COLUMNS, len(every))
     n_rows = math.ceil(len(every) / n_columns)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(3.7 * n_columns + 0.4, 3.3 * n_rows + 0.6), layout="constrained")
+        figure = Figure(figsize=(max(COLUMN, 2.2 * n_columns + 0.4), 2.1 * n_rows + 0.5), layout="constrained")
         grid = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
         for axes, scaling in zip(grid, every, strict=False):
             _scaling(axes, scaling)
@@ -48,7 +60,10 @@ def scaling_chart(analysis: Analysis) -> Figure:
         entries = {
             label: handle for axes in grid for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
         }
-        figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=n_columns, frameon=False)
+        figure.legend(
+            entries.values(), entries.keys(), loc="outside lower center", ncols=n_columns, frameon=False, fontsize=6
+        )
+        add_footer(figure, [analysis], [scaling.variant for scaling in every])
     return figure
 
 
@@ -62,15 +77,13 @@ def _scaling(axes: Axes, scaling: Scaling) -> None:
     x = np.array([best.at for best in inside])
     y = np.array([best.wd.value for best in inside])
     ends = np.array([best.wd.ends for best in inside]).reshape(-1, 2)
-    axes.errorbar(
-        x, y, np.abs(ends.T - y), fmt="o", color="#1c2430", markersize=5, capsize=2, label="best weight decay"
-    )
+    axes.errorbar(x, y, np.abs(ends.T - y), fmt="o", color="#1c2430", capsize=2, label="best weight decay")
     for best in scaling.optima:
         if best.edge:
             label = "on an edge of the grid: beyond, not fitted"
             marker = "v" if best.edge == "lower" else "^"
             axes.plot(
-                best.at, best.wd.value, marker, color="#c2410c", mfc="none", markersize=7, linestyle="", label=label
+                best.at, best.wd.value, marker, color="#c2410c", mfc="none", markersize=5, linestyle="", label=label
             )
     at = np.array([best.at for best in scaling.optima])
     along = np.geomspace(at.min(), at.max(), 50)
@@ -129,11 +142,21 @@ def budgets_chart(analysis: Analysis) -> Figure:
     Loshchilov & Hutter 2019, appendix B.1. The two rows are the same runs; a column of no decay has no logarithm and
     is left out. The line is the best cell's weight decay. Colours are each landscape's own, from its best cell to its
     80 % quantile: short runs are worse than any cell of long ones, and where the basin lies is the question.
+
+    Raises
+    ------
+    SpecError
+        If no variant of the paper's form has two budgets.
     """
     groups = budgets_groups(analysis)
+    if not groups:
+        raise SpecError(
+            f"{analysis.spec.name}: budgets needs adamw, sgdw or another of the paper's form at two values or more of "
+            "grid.steps or grid.epochs, without restarts"
+        )
     n_columns = max(map(len, groups))
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(2.5 * n_columns + 0.8, 5.4 * len(groups) + 0.3), layout="constrained")
+        figure = Figure(figsize=(1.3 * n_columns + 0.5, 2.9 * len(groups) + 0.2), layout="constrained")
         grid = figure.subplots(2 * len(groups), n_columns, squeeze=False, sharex="row", sharey="row")
         for number, group in enumerate(groups):
             for column, (panel, variant) in enumerate(group):
@@ -150,6 +173,7 @@ def budgets_chart(analysis: Analysis) -> Figure:
                 axes.set_xlabel("λ_norm = λ √steps")
             for axes in grid[2 * number : 2 * number + 2, len(group) :].ravel():
                 axes.set_axis_off()
+        add_footer(figure, [analysis], [panel.variant for group in groups for panel, _ in group])
     return figure
 
 
@@ -171,7 +195,7 @@ def _budget(axes: Axes, variant: VariantAnalysis, scale: float, norm: mpl.colors
     if variant.best is not None and variant.best.wd > 0:
         at = math.log2(variant.best.wd * scale)
         axes.axvline(at, color="#e3342f", linewidth=0.9)
-        axes.plot(at, math.log2(variant.best.lr), "*", color="#e3342f", mec="white", markersize=13, mew=0.7)
+        axes.plot(at, math.log2(variant.best.lr), "*", color="#e3342f", mec="white", markersize=8, mew=0.5)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(mpl.ticker.MaxNLocator(5, integer=True))
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"$2^{{{value:.0f}}}$"))

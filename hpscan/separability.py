@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,16 @@ from hpscan.surfaces import (
     unexplained_cells,
 )
 
-__all__ = ["Evidence", "Extent", "Separability", "coordinates", "held_out_regrets", "separability", "worst_finite_cell"]
+__all__ = [
+    "Evidence",
+    "Extent",
+    "Separability",
+    "coordinates",
+    "held_out_regrets",
+    "separability",
+    "without_choices",
+    "worst_finite_cell",
+]
 
 RESAMPLES = 600
 MEMORIES, SWITCHES = ("momentum", "beta1", "beta2"), ("nesterov",)
@@ -142,6 +151,15 @@ def separability(landscape: Landscape) -> Separability:
         n_seeds=int(n.max()),
         **uncut,
     )
+
+
+def without_choices(numbers: Separability) -> Separability:
+    """Slope, interaction and evidence alone: what can be said of a quantity of which less is not better."""
+    blank: dict[str, Any] = dict.fromkeys(
+        ("independent_tuning_regret", "one_pass_regret", "tilt", "best_wd_trend", "rank_agreement"), NOTHING
+    )
+    nowhere = Extent(NOTHING, is_open=False)
+    return replace(numbers, **blank, worst_regret=float("nan"), extents=(nowhere, nowhere))
 
 
 def _has_place(axis: str, values: Float[np.ndarray, " points"]) -> Bool[np.ndarray, " points"]:

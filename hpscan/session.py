@@ -16,9 +16,10 @@ from hpscan.feed import Feed
 from hpscan.grid import Run
 from hpscan.optimizers import step_numbers
 from hpscan.program import Program
+from hpscan.sharpness import EXAMPLES, MOST_ITERATIONS
 from hpscan.strategies import Fused, Loop, Strategy
 from hpscan.tasks import Task
-from hpscan.workloads import Data
+from hpscan.workloads import Data, WorkloadError
 
 __all__ = ["Evaluation", "RunResult", "Session", "judged", "numbers_of"]
 
@@ -38,6 +39,13 @@ class Evaluation:
     val_error: float | None
     snapshot: bool = False
     """Whether a period of the schedule ends here."""
+    weight_norm: float | None = None
+    """This and the next three: of the last step before (:func:`hpscan.diagnostics.measure`); None where not finite."""
+    grad_norm: float | None = None
+    update_ratio: float | None = None
+    rotation: float | None = None
+    gap: float | None = None
+    """``val_loss`` − ``batch_loss``."""
 
 
 @dataclass
@@ -53,6 +61,8 @@ class RunResult:
     metrics: dict[str, float] = field(default_factory=dict)
     """``train_loss``, ``val_error`` and so on in evaluation mode at the end of the budget; empty if diverged. With
     snapshots also ``ensemble_val_loss`` and so on, of their averaged predictions."""
+    sharpness: float | None = None
+    """The top Hessian eigenvalue at the end of the budget, if it was asked for and is finite."""
     curve: list[Evaluation] = field(default_factory=list)
     wall_s: float = 0.0
     """From the start of the pack to the end of the run."""
@@ -60,6 +70,21 @@ class RunResult:
     """The run's share of that time: a pack's seconds are divided among the runs alive in it."""
     compile_s: float = 0.0
     """What its pack spent on compiling, trying out what to compile included."""
+
+    @property
+    def diagnostics(self) -> dict[str, float | None]:
+        """A number for each diagnostic of the curve, if the run completed: norms and gap as they are at the end.
+
+        Update ratio and rotation die out with the schedule; they are means over the curve.
+        """
+        if self.state != "completed" or not self.curve:
+            return {}
+        found: dict[str, float | None] = {"sharpness": self.sharpness}
+        found |= {name: getattr(self.curve[-1], name) for name in ("weight_norm", "grad_norm", "gap")}
+        for name in ("update_ratio", "rotation"):
+            values = [getattr(point, name) for point in self.curve]
+            found[name] = None if None in values else sum(values) / len(values)
+        return found
 
     def saved(self) -> dict[str, Any]:
         """All of it as plain values, the run by its id."""
@@ -136,13 +161,13 @@ class Session:
         session.losses = [losses.to(device) for losses in state["losses"]]
         return session
 
-    def advance(self, steps: range) -> Tensor:
-        """Take some steps; the training losses, of shape (steps, rows)."""
+    def advance(self, steps: range, *, measured: bool = False) -> Tensor:
+        """Take some steps, the last of them ``measured`` if so wanted; the training losses, of shape (steps, rows)."""
         runs = [result.run for result in self.results]
         runs += runs[-1:] * (self.strategy.count - len(runs))
         seeds = [run.seed for run in runs]
         numbers = numbers_of(runs, steps, self.program.device)
-        losses = self.strategy.advance(self.feed.take(seeds, steps), seeds, steps, numbers)
+        losses = self.strategy.advance(self.feed.take(seeds, steps), seeds, steps, numbers, measured=measured)
         self.losses.append(losses)
         self.step = steps.stop
         return losses
@@ -169,6 +194,17 @@ class Session:
                 weighted = values if len(inputs) == len(x) else values * (len(x) / len(inputs))
                 sums[name] = sums[name] + weighted if name in sums else weighted
         return {name: values[: len(self.results)].tolist() for name, values in sums.items()}
+
+    def sharpness(self, inputs: Tensor, targets: Tensor, most: int = MOST_ITERATIONS) -> list[float]:
+        """The sharpness of the live runs on a sample of a split, the same for all."""
+        recipe = self.results[0].run.recipe
+        sample = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(0))[:EXAMPLES].to(inputs.device)
+        parts = torch.split(sample, recipe.batch_size // recipe.training.accumulate)
+        try:
+            found = self.strategy.sharpness([(inputs[part], targets[part]) for part in parts], most)
+        except NotImplementedError as error:  # an operation of a user's model without a forward derivative
+            raise WorkloadError(f"training.sharpness: not of this model: {error}") from error
+        return found[: len(self.results)].tolist()
 
 
 def judged(task: Task, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:

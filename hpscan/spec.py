@@ -92,6 +92,8 @@ class Training(Model):
     """``bf16``: the forward pass under autocast; ``tf32``: float32 products may use TF32 on GPUs that have it."""
     snapshots: bool = False
     """Judge the weights at the end of each restart, and the average of their predictions: Huang et al. 2017."""
+    sharpness: bool = False
+    """Find the top eigenvalue of the Hessian of the training loss at the end (:mod:`hpscan.sharpness`)."""
 
 
 class Spec(Model):
@@ -207,6 +209,10 @@ class Spec(Model):
 
     @model_validator(mode="after")
     def _restarts(self) -> Spec:
+        if self.training.sharpness and isinstance(self.workload, Trainable):
+            raise ValueError(
+                "training.sharpness: must be false for a trainable, whose model hpscan does not see; got true"
+            )
         if self.training.snapshots and not isinstance(self.schedule, CosineRestarts):
             raise ValueError(
                 f"training.snapshots: are taken at restarts; schedule must be cosine_restarts, got {self.schedule.name}"

@@ -27,9 +27,11 @@ from hpscan.axes import FURTHER_AXES
 from hpscan.files import Files, StoreError, digest
 from hpscan.spec import Spec, SpecError, parse_yaml
 
-__all__ = ["CURVES", "METRICS", "RUNS", "Compacted", "Store", "StoreError", "ended"]
+__all__ = ["CURVES", "DIAGNOSTICS", "METRICS", "RUNS", "Compacted", "Store", "StoreError", "ended"]
 
 METRICS = ("train_loss", "train_error", "val_loss", "val_error", "test_loss", "test_error")
+DIAGNOSTICS = ("weight_norm", "grad_norm", "update_ratio", "rotation", "gap")
+"""What is measured beside the metrics: in the curves at each evaluation; of a run, what ``RunResult.diagnostics`` makes of it."""
 
 RUNS = pa.schema(
     [
@@ -49,6 +51,7 @@ RUNS = pa.schema(
         ("steps", pa.int64()),
         ("steps_done", pa.int64()),
         *((metric, pa.float64()) for metric in METRICS),
+        *((name, pa.float64()) for name in (*DIAGNOSTICS, "sharpness")),  # null in what an earlier version trained
         # further metrics of the workload, and those of snapshots' averaged predictions, have columns at the end
         ("best_val_loss", pa.float64()),  # over the curve
         ("best_val_error", pa.float64()),
@@ -86,6 +89,7 @@ CURVES = pa.schema(
         ("val_loss", pa.float64()),
         ("val_error", pa.float64()),
         ("snapshot", pa.bool_()),  # a period of the schedule ends here
+        *((name, pa.float64()) for name in DIAGNOSTICS),
     ]
 )
 

@@ -14,10 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.func import stack_module_state, vmap
 
+from hpscan.diagnostics import measure
 from hpscan.feed import Batch
 from hpscan.optimizers import OPTIMIZERS, apply_average, apply_step
 from hpscan.program import Named, Program
 from hpscan.randomness import initial_model, key
+from hpscan.sharpness import sharpness
 
 __all__ = ["MIN_ROWS", "Fused", "Loop", "Strategy"]
 
@@ -39,16 +41,26 @@ class Strategy(Protocol):
     """The state of K runs in training."""
 
     name: str
+    measured: Tensor
+    """What :func:`hpscan.diagnostics.measure` found of the last step that was to be measured."""
 
     @property
     def count(self) -> int:
         """Rows, idle copies included."""
 
-    def advance(self, batches: Iterator[Batch], seeds: Sequence[int], steps: range, numbers: Tensor) -> Tensor:
-        """Take some steps, with numbers of shape (steps, numbers, K); the training losses, of shape (steps, K)."""
+    def advance(
+        self, batches: Iterator[Batch], seeds: Sequence[int], steps: range, numbers: Tensor, *, measured: bool = False
+    ) -> Tensor:
+        """Take some steps, with numbers of shape (steps, numbers, K); the training losses, of shape (steps, K).
+
+        The last of them is ``measured`` if that is wanted.
+        """
 
     def outputs(self, inputs: Tensor) -> Tensor:
         """Outputs in evaluation mode, shape (K, examples, …)."""
+
+    def sharpness(self, batches: Sequence[tuple[Tensor, Tensor]], most: int) -> Tensor:
+        """What :func:`hpscan.sharpness.sharpness` finds, shape (K,)."""
 
     def keep(self, rows: list[int], capacity: int) -> None:
         """Keep the rows named, in ``capacity`` rows: the last is repeated to fill them."""
@@ -137,7 +149,9 @@ class Fused:
         for own, saved in _paired(self.state(), state):
             own.data = saved.to(own.device)
 
-    def advance(self, batches: Iterator[Batch], seeds: Sequence[int], steps: range, numbers: Tensor) -> Tensor:
+    def advance(
+        self, batches: Iterator[Batch], seeds: Sequence[int], steps: range, numbers: Tensor, *, measured: bool = False
+    ) -> Tensor:
         """Take some steps; the training losses, of shape (steps, K)."""
         program, ema = self.program, self.program.training.ema
         losses = torch.empty(len(steps), self.count, device=program.device)
@@ -147,9 +161,12 @@ class Fused:
             if streams is not None:
                 self.buffers.update(zip(program.random_layers, streams[:, i], strict=True))
             grads, losses[i] = self._gradients(batch)
+            before = [theta.clone() for theta in thetas] if measured and i == len(steps) - 1 else None
             program.update(
                 self.direction, thetas, grads, self.moments, self.decays, numbers[i], program.training.clip_norm
             )
+            if before is not None:
+                self.measured = measure(before, thetas, grads)
             if ema is not None:
                 state = self._state()
                 program.average(list(self.averages.values()), [state[name] for name in self.averages], ema)
@@ -182,6 +199,10 @@ class Fused:
         # depends on their number.
         with torch.no_grad():
             return vmap(self.program.outputs)(state, inputs.expand(self.count, *inputs.shape))
+
+    def sharpness(self, batches: Sequence[tuple[Tensor, Tensor]], most: int) -> Tensor:
+        """The sharpness of what is evaluated, shape (K,)."""
+        return sharpness(self.program, {**self._state(), **self.averages}, batches, fused=True, most=most)
 
 
 @dataclass
@@ -248,11 +269,14 @@ class Loop:
         for own, saved in _paired(self.state(), state):
             own.copy_(saved)
 
-    def advance(self, batches: Iterator[Batch], seeds: Sequence[int], steps: range, numbers: Tensor) -> Tensor:
+    def advance(
+        self, batches: Iterator[Batch], seeds: Sequence[int], steps: range, numbers: Tensor, *, measured: bool = False
+    ) -> Tensor:
         """Take some steps, a whole run at a time; the training losses, of shape (steps, K)."""
         losses = torch.empty(len(steps), self.count, device=self.program.device)
         streams = self.program.streams(seeds, steps)
         feed = list(batches)
+        found: list[Tensor] = []
         for row, single in enumerate(self.singles):
             own = numbers[:, :, row : row + 1].contiguous()
             state = single.state
@@ -264,10 +288,17 @@ class Loop:
                     if streams is not None:
                         for j, layer in enumerate(layers):
                             layer.copy_(streams[j, i, row])
-                    losses[i, row] = self._step(single, batch, row, own[i])
+                    losses[i, row] = self._step(
+                        single, batch, row, own[i], found if measured and i == len(steps) - 1 else None
+                    )
+        if measured:
+            self.measured = torch.cat(found, 1)
         return losses
 
-    def _step(self, single: _Single, batch: Batch, row: int, numbers: Tensor) -> Tensor:
+    def _step(
+        self, single: _Single, batch: Batch, row: int, numbers: Tensor, found: list[Tensor] | None = None
+    ) -> Tensor:
+        """One step of one run; what is measured of it is appended to ``found``."""
         program = self.program
         inputs, targets = batch.row(row)
         parts = _parts(len(inputs), program.training.accumulate)
@@ -279,7 +310,10 @@ class Loop:
             losses.append(loss.detach())
         grads = [torch.zeros_like(p).unsqueeze(0) if p.grad is None else p.grad.unsqueeze(0) for p in parameters]
         clip = program.training.clip_norm
+        before = [] if found is None else [theta.clone() for theta in single.thetas]
         self.update(self.direction, single.thetas, grads, single.moments, self.decays, numbers, clip)
+        if found is not None:
+            found.append(measure(before, single.thetas, grads))
         for parameter in parameters:
             parameter.grad = None
         if program.training.ema is not None:
@@ -292,3 +326,9 @@ class Loop:
         with torch.no_grad():
             states = [{**single.state, **single.averages} for single in self.singles]
             return torch.stack([self.program.outputs(state, inputs) for state in states])
+
+    def sharpness(self, batches: Sequence[tuple[Tensor, Tensor]], most: int) -> Tensor:
+        """The sharpness of what is evaluated, shape (K,)."""
+        states = ({**single.state, **single.averages} for single in self.singles)
+        stacked = ({name: value.unsqueeze(0) for name, value in state.items()} for state in states)
+        return torch.cat([sharpness(self.program, state, batches, fused=False, most=most) for state in stacked])

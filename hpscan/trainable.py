@@ -106,15 +106,16 @@ def _take(result: RunResult, reported: Any) -> None:
     metrics = {str(name): float(value) for name, value in reported.items() if str(name).startswith(SPLITS)}
     result.metrics |= metrics
     result.steps_done = int(reported.get("step", result.steps_done))
-    batch_loss = reported.get("batch_loss")
+    batch_loss = None if reported.get("batch_loss") is None else float(reported["batch_loss"])
     if not math.isfinite(metrics["val_loss"]):
         result.state = "diverged"
         return
     result.curve.append(
         Evaluation(
             result.steps_done,
-            None if batch_loss is None else float(batch_loss),
+            batch_loss,
             metrics["val_loss"],
             metrics.get("val_error"),
+            gap=None if batch_loss is None else metrics["val_loss"] - batch_loss,
         )
     )

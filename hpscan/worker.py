@@ -180,6 +180,7 @@ def _row(result: RunResult) -> dict[str, Any]:
         "error": result.error,
         "steps_done": result.steps_done,
         **result.metrics,
+        **result.diagnostics,
         **best,
         "wall_s": result.wall_s,
         "device_s": result.device_s,

@@ -268,7 +268,7 @@ SPOILT = {
     "half": lambda content: content[: len(content) // 2],
     "a bit of a tensor": lambda content: flipped(content, len(content) // 2),
     "a bit of the header": lambda content: flipped(content, 40),
-    "another version": lambda content: content.replace(b"checkpoint/1", b"checkpoint/0", 1),
+    "another version": lambda content: content.replace(checkpoint.FORMAT.encode(), b"hpscan-checkpoint/0", 1),
     "a pickle": lambda content: checkpoint._header(b"cos\nsystem\n(S'true'\ntR.") + b"cos\nsystem\n(S'true'\ntR.",
     "something else": lambda content: resealed(content, lambda saved: saved.clear()),
     "another pack": lambda content: resealed(content, lambda saved: saved.update(pack_id="0" * 16)),

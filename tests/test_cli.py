@@ -139,13 +139,47 @@ def test_units_that_are_none_and_sweeps_that_have_none_are_refused(hpscan, tmp_p
     assert_refused(hpscan("figures", "tiny", "--convention", "torch"), "tiny: no variant has a form in torch's units")
 
 
+def test_kinds_of_figure_that_there_are_not_or_that_lack_data_are_refused(hpscan, tmp_path, make_spec):
+    from hpscan.store import Store
+
+    Store(tmp_path / "results").save_spec(make_spec())
+    known = "heatmaps, separability, conventions, scaling, budgets, collapse, slices, ridge, "
+    known += "fig2, fig3, fig1, fig4, animation"
+    assert_refused(hpscan("figures", "tiny", "--kind", "violin"), f"--kind violin: must be one of {known}")
+    for kind in (
+        "conventions",
+        "scaling",
+        "budgets",
+        "collapse",
+        "slices",
+        "ridge",
+        "fig3",
+        "fig1",
+        "fig4",
+        "animation",
+    ):
+        assert_refused(hpscan("figures", "tiny", "--kind", kind), f"{kind}")
+    both = hpscan("figures", "tiny", "--kind", "ridge", "--convention", "torch")
+    assert_refused(both, "--convention torch: re-draws heatmaps; leave out --kind ridge")
+
+
+def test_each_sweep_has_a_folder_of_its_own(hpscan, tmp_path, make_spec):
+    from hpscan.store import Store
+
+    for name in ("one", "other"):
+        Store(tmp_path / "results").save_spec(make_spec(name=name, variants=["sgd"]))
+    code, out, _ = hpscan("figures", "one", "other", "--kind", "separability", "--out", "drawn")
+    assert code == 0
+    assert {path.rpartition("/")[0] for path in out.split()} == {"drawn/one", "drawn/other"}
+
+
 def test_figures_are_drawn_in_the_units_asked_for(hpscan, tmp_path, make_spec):
     from hpscan.store import Store
 
     Store(tmp_path / "results").save_spec(make_spec(grid={"lr": [0.25, 0.5], "wd": [0.25, 0.5]}))
     code, out, _ = hpscan("figures", "tiny", "--convention", "torch")
     assert code == 0
-    assert out.split() == [f"results/tiny/figures/heatmaps-torch.{suffix}" for suffix in ("png", "svg")]
+    assert out.split() == [f"results/tiny/figures/heatmaps-torch.{suffix}" for suffix in ("png", "svg", "pdf")]
 
 
 def test_scaling_is_a_table_of_its_own(hpscan, tmp_path, make_spec):

@@ -59,6 +59,7 @@ def test_all_that_have_a_form_are_redrawn_in_the_units_asked_for(make_analysis, 
     assert [path.name for path in save_in_convention(analysis, Decay.TORCH, tmp_path)] == [
         "heatmaps-torch.png",
         "heatmaps-torch.svg",
+        "heatmaps-torch.pdf",
     ]
 
 

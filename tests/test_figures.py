@@ -104,10 +104,12 @@ def test_the_chart_has_a_row_for_every_variant(make_analysis):
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["sgd", "sgdw"]
 
 
-def test_png_and_svg_are_written_and_repeatable(make_analysis, tmp_path):
+def test_every_format_is_written_and_repeatable(make_analysis, tmp_path):
     analysis = make_analysis({"sgd": bowl(), "sgdw": bowl()})
     first, second = (figures.save_figures(analysis, tmp_path / name) for name in ("a", "b"))
-    assert {path.name for path in first} == {"heatmaps.png", "heatmaps.svg", "separability.png", "separability.svg"}
+    assert {path.name for path in first} == {
+        f"{name}.{suffix}" for name in ("heatmaps", "separability") for suffix in ("png", "svg", "pdf")
+    }
     assert Image.open(first[0]).size[0] > 800
     for one, other in zip(first, second, strict=True):
         assert one.read_bytes() == other.read_bytes()

@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from hpscan.grid import runs
-from hpscan.landscape import landscapes
+from hpscan.landscape import landscapes, shown_by
+from hpscan.spec import SpecError
 from hpscan.store import METRICS
 
 NAN, INF = np.nan, np.inf
@@ -115,3 +118,22 @@ def test_a_stopped_run_has_its_last_value_and_is_never_best(make_spec):
     assert shape.counts["stopped"] == shape.censored.sum() == 1
     assert shape.z[shape.states == "stopped"] == 0.1
     assert shape.best().means["val_loss"] == 1.0
+
+
+def test_only_a_validation_metric_chooses_a_best_cell(make_landscape):
+    shape = make_landscape(np.random.default_rng(0).uniform(size=(2, 3, 3)))
+    for metric, chosen in (("val_error", True), ("test_error", False), ("train_loss", False), ("rotation", False)):
+        values = {"rotation": shape.z, **shape.values}  # noqa: PD011  (no frame)
+        other = replace(shape, metric=metric, values=values)
+        assert (other.best() is not None) == chosen
+        assert bool(other.ranked()) == chosen
+
+
+def test_a_diagnostic_that_was_recorded_is_shown_and_another_is_refused(make_spec):
+    spec = make_spec(variants=["sgd"])
+    frame = frame_of(spec, lambda run: 1.0).assign(rotation=0.5, sharpness=NAN)
+    (shape,) = landscapes(shown_by(spec, frame, "rotation"), frame)
+    assert (shape.z == 0.5).all()
+    assert "sharpness" not in shape.values  # noqa: PD011  (no frame)
+    with pytest.raises(SpecError, match=r"--metric sharpness: not recorded in tiny; there are .*val_loss.*rotation"):
+        shown_by(spec, frame, "sharpness")

@@ -51,7 +51,7 @@ def test_the_page_is_well_formed_and_needs_no_network(written):
     page = Checker(written["report.html"])
     assert page.headings[:3] == ["tiny: best configurations", "Best configuration of each variant",
                                  "How separable learning rate and weight decay are"]  # fmt: skip
-    assert len(page.images) == 2
+    assert len(page.images) == 3
     assert all(image["alt"] for image in page.images)
     assert all(url.startswith("data:image/svg+xml;base64,") for url in page.urls)
     assert base64.b64decode(page.urls[0].partition(",")[2]).startswith(b"<?xml")

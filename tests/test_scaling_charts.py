@@ -85,8 +85,8 @@ def test_landscapes_of_the_papers_form_are_drawn_over_raw_and_normalised_decay(m
 
 def test_a_sweep_without_such_axes_calls_for_neither(make_analysis, tmp_path):
     analysis = make_analysis(grid=GRID, variants=["sgdw"])
-    assert further_pictures(analysis) == []
-    assert {path.stem for path in save_gallery(analysis, tmp_path)} == {"heatmaps", "separability"}
+    assert [picture.name for picture in further_pictures(analysis)] == ["collapse"]
+    assert {path.stem for path in save_gallery(analysis, tmp_path)} == {"heatmaps", "separability", "collapse"}
 
 
 @pytest.mark.parametrize("fill", [np.nan, np.inf])

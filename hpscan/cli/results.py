@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
 
 __all__ = ["analyze", "compact", "figures", "print_analysis", "report", "schedule", "specs"]
 
+MetricOpt = Annotated[
+    str | None,
+    typer.Option("--metric", help="Show this in place of the spec's metric: a metric or diagnostic of the runs."),
+]
 OutOpt = Annotated[Path | None, typer.Option("--out", help="Folder to write to; by default in the store.")]
 
 
@@ -85,12 +90,13 @@ def analyze(
         list[str] | None,
         typer.Option("--over", metavar="AXIS=best|mean", help="Take an axis together. Repeatable."),
     ] = None,
+    metric: MetricOpt = None,
 ) -> None:
     """Print each variant's best cell and how separable its learning rate and weight decay are."""
     from hpscan.analysis import analyze as analyze_sweep
 
     held = {name: _number(f"--at {name}", value) for name, value in _pairs("--at", at).items()}
-    analysis = analyze_sweep(opened(store), sweep, axes, held, _pairs("--over", over))
+    analysis = analyze_sweep(opened(store), sweep, axes, held, _pairs("--over", over), metric=metric)
     if as_json:
         print_json(analysis.to_json())
         return
@@ -119,31 +125,55 @@ def _number(option: str, text: str) -> float:
 
 
 def figures(
-    sweep: SweepArg,
+    sweeps: Annotated[list[str], typer.Argument(metavar="SWEEP...", help="Names of sweeps in the store.")],
+    *,
     store: StoreOpt = DEFAULT_STORE,
     out: OutOpt = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            "--kind",
+            help="Draw this one only: heatmaps, separability, conventions, scaling, budgets, collapse, slices, ridge, animation, or "
+            "after the paper's figures fig1, fig2, fig3, fig4; fig1 and fig4 compare several sweeps.",
+        ),
+    ] = None,
     convention: Annotated[
         str | None,
         typer.Option("--convention", help="Draw the decoupled variants in these units only.", metavar="torch|paper"),
     ] = None,
+    metric: MetricOpt = None,
 ) -> None:
-    """Draw the heatmaps, the separability chart and what else the sweep calls for, as PNG and SVG."""
+    """Draw the heatmaps, the separability chart and what else each sweep calls for, as PNG, SVG and PDF."""
     from hpscan.analysis import analyze as analyze_sweep
-    from hpscan.gallery import save_gallery, save_in_convention
+    from hpscan.gallery import COMPARED, check_kind, save_gallery, save_in_convention, save_kind, save_metric
     from hpscan.spec import SpecError
     from hpscan.variants import Decay
 
     if convention not in {None, "torch", "paper"}:
         raise SpecError(f"--convention {convention}: must be torch or paper")
+    if convention and kind not in {None, "heatmaps"}:
+        raise SpecError(f"--convention {convention}: re-draws heatmaps; leave out --kind {kind}")
+    if kind:
+        check_kind(kind)
     source = opened(store)
-    folder, analysis = folder_for("figures", out, source, sweep), analyze_sweep(source, sweep)
-    drawn = (
-        save_gallery(analysis, folder)
-        if convention is None
-        else save_in_convention(analysis, Decay(convention), folder)
-    )
+    analyses = [analyze_sweep(source, sweep, metric=metric) for sweep in sweeps]
+    if out is not None and len(sweeps) > 1 and kind not in COMPARED:
+        folders = [out / sweep for sweep in sweeps]
+    else:
+        folders = [folder_for("figures", out, source, sweep) for sweep in sweeps]
+    if kind and not convention:
+        drawn = save_kind(kind, analyses, folders)
+    else:
+        drawn = []
+        for analysis, folder in zip(analyses, folders, strict=True):
+            if convention:
+                drawn += save_in_convention(analysis, Decay(convention), folder)
+            else:
+                drawn += save_gallery(analysis, folder) if metric is None else save_metric(analysis, folder)
     for path in drawn:
         print(shown(path))
+    if kind == "animation" and not any(path.suffix == ".mp4" for path in drawn):
+        print("hpscan: no animation.mp4, which needs ffmpeg on the path", file=sys.stderr)
 
 
 def report(sweep: SweepArg, store: StoreOpt = DEFAULT_STORE, out: OutOpt = None) -> None:
@@ -166,9 +196,17 @@ def compact(sweep: SweepArg, store: StoreOpt = DEFAULT_STORE) -> None:
 def print_analysis(analysis: Analysis) -> None:
     """Print the best cells and the separability of each variant, what it means, and what is missing."""
     from hpscan import numerals
+    from hpscan.landscape import is_chosen_by
 
     metric = analysis.spec.metric
     first, second = analysis.variants[0].landscape.axes
+    if not is_chosen_by(metric):
+        ways = table_of("variant", f"contour slope of {metric}", "interaction")
+        for variant in analysis.variants:
+            slope, share = variant.separability.contour_slope, variant.separability.interaction_share
+            ways.add_row(variant.name, numerals.interval(slope, sign=True), numerals.interval(share))
+        console.print(ways, highlight=False)
+        return
     best_cells = table_of("variant", f"best {first}", f"best {second}", metric, "test error", "seeds")
     separable = table_of("variant", "contour slope", "interaction", "regret", "tilt", "verdict")
     for variant in analysis.variants:

@@ -101,9 +101,9 @@ def test_launching_again_trains_nothing_and_starts_no_ray(folder):
 
 def test_figures_and_report_are_written(folder):
     figures = hpscan("figures", "quickstart", cwd=folder).stdout.split()
-    names = ("heatmaps", "separability", "conventions")
+    names = ("heatmaps", "separability", "conventions", "collapse")
     assert {path.rpartition("/")[2] for path in figures} == {
-        f"{name}.{kind}" for name in names for kind in ("png", "svg")
+        f"{name}.{kind}" for name in names for kind in ("png", "svg", "pdf")
     }
     report = hpscan("report", "quickstart", "--out", "out", cwd=folder).stdout.split()
     assert "out/report.html" in report

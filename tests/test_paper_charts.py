@@ -1,0 +1,96 @@
+import matplotlib as mpl
+import numpy as np
+import pytest
+
+from hpscan.paper_charts import paper_fig1, paper_fig2, paper_fig3, paper_fig4
+from hpscan.spec import SpecError
+from tests.curves import analysis_of
+
+mpl.use("Agg")
+
+
+def value(run):
+    return 1 + run.cell.lr + abs(run.cell.wd - 0.06) + 0.01 * run.seed
+
+
+@pytest.fixture
+def make_analysis(make_spec):
+    return lambda **changes: analysis_of(make_spec(**{"variants": ["adam", "adamw"], **changes}), value)
+
+
+def maps(figure):
+    return [axes for axes in figure.axes if axes.images]
+
+
+def test_figure_1_has_a_column_a_schedule_and_a_row_a_common_variant(make_analysis):
+    sweeps = [make_analysis(name=name, schedule=name, variants=variants)
+              for name, variants in (("constant", ["sgd", "adam", "adamw"]), ("step", ["adam", "adamw"]))]  # fmt: skip
+    figure = paper_fig1(sweeps)
+    drawn = maps(figure)
+    assert [axes.get_title(loc="left").split("\n")[0] for axes in drawn[:2]] == ["constant", "step"]
+    assert [axes.get_ylabel().split("\n")[0] for axes in drawn] == [
+        "adam",
+        "learning rate α",
+        "adamw",
+        "learning rate α",
+    ]
+    shape = sweeps[1].variants[1].landscape
+    np.testing.assert_allclose(np.exp(drawn[3].images[0].get_array()), shape.mean())
+    assert len({(axes.images[0].norm.vmin, axes.images[0].norm.vmax) for axes in drawn}) == 1
+
+
+def test_figure_1_compares_sweeps_that_differ_in_their_schedule_only(make_analysis):
+    alone, shorter = make_analysis(), make_analysis(name="shorter", schedule="step", budget={"steps": 6})
+    with pytest.raises(SpecError, match="fig1: compares sweeps that differ in their schedule; got tiny alone"):
+        paper_fig1([alone])
+    with pytest.raises(SpecError, match="fig1: tiny and shorter differ in steps; they may differ in schedule only"):
+        paper_fig1([alone, shorter])
+    with pytest.raises(SpecError, match="fig1: tiny and other have no variant in common"):
+        paper_fig1([alone, make_analysis(name="other", schedule="step", variants=["sgd"])])
+
+
+def test_figure_2_sets_l2_beside_the_papers_form(make_analysis):
+    figure = paper_fig2(make_analysis(variants=["adamw", "sgdw", "sgd", "adam", "adamw-torch"]))
+    assert [axes.get_title(loc="left").split(" ")[0] for axes in maps(figure)] == ["sgd", "sgdw", "adam", "adamw"]
+    for axes in maps(figure):
+        (circles,) = [line for line in axes.lines if line.get_marker() == "o"]
+        assert len(circles.get_xdata()) == 10
+    with pytest.raises(SpecError, match="tiny: fig2 sets L2 beside decoupled decay"):
+        paper_fig2(make_analysis(variants=["sgd", "adamw"]))
+
+
+def test_figure_3_shows_curves_and_where_they_end(make_analysis):
+    analysis = make_analysis(variants=["adam", "adamw-normalised"])
+    loss, error, against_wd, against_loss = paper_fig3(analysis).axes
+    assert (loss.get_ylabel(), error.get_ylabel()) == ("training loss", "validation loss")
+    assert len(error.lines) == 2 * 4  # a line for each weight decay
+    for container, variant in zip(against_wd.containers, analysis.variants, strict=True):
+        i = variant.landscape.ranked()[0][0]
+        np.testing.assert_allclose(container.lines[0].get_ydata(), variant.landscape.mean()[i])
+    assert against_loss.get_xlabel() == "final training loss"
+    with pytest.raises(SpecError, match="tiny: fig3 needs a variant with results at two weight decays"):
+        paper_fig3(make_analysis(grid={"lr": [0.1], "wd": [0.1]}))
+
+
+def test_figure_4_marks_where_periods_end(make_analysis):
+    plain = make_analysis(grid={"lr": [0.1], "wd": [0.1], "steps": [6, 12]})
+    restarts = make_analysis(
+        name="restarts", grid={"lr": [0.1], "wd": [0.1]}, schedule={"name": "cosine_restarts", "first": 6, "mult": 1}
+    )
+    figure = paper_fig4([plain, restarts])
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["adam"]
+    marks = {line.get_label(): list(line.get_xdata()) for line in figure.axes[0].lines if line.get_marker() != "None"}
+    assert marks["adamw, cosine, restarts from 6 × 1"] == [6, 12]
+    assert marks["adam, cosine"] == [6]
+    with pytest.raises(SpecError, match="differ in workload"):
+        paper_fig4([plain, make_analysis(name="b", workload={**plain.spec.workload.model_dump(), "train": 100})])
+
+
+@pytest.mark.parametrize("draw", [paper_fig2, paper_fig3, lambda one: paper_fig1([one, one])], ids=["2", "3", "1"])
+def test_every_figure_says_what_it_is_of(make_analysis, draw):
+    (footer,) = draw(make_analysis()).texts
+    told = " ".join(footer.get_text().split())
+    assert told == (
+        "digits, normalised_mlp · 12 steps of batch 16 · cosine schedule · 2 seeds · validation loss, mean over seeds · "
+        "adam: L2 in the gradient; adamw: decay η·λ (paper)"
+    )
