@@ -109,7 +109,7 @@ def test_the_papers_sweeps_are_priced_without_their_data(tmp_path):
 
 def test_a_schedule_is_drawn(tmp_path):
     done = hpscan("schedule", "paper_fig4", cwd=tmp_path)
-    assert done.stdout.split() == ["paper_fig4-schedule.png", "paper_fig4-schedule.svg"]
+    assert done.stdout.split() == ["paper_fig4-schedule.png", "paper_fig4-schedule.svg", "paper_fig4-schedule.pdf"]
     assert (tmp_path / "paper_fig4-schedule.png").stat().st_size > 5000
 
 
