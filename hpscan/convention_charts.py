@@ -9,8 +9,7 @@ from matplotlib.figure import Figure
 
 from hpscan.analysis import Analysis, VariantAnalysis
 from hpscan.conventions import UNITS, agreement, partner, redrawn
-from hpscan.figures import PAGE, STYLE, add_legend, colour_bar, draw_landscape, shared_norm
-from hpscan.footer import add_footer
+from hpscan.figures import PAGE, STYLE, add_below, colour_bar, draw_landscape, shared_norm
 from hpscan.landscape import Landscape
 from hpscan.spec import SpecError
 from hpscan.variants import VARIANTS, Decay
@@ -64,8 +63,7 @@ def conventions_chart(analysis: Analysis) -> Figure:
                 axes.set_xlabel("torch's weight_decay, λ/α")
         if any(variant.best for variant in every):
             colour_bar(figure, norm, grid, analysis.spec.metric)
-        add_legend(figure, every)
-        add_footer(figure, [analysis], [variant.landscape.variant for variant in every])
+        add_below(figure, [analysis], every)
     return figure
 
 

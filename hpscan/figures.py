@@ -35,6 +35,7 @@ __all__ = [
     "FIGURES",
     "PAGE",
     "STYLE",
+    "add_below",
     "add_legend",
     "blank_state",
     "colour_bar",
@@ -99,8 +100,7 @@ def heatmaps(analysis: Analysis) -> Figure:
                 axes.set_axis_off()
         if any(np.isfinite(variant.landscape.mean()).any() for variant in analysis.variants):
             colour_bar(figure, norm, grid, analysis.spec.metric)
-        add_legend(figure, analysis.variants)
-        add_footer(figure, [analysis], [variant.landscape.variant for variant in analysis.variants])
+        add_below(figure, [analysis], analysis.variants)
     return figure
 
 
@@ -312,6 +312,12 @@ def legend_entries(variants: Sequence[VariantAnalysis]) -> list[Line2D | Patch]:
             label = "a seed diverged" if state == "diverged" else state
             handles.append(Patch(facecolor=face, edgecolor="#8a8a8a", hatch=hatch, linewidth=0.5, label=label))
     return handles
+
+
+def add_below(figure: Figure, analyses: Sequence[Analysis], variants: Sequence[VariantAnalysis]) -> None:
+    """Put what belongs below landscapes: their legend, and the line that says what they are of."""
+    add_legend(figure, variants)
+    add_footer(figure, analyses, [variant.landscape.variant for variant in variants])
 
 
 def add_legend(figure: Figure, variants: Sequence[VariantAnalysis]) -> None:

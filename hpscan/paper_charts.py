@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from hpscan import numerals
 from hpscan.analysis import Analysis, VariantAnalysis
 from hpscan.evolution import evolution
-from hpscan.figures import PAGE, STYLE, add_legend, colour_bar, draw_landscape, shared_norm
+from hpscan.figures import PAGE, STYLE, add_below, colour_bar, draw_landscape, shared_norm
 from hpscan.footer import CONVENTIONS, add_footer
 from hpscan.grid import differences, panels
 from hpscan.landscape import Landscape
@@ -60,8 +60,7 @@ def paper_fig1(analyses: Sequence[Analysis]) -> Figure:
             axes_row[0].set_ylabel(f"{name}\n{axes_row[0].get_ylabel()}")
         if any(variant.best for variant in every):
             colour_bar(figure, norm, grid, analyses[0].spec.metric)
-        add_legend(figure, every)
-        add_footer(figure, analyses, [variant.landscape.variant for variant in every])
+        add_below(figure, analyses, every)
     return figure
 
 
@@ -97,8 +96,7 @@ def paper_fig2(analysis: Analysis) -> Figure:
             axes.set_title(f"{variant.name} · {convention}\n{_best(variant)}", loc="left")
         if any(variant.best for variant in every):
             colour_bar(figure, norm, grid, analysis.spec.metric)
-        add_legend(figure, every)
-        add_footer(figure, [analysis], [variant.landscape.variant for variant in every])
+        add_below(figure, [analysis], every)
     return figure
 
 
