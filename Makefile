@@ -17,11 +17,14 @@ demo: $(VENV)/installed
 	@echo "Figures:"; $(BIN)/hpscan figures quickstart
 	@echo "Report:"; $(BIN)/hpscan report quickstart
 
+# Two at a time: much of what the tests wait for is the start of processes.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
+
 test: compiler data lint
-	$(BIN)/pytest
+	$(PYTEST)
 
 test-all: compiler data lint
-	$(BIN)/pytest -m ""
+	$(PYTEST) -m ""
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
@@ -37,6 +40,7 @@ bench: $(VENV)/installed-dev compiler
 	$(BIN)/python benchmarks/engine.py --write benchmarks/engine.md
 	$(BIN)/python benchmarks/vs_ray_tune.py
 	$(BIN)/python -m benchmarks.orchestration --write benchmarks/orchestration.md
+	$(BIN)/python -m benchmarks.adaptive --write benchmarks/adaptive.md
 
 # hpscan runs without a C++ compiler, slower; its tests compare both ways and need one.
 compiler:

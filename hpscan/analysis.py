@@ -12,11 +12,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hpscan.adaptive import Belief
 from hpscan.collapse import Collapse, collapses
 from hpscan.conventions import on_grid, redrawn
 from hpscan.conventions import pairs as paired
 from hpscan.intervals import Interval, mean_of_seeds
 from hpscan.landscape import Best, Landscape, is_chosen_by, landscapes, shown_by
+from hpscan.recommendation import Recommendation, recommend
+from hpscan.rounds import belief_of
 from hpscan.scaling import Scaling, scalings
 from hpscan.separability import Extent, Separability, separability, without_choices
 from hpscan.spec import Spec, SpecError
@@ -42,12 +45,21 @@ class VariantAnalysis:
     landscape: Landscape
     best: Best | None
     separability: Separability
+    belief: Belief | None = None
+    """Of an adaptive sweep: what its cells say of those that were not trained. No number is computed from it."""
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """The cells that are shown as predicted: none of their seeds was trained."""
+        missing = (self.landscape.states == "missing").all(axis=0)
+        return missing & (self.belief is not None)
 
     @classmethod
-    def of(cls, landscape: Landscape) -> VariantAnalysis:
+    def of(cls, landscape: Landscape, belief: Belief | None = None) -> VariantAnalysis:
         """All that a landscape says."""
         numbers = separability(landscape)
-        return cls(landscape, landscape.best(), numbers if is_chosen_by(landscape.metric) else without_choices(numbers))
+        numbers = numbers if is_chosen_by(landscape.metric) else without_choices(numbers)
+        return cls(landscape, landscape.best(), numbers, belief)
 
     @property
     def name(self) -> str:
@@ -61,6 +73,11 @@ class VariantAnalysis:
             return None
         seeds = self.landscape.z[:, *self.best.index]
         return mean_of_seeds(seeds[~np.isnan(seeds)])
+
+    @cached_property
+    def recommendation(self) -> Recommendation | None:
+        """What to train with: the middle of the basin."""
+        return recommend(self.landscape)
 
     @property
     def verdict(self) -> Verdict:
@@ -89,6 +106,19 @@ class Analysis:
     def curves(self) -> pd.DataFrame:
         """The store's rows of every evaluation; read when first wanted."""
         return self.store.curves(self.spec.name)
+
+    @property
+    def predictions(self) -> pd.DataFrame:
+        """One row for each predicted cell: its mean and standard deviation, and how likely it is to be in the basin."""
+        columns = ["panel", "lr", "wd", "mean", "sd", "in_basin"]
+        rows = [
+            (each.name, each.landscape.lr[i], each.landscape.wd[j], *(float(of[i, j]) for of in surfaces))
+            for each in self.variants
+            if each.belief is not None
+            for surfaces in [(each.belief.mean, each.belief.sd, each.belief.in_basin)]
+            for i, j in np.argwhere(each.predicted)
+        ]
+        return pd.DataFrame(rows, columns=columns)
 
     @property
     def states(self) -> dict[str, int]:
@@ -180,13 +210,16 @@ def analyze(
     del rows
     store.give_back()
     shapes = view(planned, axes or ("lr", "wd"), at, over) if axes or at or over else planned
-    variants = [VariantAnalysis.of(shape) for shape in shapes]
+    beliefs = [
+        belief_of(shape, spec.adaptive.tolerance) if spec.adaptive and shapes is planned else None for shape in shapes
+    ]
+    variants = [VariantAnalysis.of(shape, belief) for shape, belief in zip(shapes, beliefs, strict=True)]
     return Analysis(spec, variants, store, planned)
 
 
 def status(store: Store, sweep: str) -> dict[str, Any]:
     """How far a sweep is: its runs by state, all together and by variant; what failed runs raised, and how many."""
-    rows = store.runs(sweep, without=["config"])
+    rows = store.runs(sweep, without=set(RUNS.names) - {"run_id", "state", "error", "steps_done", "finished_at"})
     shapes = landscapes(store.spec(sweep), rows)
     states = _added([shape.counts for shape in shapes])
     return {

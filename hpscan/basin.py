@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool, Float
 
-__all__ = ["BEST", "TOLERANCE", "best_wd_trend", "extents", "rank_agreement", "tilt"]
+__all__ = ["BEST", "TOLERANCE", "best_wd_trend", "extents", "rank_agreement", "reach", "tilt"]
 
 Surfaces = Float[np.ndarray, "*batch lrs wds"]
 PerSurface = Float[np.ndarray, "*batch"]
@@ -105,8 +105,8 @@ def extents(
     rim = best + TOLERANCE * (ceiling - best)
     found = []
     for profile, start, axis in ((filled[batch, :, j], i, x), (filled[batch, i, :], j, y)):
-        up, open_up = _reach(profile, start, axis, rim)
-        down, open_down = _reach(profile[:, ::-1], len(axis) - 1 - start, -axis[::-1], rim)
+        up, open_up = reach(profile, start, axis, rim)
+        down, open_down = reach(profile[:, ::-1], len(axis) - 1 - start, -axis[::-1], rim)
         found.append((up + down, open_up | open_down))
     (width_x, open_x), (width_y, open_y) = (
         tuple(part.reshape(z.shape[:-2]) for part in (width, is_open)) for width, is_open in found
@@ -114,7 +114,7 @@ def extents(
     return width_x, width_y, open_x, open_y
 
 
-def _reach(
+def reach(
     profile: Float[np.ndarray, "surfaces points"],
     start: np.ndarray,
     axis: Float[np.ndarray, " points"],

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -18,7 +19,7 @@ from hpscan.grid import Pack
 from hpscan.session import RunResult, Session
 from hpscan.workloads import Data
 
-__all__ = ["Checkpoints", "Standing", "decode", "encode"]
+__all__ = ["Checkpoints", "Standing", "decode", "encode", "from_rung"]
 
 FORMAT = "hpscan-checkpoint/2"
 """Version of what a checkpoint holds; changed whenever one could no longer be gone on from."""
@@ -37,6 +38,12 @@ class Checkpoints(Protocol):
     def save(self, content: bytes) -> None:
         """Keep this one from now on."""
 
+    def sources(self) -> Iterable[bytes]:
+        """What was kept of the pack's runs at the rung where its leg begins."""
+
+    def keep_rung(self, name: str, run_ids: Sequence[str], content: bytes) -> None:
+        """Keep runs that have reached the rung where the leg ends."""
+
 
 @dataclass
 class Standing:
@@ -51,6 +58,8 @@ class Standing:
     """Of the parts that are through."""
     session: Session | None = None
     """The part in training."""
+    rungs: list[dict[str, Any]] = field(default_factory=list)
+    """States of sessions that hold the pack's runs where its leg begins; none if that is the beginning."""
 
     @property
     def compile_s(self) -> float:
@@ -81,16 +90,42 @@ def decode(content: bytes | None, pack: Pack, data: Data, asked: Asked) -> Stand
     It cannot if the checkpoint is damaged, of another version or another pack, if it does not fit the model (a user's
     code may have changed), and if it was trained in a way that is not asked for or not possible in this process.
     """
-    header, _, payload = (content or b"").partition(b"\n")
-    if header + b"\n" != _header(payload):
-        return None
     try:
-        saved = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
-        if saved["pack_id"] != pack.pack_id or not asked.allows(saved["strategy"], compiled=saved["compiled"]):
+        saved = _loaded(content)
+        if saved is None or saved["pack_id"] != pack.pack_id or not _possible(saved, asked):
             return None
         return _restored(saved, pack, data, asked)
     except Exception:  # noqa: BLE001  (whatever is wrong with it: the pack can always be trained from the beginning)
         return None
+
+
+def from_rung(contents: Iterable[bytes], pack: Pack, asked: Asked) -> Standing | None:
+    """Where a pack stands whose runs reached a rung in other packs; None if any of them is not there, or as for :func:`decode`."""
+    try:
+        found = [_loaded(content) for content in contents]
+        saved = [each for each in found if each is not None and _possible(each, asked)]
+        there = {run_id for each in saved for run_id in each["session"]["training"]}
+        alike = {(each["strategy"], each["compiled"], each["session"]["step"]) for each in saved}
+        if len(alike) != 1 or not {run.run_id for run in pack.runs} <= there:
+            return None
+        ((strategy, compiled, step),) = alike
+        choice = Choice(strategy, compiled, min(each["most"] for each in saved), f"goes on from a rung at step {step}")
+        return Standing(pack, choice, compile_seconds(), rungs=[each["session"] for each in saved])
+    except Exception:  # noqa: BLE001  (as above)
+        return None
+
+
+def _loaded(content: bytes | None) -> dict[str, Any] | None:
+    header, _, payload = (content or b"").partition(b"\n")
+    if header + b"\n" != _header(payload):
+        return None
+    loaded: dict[str, Any] = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+    return loaded
+
+
+def _possible(saved: dict[str, Any], asked: Asked) -> bool:
+    """Whether training can go on here in the way it went before."""
+    return asked.allows(saved["strategy"], compiled=saved["compiled"])
 
 
 def _restored(saved: dict[str, Any], pack: Pack, data: Data, asked: Asked) -> Standing:

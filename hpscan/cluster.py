@@ -1,6 +1,6 @@
 """A connection to Ray: one of our own on loopback, or a cluster that is there; what a pack takes of it.
 
-With ``launch``, ``worker`` and ``jobs`` the only door to Ray.
+With ``launch``, ``searcher``, ``worker`` and ``jobs`` the only door to Ray.
 """
 
 from __future__ import annotations

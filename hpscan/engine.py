@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hpscan.checkpoint import Checkpoints, Standing, decode, encode
+from hpscan.checkpoint import Checkpoints, Standing, decode, encode, from_rung
 from hpscan.choice import COMPILE_S, Asked, Choice, choose, compile_seconds, program_for
 from hpscan.diagnostics import MEASURES
 from hpscan.feed import on_device
@@ -58,7 +59,8 @@ def train_pack(
     Parameters
     ----------
     pack
-        Runs of one variant and one recipe.
+        Runs of one variant and one recipe. Where it ends at a rung, its runs come back as ``stopped`` there; what they
+        can go on from is kept in ``checkpoints``, and it begins where its own runs were kept so.
     data
         What ``recipe.workload.load()`` returned.
     strategy
@@ -86,8 +88,10 @@ def train_pack(
     compiled_before = compile_seconds()
     asked = Asked(strategy, may_compile, cuda_graphs, device, to_come, memory_share)
     standing = decode(checkpoints.load(), pack, data, asked) if checkpoints is not None else None
-    if standing is None:
-        standing = Standing(pack, choose(pack, data, asked), compiled_before)
+    before = from_rung(checkpoints.sources(), pack, asked) if checkpoints is not None and pack.sources else None
+    if standing is not None and before is not None:
+        standing.rungs = before.rungs
+    standing = standing or before or Standing(pack, choose(pack, data, asked), compiled_before)
     choice, finished = standing.choice, standing.finished
     on_choice(choice)
     program = program_for(pack.runs[0].recipe, asked, compiled=choice.compiled)
@@ -98,8 +102,11 @@ def train_pack(
         fused_compiled = program.compiled and choice.strategy == "fused"
         rows = max(min(pack.capacity, most), len(part), MIN_ROWS) if fused_compiled else len(part)
         try:
-            standing.session = standing.session or Session.start(choice.kind, program, part, data, rows)
-            finished += _train(standing.session, data, clock, journal)
+            begin = partial(Session.gathered, states=standing.rungs) if standing.rungs else Session.start
+            standing.session = standing.session or begin(choice.kind, program, part, data, rows)
+            ended = _train(standing.session, data, clock, journal, pack.end)
+            _keep_rung(standing, checkpoints)
+            finished += ended
         except Exception as error:
             if not is_out_of_memory(error) or most == 1:
                 raise
@@ -108,6 +115,20 @@ def train_pack(
     for result in finished:
         result.compile_s = standing.compile_s
     return finished
+
+
+def _keep_rung(standing: Standing, checkpoints: Checkpoints | None) -> None:
+    """Where the part in training has come to a rung, keep its live runs and mark them as stopped."""
+    session = standing.session
+    assert session is not None
+    live = [result for result in session.results if result.state == "completed"]
+    if session.step == standing.pack.runs[0].recipe.steps or not live:
+        return
+    if checkpoints is not None:
+        name = Pack(tuple(result.run for result in session.everyone), standing.pack.capacity).pack_id
+        checkpoints.keep_rung(name, [result.run.run_id for result in live], encode(standing))
+    for result in live:
+        result.state = "stopped"
 
 
 @dataclass
@@ -131,17 +152,16 @@ class _Journal:
 Splits = dict[str, tuple[Tensor, Tensor]]
 
 
-def _train(session: Session, data: Data, clock: Callable[[], float], journal: _Journal) -> list[RunResult]:
-    """Train runs from where they stand to the end."""
+def _train(session: Session, data: Data, clock: Callable[[], float], journal: _Journal, until: int) -> list[RunResult]:
+    """Train runs from where they stand until a step."""
     program, recipe = session.program, session.everyone[0].run.recipe
     named = (("train", data.train), ("val", data.validation), ("test", data.test))
     splits = {name: on_device(split, program.device) for name, split in named}
     ends = set(recipe.restarts()[1:]) if recipe.training.snapshots else set()
     evaluate_at = {round(recipe.steps * k / recipe.evaluations) for k in range(1, recipe.evaluations + 1)} - {0} | ends
     accounted = went_on = clock()
-    started = accounted - session.results[0].wall_s
 
-    for start, stop in _segments(session.step, recipe.steps, evaluate_at):
+    for start, stop in _segments(session.step, until, evaluate_at):
         compiling = program.compiled and session.strategy.count not in program.rows_compiled
         losses = session.advance(range(start, stop), measured=stop in evaluate_at)
         _note_divergence(session, losses, start, stop)
@@ -154,12 +174,12 @@ def _train(session: Session, data: Data, clock: Callable[[], float], journal: _J
         now = clock()
         for result in session.results:
             result.device_s += (now - accounted) / len(session.results)
-            result.wall_s = now - started
+            result.wall_s += now - accounted
         live = [row for row, result in enumerate(session.results) if result.state == "completed"]
         if not live:
             break
         # A segment in which something was compiled says nothing of how long the rest will take.
-        seconds_left = 0.0 if compiling else (now - went_on) / (stop - start) * (recipe.steps - stop)
+        seconds_left = 0.0 if compiling else (now - went_on) / (stop - start) * (until - stop)
         rows = session.strategy.count
         capacity = _capacity(len(live), rows, seconds_left, program, session.strategy)
         if len(live) < len(session.results) or capacity < rows:
@@ -176,10 +196,10 @@ def _note_divergence(session: Session, losses: Tensor, start: int, stop: int) ->
         result.state = "completed" if finite[:, row].all() else "diverged"
 
 
-def _segments(taken: int, steps: int, evaluate_at: set[int]) -> Iterator[tuple[int, int]]:
-    """Cut what is left of the budget at every evaluation and every :data:`CHECK_EVERY` steps."""
-    cuts = sorted({taken, steps, *evaluate_at, *range(0, steps, CHECK_EVERY)})
-    return pairwise(cut for cut in cuts if cut >= taken)
+def _segments(taken: int, until: int, evaluate_at: set[int]) -> Iterator[tuple[int, int]]:
+    """Cut what is left at every evaluation and every :data:`CHECK_EVERY` steps."""
+    cuts = sorted({taken, until, *evaluate_at, *range(0, until, CHECK_EVERY)})
+    return pairwise(cut for cut in cuts if taken <= cut <= until)
 
 
 def _capacity(live: int, now: int, seconds_left: float, program: Program, strategy: Strategy) -> int:

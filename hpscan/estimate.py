@@ -11,8 +11,11 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 from hpscan.grid import Pack, Recipe, Run, packs, runs
+from hpscan.numerals import operations
+from hpscan.rungs import next_round
 from hpscan.spec import Spec
-from hpscan.store import Store, ended
+from hpscan.stopping import Halving, Stop
+from hpscan.store import Store
 from hpscan.workloads import Data, DataAbsentError, PackedWorkload
 
 __all__ = ["Estimate", "Part", "estimate"]
@@ -35,6 +38,8 @@ class Part:
     n_runs: int
     steps: int
     """Of a run."""
+    run_steps: float
+    """Of all runs together, about where some are going to stop at rungs."""
     flop_per_run_step: float | None
     """Floating-point operations of a step of one run, forward and backward; None for a trainable."""
     seconds_per_run_step: float | None
@@ -45,13 +50,13 @@ class Part:
     @property
     def flop(self) -> float:
         """Operations of all runs together; 0 if nothing is known."""
-        return self.n_runs * self.steps * (self.flop_per_run_step or 0.0)
+        return self.run_steps * (self.flop_per_run_step or 0.0)
 
     @property
     def core_s(self) -> float:
         """Seconds of one core for all runs together; nan if nothing is known."""
         seconds = math.nan if self.seconds_per_run_step is None else self.seconds_per_run_step
-        return self.n_runs * self.steps * seconds
+        return self.run_steps * seconds
 
     @property
     def rate(self) -> str:
@@ -73,6 +78,7 @@ class Estimate:
     parts: list[Part]
     """One for each recipe."""
     workers: int
+    stop: Stop
 
     @property
     def to_train(self) -> int:
@@ -103,11 +109,12 @@ class Estimate:
         lines = [f"{self.sweep}: {self.n_runs} runs of {steps} steps; {stored}"]
         if to_train:
             lines.append("to train: " + ", ".join(f"{name} {count}" for name, count in self.by_variant.items()))
+            lines += self._saving()
             flop = sum(part.flop for part in self.parts)
             if flop:
                 hours = flop / GPU_FLOPS / 3600
                 gpus = f", {_number(hours)} GPU-hours at {GPU_FLOPS / 1e12:.0f} TFLOP/s" if hours >= 0.1 else ""
-                lines.append(f"work: {_flop(flop / to_train)} a run, {_flop(flop)} in all{gpus}")
+                lines.append(f"work: {operations(flop / to_train)} a run, {operations(flop)} in all{gpus}")
             waiting = [part for part in self.parts if part.n_runs]
             if several:
                 lines += [f"{part.name}: {part.n_runs} runs of {part.steps} steps, {part.rate}" for part in waiting]
@@ -118,30 +125,43 @@ class Estimate:
             lines.append(f"cost: {'; '.join(costs) or 'unknown'}")
         return "\n".join([*lines, "nothing was written"])
 
+    def _saving(self) -> list[str]:
+        """What stopping at rungs saves."""
+        if not isinstance(self.stop, Halving):
+            return []
+        whole = sum(part.n_runs * part.steps for part in self.parts)
+        taken = sum(part.run_steps for part in self.parts)
+        rungs = ", ".join(f"{rung:.0%}" for rung in self.stop.rungs)
+        return [f"halving: about {taken:,.0f} of {whole:,} run-steps ({taken / whole:.0%}); at {rungs} of the budget "
+                f"1/{self.stop.reduction:g} of each landscape's cells go on"]  # fmt: skip
+
 
 def estimate(spec: Spec, store: Store, *, retry_failed: bool = False) -> Estimate:
     """Price a launch of ``spec``: nothing is written, and Ray is not started."""
     every = runs(spec)
     stored = store.runs(spec.name, without=["config"])
-    done = ended(stored, retry_failed=retry_failed)
-    plan = packs(every, spec.resources.most_runs, done, spec.resources.workers_here)
+    coming = next_round(spec, store, stored, retry_failed=retry_failed)
+    plan = packs(every, spec.resources.most_runs, coming.done, spec.resources.workers_here, coming.legs)
     completed = stored[(stored["state"] == "completed") & (stored["steps_done"] > 0)]
     seconds = completed["device_s"] / completed["steps_done"]
     rates = _Rates(every, dict(zip(completed["run_id"], seconds, strict=True)))
     parts = []
+    waiting = [run for run in every if run.run_id in coming.open]
     for point in spec.points():
         recipe = Recipe.of(spec.at(point))
         own = [pack for pack in plan if pack.runs[0].recipe.identity == recipe.identity]
         name = ", ".join(f"{axis} {value:.12g}" for axis, value in point.items())
-        n_runs = sum(len(pack.runs) for pack in own)
-        parts.append(Part(name, n_runs, recipe.steps, *rates.of(recipe, own[0] if own else None)))
+        n_runs = sum(run.recipe.identity == recipe.identity for run in waiting)
+        run_steps = coming.run_steps[recipe.identity]
+        parts.append(Part(name, n_runs, recipe.steps, run_steps, *rates.of(recipe, own[0] if own else None)))
     return Estimate(
         sweep=spec.name,
         n_runs=len(every),
         n_packs=len(plan),
-        by_variant={name: sum(len(p.runs) for p in plan if p.runs[0].cell.variant == name) for name in spec.variants},
+        by_variant={name: sum(run.cell.variant == name for run in waiting) for name in spec.variants},
         parts=parts,
         workers=max(1, min(spec.resources.workers_here, len(plan))),
+        stop=spec.stop,
     )
 
 
@@ -150,7 +170,8 @@ class _Rates:
 
     def __init__(self, every: Sequence[Run], stored: Mapping[str, float]) -> None:
         self.stored: dict[str, list[float]] = defaultdict(list)
-        kinds = {run.recipe.identity: _kind(run.recipe) for run in every}
+        recipes = {run.recipe.identity: run.recipe for run in every}
+        kinds = {identity: _kind(recipe) for identity, recipe in recipes.items()}
         for run in every:
             if run.run_id in stored:
                 self.stored[kinds[run.recipe.identity]].append(stored[run.run_id])
@@ -166,8 +187,10 @@ class _Rates:
         return self.known[kind]
 
     def _found(self, recipe: Recipe, pack: Pack, stored: list[float]) -> tuple[float | None, float | None, str]:
+        from hpscan.flops import flop_per_run_step
+
         workload = recipe.workload
-        flop = _flop_per_run_step(workload, recipe.batch_size) if isinstance(workload, PackedWorkload) else None
+        flop = flop_per_run_step(workload, recipe.batch_size) if isinstance(workload, PackedWorkload) else None
         if stored:
             return flop, median(stored), "measured on this sweep's stored runs"
         if not isinstance(workload, PackedWorkload):
@@ -186,25 +209,6 @@ def _kind(recipe: Recipe) -> str:
     """What the cost of a run-step depends on."""
     training = recipe.training.model_dump(mode="json")
     return json.dumps([recipe.workload.identity(), recipe.batch_size, training], sort_keys=True)
-
-
-def _flop_per_run_step(workload: PackedWorkload, batch_size: int) -> float | None:
-    """Operations of a forward and backward pass, counted by torch on tensors without storage."""
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
-    task = workload.task()
-    inputs = torch.from_numpy(workload.example(batch_size))
-    inputs = inputs if task.prepare is None else task.prepare(inputs)
-    with torch.device("meta"):
-        model = task.model()
-    counter = FlopCounterMode(display=False)
-    try:
-        with counter:
-            model(inputs.to("meta")).sum().backward()
-    except (RuntimeError, NotImplementedError, AttributeError):  # a user's model that needs real numbers
-        return None
-    return float(counter.get_total_flops())
 
 
 def _measured_rate() -> float:
@@ -239,13 +243,6 @@ def _probe(pack: Pack, data: Data) -> float:
     seconds(1)  # the first call of everything is slow
     few = min(seconds(1) for _ in range(2))
     return max(min(seconds(1 + PROBE_STEPS) for _ in range(2)) - few, 0.0) / (len(pack.runs) * PROBE_STEPS)
-
-
-def _flop(number: float) -> str:
-    for unit, size in (("EFLOP", 1e18), ("PFLOP", 1e15), ("TFLOP", 1e12), ("GFLOP", 1e9)):
-        if number >= size:
-            return f"{number / size:.3g} {unit}"
-    return f"{number / 1e6:.3g} MFLOP"
 
 
 def _number(value: float) -> str:

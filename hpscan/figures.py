@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
@@ -48,6 +50,7 @@ __all__ = [
     "schedule_chart",
     "separability_chart",
     "shared_norm",
+    "to_svg",
 ]
 
 STYLE: dict[Any, Any] = {
@@ -67,8 +70,11 @@ COLORS = "viridis_r"  # bright basin, dark slopes; readable in grey and by the c
 LINEAR = {"gap", "sharpness"}  # may be negative
 N_CIRCLED = 10
 MOST_COLUMNS = 5
+PREDICTED = ("////", "#5a5a5a", 0.45)
+"""Hatch, its colour and the colour's strength of a cell that was predicted, not trained."""
 BLANKS = {  # how a cell without a finite mean is painted: (face, hatch)
     "diverged": ("#d9d9d9", "xxxx"),
+    "stopped": ("#eef1f5", "----"),
     "failed": ("#f4c7c3", "////"),
     OUTSIDE: ("#ffffff", ""),
     "missing": ("#ffffff", "...."),
@@ -76,6 +82,8 @@ BLANKS = {  # how a cell without a finite mean is painted: (face, hatch)
 SYMBOLS = {"lr": "learning rate α", "wd": "weight decay λ"}
 COUPLING = {True: "#c2410c", False: "#0f766e"}
 """Colours of coupled variants and of the paper's form."""
+DPI = 200
+"""Of PNGs, and of what is a bitmap within the other formats."""
 COLUMN, PAGE = 3.35, 7.0
 """Inches that a figure is wide in print."""
 
@@ -196,9 +204,19 @@ def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
     ):
         path = folder / f"{name}.{suffix}"
         with mpl.rc_context(STYLE):
-            figure.savefig(path, dpi=200, metadata=metadata)
+            figure.savefig(path, dpi=DPI, metadata=metadata)
         paths.append(path)
     return paths
+
+
+def to_svg(figure: Figure) -> bytes:
+    """A figure as SVG; the same figure gives the same bytes."""
+    drawn = io.BytesIO()
+    with mpl.rc_context(STYLE):
+        figure.dpi = DPI
+        # savefig would draw all of it once more, to see where it ends
+        FigureCanvasSVG(figure).print_svg(drawn, metadata={"Date": None})  # type: ignore[no-untyped-call]
+    return drawn.getvalue()
 
 
 def _rows_by_optimizer(variants: Sequence[VariantAnalysis]) -> list[list[VariantAnalysis]]:
@@ -259,10 +277,14 @@ def draw_landscape(axes: Axes, variant: VariantAnalysis, norm: Normalize) -> Non
     )
     for i, j in np.argwhere(~finite):
         face, hatch = BLANKS[blank_state(shape.states[:, i, j])]
+        colour: Any = face
+        edge = "#8a8a8a"
+        if variant.belief is not None and variant.predicted[i, j]:
+            hatch, edge, strength = PREDICTED
+            full = np.array(mpl.colormaps[COLORS](norm(logarithm(variant.belief.mean)[i, j])))
+            colour = 1 - strength * (1 - full)
         axes.add_patch(
-            mpl.patches.Rectangle(
-                (j - 0.5, i - 0.5), 1, 1, facecolor=face, edgecolor="#8a8a8a", hatch=hatch, linewidth=0
-            )
+            mpl.patches.Rectangle((j - 0.5, i - 0.5), 1, 1, facecolor=colour, edgecolor=edge, hatch=hatch, linewidth=0)
         )
     incomplete = np.argwhere(finite & (shape.known < len(shape.seeds)))
     axes.plot(incomplete[:, 1], incomplete[:, 0], ".", color="black", markersize=2)
@@ -286,7 +308,7 @@ def draw_landscape(axes: Axes, variant: VariantAnalysis, norm: Normalize) -> Non
 
 
 def blank_state(states: np.ndarray) -> str:
-    """What a cell without a finite mean shows: any diverged seed makes its mean infinite; then failed, then missing."""
+    """What a cell without a finite mean shows: any diverged seed makes its mean infinite, or a stopped one; then failed, then missing."""
     return next(state for state in BLANKS if state in set(states) or state == "missing")
 
 
@@ -306,10 +328,19 @@ def legend_entries(variants: Sequence[VariantAnalysis]) -> list[Line2D | Patch]:
     shapes = [variant.landscape for variant in variants]
     if any((np.isfinite(shape.mean()) & (shape.known < len(shape.seeds))).any() for shape in shapes):
         handles.append(Line2D([], [], marker=".", linestyle="", color="black", label="fewer seeds than planned"))
-    shown = {blank_state(shape.states[:, i, j]) for shape in shapes for i, j in np.argwhere(~np.isfinite(shape.mean()))}
+    shown = {
+        blank_state(variant.landscape.states[:, i, j])
+        for variant in variants
+        for i, j in np.argwhere(~np.isfinite(variant.landscape.mean()) & ~variant.predicted)
+    }
+    if any(variant.predicted.any() for variant in variants):
+        hatch, edge, _ = PREDICTED
+        handles.append(
+            Patch(facecolor="#ffffff", edgecolor=edge, hatch=hatch, linewidth=0.5, label="predicted, not trained")
+        )
     for state, (face, hatch) in BLANKS.items():
         if state in shown - {OUTSIDE}:
-            label = "a seed diverged" if state == "diverged" else state
+            label = {"diverged": "a seed diverged", "stopped": "stopped at a rung"}.get(state, state)
             handles.append(Patch(facecolor=face, edgecolor="#8a8a8a", hatch=hatch, linewidth=0.5, label=label))
     return handles
 
@@ -335,4 +366,4 @@ def _dot(axes: Axes, y: int, number: Interval, *, coupled: bool) -> None:
     if not math.isnan(number.low):
         axes.plot([number.low, number.high], [y, y], color=color, linewidth=2.2, alpha=0.5, solid_capstyle="round")
     axes.plot([number.value], [y], "s" if coupled else "o", color=color, markersize=4.5)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("-", "−")))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: numerals.minus(f"{value:g}")))

@@ -63,7 +63,6 @@ def add_footer(figure: Figure, analyses: Sequence[Analysis], variants: Iterable[
     figure.set_figheight(height)
     legends_in = 0.0
     if figure.legends:  # those outside know of the whole figure only, and of nothing below them
-        figure.draw_without_rendering()
         legends_in = max(legend.get_window_extent().height for legend in figure.legends) / figure.dpi + 0.12
         for legend in figure.legends:
             legend.set_bbox_to_anchor((0.0, own / height, 1.0, 1.0 - own / height), figure.transFigure)

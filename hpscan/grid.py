@@ -6,18 +6,20 @@ import hashlib
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
 from typing import Any
+
+import numpy as np
 
 from hpscan.schedules import Schedule
 from hpscan.spec import Spec, Training
 from hpscan.variants import VARIANTS, Variant
 from hpscan.workloads import Workload, width_of
 
-__all__ = ["Cell", "Pack", "Panel", "Recipe", "Run", "differences", "packs", "panels", "runs"]
+__all__ = ["Cell", "Leg", "Pack", "Panel", "Recipe", "Run", "differences", "packs", "panels", "runs"]
 
 IDENTITY = "hpscan-run/2"
 """Version of what a run is; changed whenever the same config would train differently."""
@@ -75,7 +77,7 @@ class Recipe:
 
     @cached_property
     def templates(self) -> dict[tuple[str, Settings], list[str]]:
-        """Canonical configs cut where lr, seed and wd belong, by variant and settings; filled by :attr:`Run.run_id`."""
+        """Canonical configs cut where lr, seed and wd belong, by variant and settings; filled by :attr:`Run.template`."""
         return {}
 
     def restarts(self) -> list[int]:
@@ -107,10 +109,12 @@ class Panel:
     lr: tuple[float, ...]
     wd: tuple[float, ...]
 
-    def runs(self, seeds: Iterable[int]) -> Iterator[Run]:
-        """Its runs, by seed, lr and wd."""
-        cells = [Cell(self.variant, lr, wd, self.settings) for lr in self.lr for wd in self.wd]
-        return (Run(cell, seed, self.recipe) for seed in seeds for cell in cells)
+    def run_ids(self, seeds: Iterable[int]) -> np.ndarray:
+        """The run_id of each of its runs, shape (seeds, lrs, wds)."""
+        template = Run(Cell(self.variant, self.lr[0], self.wd[0], self.settings), 0, self.recipe).template
+        lrs, wds = ([float.__repr__(value) for value in axis] for axis in (self.lr, self.wd))
+        found = [_run_id(template, lr, seed, wd) for seed in seeds for lr in lrs for wd in wds]
+        return np.array(found, dtype=object).reshape(-1, len(lrs), len(wds))
 
 
 @dataclass(frozen=True)
@@ -163,31 +167,68 @@ class Run:
     @cached_property
     def run_id(self) -> str:
         """64 bits of SHA-256 over the canonical config, as 16 hexadecimal digits."""
-        # Encoding the whole config of each of 10⁵ runs would take most of the time of planning.
+        return _run_id(self.template, float.__repr__(self.cell.lr), self.seed, float.__repr__(self.cell.wd))
+
+    @property
+    def template(self) -> list[str]:
+        """The canonical config cut where lr, seed and wd belong: encoding that of each of 10⁵ runs would take long."""
         key = self.cell.variant, self.cell.settings
         parts = self.recipe.templates.get(key)
         if parts is None:
             blank = self.config | dict.fromkeys(("lr", "seed", "wd"), _BLANK)
             text = json.dumps([IDENTITY, blank], sort_keys=True, separators=(",", ":"), allow_nan=False)
             parts = self.recipe.templates[key] = text.split(f'"{_BLANK}"')
-        before, between, amid, after = parts
-        lr, wd = float.__repr__(self.cell.lr), float.__repr__(self.cell.wd)  # as JSON has them
-        canonical = f"{before}{lr}{between}{self.seed}{amid}{wd}{after}"
-        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+        return parts
+
+
+def _run_id(template: list[str], lr: str, seed: int, wd: str) -> str:
+    """The run_id; ``lr`` and ``wd`` as JSON has them."""
+    before, between, amid, after = template
+    return hashlib.sha256(f"{before}{lr}{between}{seed}{amid}{wd}{after}".encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Leg:
+    """A stretch of a run's training: what of it is done in one pack."""
+
+    until: int
+    """The step it ends at: a rung, or the end of the budget."""
+    since: int = 0
+    """The step it begins at."""
+    way: tuple[str, bool] | None = None
+    """(strategy, compiled) of the training before, which the rest has to be like."""
+    source: str | None = field(default=None, compare=False)
+    """The name of the checkpoint that holds the run at ``since``."""
 
 
 @dataclass(frozen=True)
 class Pack:
-    """Runs that train together in one process: same optimizer, same recipe."""
+    """Runs that train together in one process: same optimizer, same recipe, same leg."""
 
     runs: tuple[Run, ...]
     capacity: int
     """Rows that the pack's tensors have: one number for a whole sweep, so that its packs share compiled code."""
+    since: int = 0
+    """The step its leg begins at."""
+    until: int | None = None
+    """The step it is trained to; None for the end of the budget."""
+    sources: tuple[str, ...] = ()
+    """Names of checkpoints that hold its runs where the leg begins."""
 
     @cached_property
     def pack_id(self) -> str:
         """A hash of the pack's run_ids: the name of its files."""
         return hashlib.sha256("".join(sorted(run.run_id for run in self.runs)).encode()).hexdigest()[:16]
+
+    @property
+    def end(self) -> int:
+        """The step it is trained to."""
+        return self.until or self.runs[0].recipe.steps
+
+    @property
+    def run_steps(self) -> int:
+        """Steps of all its runs together."""
+        return len(self.runs) * (self.end - self.since)
 
 
 def _levels(points: int) -> list[int]:
@@ -248,22 +289,33 @@ def runs(spec: Spec) -> list[Run]:
     return [run for _, run in sorted(ranked, key=lambda pair: pair[0])]
 
 
-def packs(every: Sequence[Run], most_runs: int, done: Iterable[str] = (), workers: int = 1) -> list[Pack]:
+def packs(
+    every: Sequence[Run],
+    most_runs: int,
+    done: Iterable[str] = (),
+    workers: int = 1,
+    legs: Mapping[str, Leg] | None = None,
+) -> list[Pack]:
     """Pack those of a spec's runs whose run_id is not in ``done``, coarse cells first, at most ``most_runs`` together.
 
     A pack holds runs of one variant and one recipe. Its capacity follows from the whole spec and not from what is left, so that a
     relaunch finds the code compiled. Packs are cut for ``workers`` to end together: none is left with a whole pack
-    in the last round while the others have nothing to do.
+    in the last round while the others have nothing to do. Where ``legs`` are given, by run_id, only runs that have one
+    are packed, with those that have the same.
     """
     done = frozenset(done)
-    alike: dict[tuple[str, str], list[tuple[int, Run]]] = defaultdict(list)
+    sizes: dict[tuple[str, str], int] = defaultdict(int)
+    alike: dict[tuple[str, str, Leg | None], list[tuple[int, Run]]] = defaultdict(list)
     for rank, run in enumerate(every):
-        alike[run.cell.variant, run.recipe.identity].append((rank, run))
+        kind = run.cell.variant, run.recipe.identity
+        sizes[kind] += 1
+        if legs is None or run.run_id in legs:
+            alike[*kind, legs[run.run_id] if legs is not None else None].append((rank, run))
     rounds = math.ceil(len(every) / (workers * most_runs))
     most = math.ceil(len(every) / (workers * rounds))
-    capacity = _even_size(max(map(len, alike.values())), most)
+    capacity = _even_size(max(sizes.values()), most)
     ranked_packs: list[tuple[int, Pack]] = []
-    for ranked in alike.values():
+    for (_, _, leg), ranked in alike.items():
         planned = _cut(ranked, capacity)
         # A pack of which nothing is done stays as it was planned: its checkpoint may be there.
         touched = [any(run.run_id in done for _, run in part) for part in planned]
@@ -275,8 +327,12 @@ def packs(every: Sequence[Run], most_runs: int, done: Iterable[str] = (), worker
             for pair in part
             if pair[1].run_id not in done
         ]
-        parts = [*untouched, *_cut(rest, capacity)]
-        ranked_packs += [(part[0][0], Pack(tuple(run for _, run in part), capacity)) for part in parts]
+        for part in [*untouched, *_cut(rest, capacity)]:
+            members = tuple(run for _, run in part)
+            sources = {legs[run.run_id].source for run in members} if legs is not None else set()
+            named = tuple(sorted(source for source in sources if source is not None))
+            whole = leg or Leg(members[0].recipe.steps)
+            ranked_packs.append((part[0][0], Pack(members, capacity, whole.since, whole.until, named)))
     return [pack for _, pack in sorted(ranked_packs, key=lambda pair: pair[0])]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shlex
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,12 +114,21 @@ def _client(address: str) -> JobSubmissionClient:
     return client
 
 
+AGENT_S = 30.0
+"""How long to wait for an agent: a cluster that has just come up answers before it has one to run jobs."""
+
+
 def _asked(call: Callable[..., Any], *args: Any, **options: Any) -> Any:
     """Call the job server; whatever goes wrong with it is told in one line."""
-    try:
-        return call(*args, **options)
-    except Exception as error:  # noqa: BLE001  (HTTP, token and version errors, RuntimeError for what it refuses)
-        raise ClusterError(f"the cluster's job server: {first_line(error)}") from None
+    until = time.monotonic() + AGENT_S
+    while True:
+        try:
+            return call(*args, **options)
+        except Exception as error:  # noqa: BLE001  (HTTP, token and version errors, RuntimeError for what it refuses)
+            told = first_line(error)
+        if "No available agent" not in told or time.monotonic() > until:
+            raise ClusterError(f"the cluster's job server: {told}")
+        time.sleep(1.0)
 
 
 def _of_sweep(client: JobSubmissionClient, sweep: str) -> Job | None:

@@ -56,7 +56,7 @@ class Landscape:
     states: np.ndarray
     """Shape (seeds, lrs, wds), each of :data:`STATES`."""
     values: dict[str, Float[np.ndarray, "seeds lrs wds"]]
-    """Every metric: inf where the run diverged, its last value where it was stopped, nan where nothing is known."""
+    """Every metric: inf where the run diverged or was stopped, nan where nothing is known."""
     at: tuple[tuple[str, float], ...] = ()
     """Its value on each further axis."""
     axes: tuple[str, str] = ("lr", "wd")
@@ -74,7 +74,7 @@ class Landscape:
 
     @property
     def censored(self) -> Bool[np.ndarray, "seeds lrs wds"]:
-        """Where a run is known only to be at least as bad as its value: it diverged, or was stopped."""
+        """Where a run has no value and is known to be worse than those that have: it diverged, or was stopped."""
         return (self.states == "diverged") | (self.states == "stopped")
 
     @property
@@ -84,7 +84,7 @@ class Landscape:
         return {state: found[state] for state in STATES}
 
     def mean(self) -> PerCell:
-        """Mean over the known seeds: inf if any of them diverged, the least it can be if any was stopped, nan if none is known."""
+        """Mean over the known seeds: inf if any of them diverged or was stopped, nan if none is known."""
         total = np.where(np.isnan(self.z), 0.0, self.z).sum(axis=0)
         return np.divide(total, self.known, out=np.full(total.shape, np.nan), where=self.known > 0)
 
@@ -107,7 +107,7 @@ class Landscape:
         if not is_chosen_by(self.metric):
             return []
         z = self.mean()
-        whole = np.isfinite(z) & ~self.censored.any(axis=0)
+        whole = np.isfinite(z)
         comparable = whole & (self.known == self.known[whole].max(initial=0))
         order = np.argsort(np.where(comparable, z, np.inf), axis=None, kind="stable")[: int(comparable.sum())]
         return [(int(i), int(j)) for i, j in zip(*np.unravel_index(order, z.shape), strict=True)]
@@ -167,16 +167,16 @@ def shown_by(spec: Spec, frame: pd.DataFrame, metric: str) -> Spec:
 
 
 def _arrange(spec: Spec, panel: Panel, rows: pd.DataFrame) -> Landscape:
-    ordered = np.array([run.run_id for run in panel.runs(spec.seeds)], dtype=object)
-    found = rows.reindex(ordered)
+    run_ids = panel.run_ids(spec.seeds)
+    shape = run_ids.shape
+    found = rows.reindex(run_ids.ravel())
     states = found["state"].fillna("missing").to_numpy(dtype=object)
-    shape = (len(spec.seeds), len(panel.lr), len(panel.wd))
     values = {}
     for metric in found.columns.drop("state"):
-        column = np.where(
-            (states == "completed") | (states == "stopped"), found[metric].to_numpy(dtype=np.float64), np.nan
-        )
-        values[str(metric)] = np.where(states == "diverged", np.inf, column).reshape(shape)
+        column = np.where(states == "completed", found[metric].to_numpy(dtype=np.float64), np.nan)
+        # what a stopped run had at its rung is not what it would have ended with
+        no_end = (states == "diverged") | (states == "stopped")
+        values[str(metric)] = np.where(no_end, np.inf, column).reshape(shape)
     return Landscape(
         name=panel.name,
         variant=panel.variant,
@@ -184,7 +184,7 @@ def _arrange(spec: Spec, panel: Panel, rows: pd.DataFrame) -> Landscape:
         lr=np.array(panel.lr),
         wd=np.array(panel.wd),
         seeds=spec.seeds,
-        run_ids=ordered.reshape(shape),
+        run_ids=run_ids,
         states=states.reshape(shape),
         values=values,
         at=panel.at,

@@ -6,12 +6,13 @@ or, where this one is only a client of the cluster (``ray://``), in an actor the
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import subprocess
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -31,9 +32,13 @@ from ray import tune
 from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from hpscan.course import Course
 from hpscan.grid import Pack, packs, runs
 from hpscan.progress import PackSummary
 from hpscan.resources import PerPack
+from hpscan.rounds import Rounds
+from hpscan.rungs import Round
+from hpscan.searcher import CourseSearcher, KeptWorkers, PackSearcher, RoundsSearcher
 from hpscan.spec import Spec
 from hpscan.store import Store, StoreError
 from hpscan.worker import Assignment, PackTrainable
@@ -42,10 +47,7 @@ from hpscan.workloads import Data, Factory, Trainable
 __all__ = ["ClusterError", "launch"]
 
 RETRIES = 4
-"""How often a pack whose worker died is tried again in a round: nodes come and go, and it goes on from a checkpoint."""
-ROUNDS = 3
-"""How often packs that did not end are given to Tune anew. It drops one, in silence or as an error and however many
-failures it allows, whose worker dies while being handed over from the pack before."""
+"""How often a pack whose worker died is tried again by Tune: nodes come and go, and it goes on from a checkpoint."""
 POLL_S = 0.5
 """How often a client asks the cluster what is new."""
 LEAVE_S = 5.0
@@ -53,11 +55,13 @@ LEAVE_S = 5.0
 
 
 class _Listener(tune.Callback):
-    """Hands each pack's summary to the caller."""
+    """Hands each pack's summary to the caller, and tells the searcher which trials ended with one and which without."""
 
-    def __init__(self, on_pack: Callable[[PackSummary], None]) -> None:
-        self.on_pack = on_pack
-        self.ended: set[int] = set()
+    def __init__(self, searcher: PackSearcher, on_pack: Callable[[PackSummary], None]) -> None:
+        self.searcher, self.on_pack = searcher, on_pack
+        self.seen = 0
+        self.open: dict[str, Any] = {}
+        """Trials that have not ended."""
         self.store_error: str | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -73,9 +77,19 @@ class _Listener(tune.Callback):
         **info: Any,
     ) -> None:
         if "summary" in result:
-            self.ended.add(trial.config["pack"])
+            self.searcher.ended(trial.trial_id)
             self.on_pack(result["summary"])
         self.store_error = result.get("store_error", self.store_error)
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        self.open |= {trial.trial_id: trial for trial in trials[self.seen :]}
+        self.seen = len(trials)
+        for trial in [trial for trial in self.open.values() if trial.is_finished()]:
+            del self.open[trial.trial_id]
+            if trial.trial_id in self.searcher.handed:
+                error = trial.get_error()
+                why = f"{type(error).__name__}: {_last_line(error)}" if error else "Tune dropped it"
+                self.searcher.dropped(trial.trial_id, why)
 
 
 class _Stopper(tune.Stopper):
@@ -100,7 +114,7 @@ class _Stopper(tune.Stopper):
 def launch(
     spec: Spec,
     store: Store,
-    stored: Iterable[str],
+    first: Round,
     data: Data | None,
     on_pack: Callable[[PackSummary], None],
     *,
@@ -108,7 +122,7 @@ def launch(
     on_plan: Callable[[list[Pack], Slots], None] = lambda *_: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> list[str]:
-    """Train the runs of a spec that are not stored, coarse cells first, and store them.
+    """Train the runs of a spec that are not stored, coarse cells first, round by round, and store them.
 
     Parameters
     ----------
@@ -116,8 +130,8 @@ def launch(
         The sweep.
     store
         Where packs are written; its spec for this sweep must have been saved.
-    stored
-        The run_ids of runs that need no training.
+    first
+        The round to begin with.
     data
         What ``spec.workload.load()`` returned; None for a trainable.
     on_pack
@@ -125,7 +139,7 @@ def launch(
     address
         ``auto``, ``HOST:PORT`` or ``ray://HOST:PORT`` of a Ray cluster; None for a Ray of our own on this machine.
     on_plan
-        Called once with the packs and what of the cluster they will use.
+        Called once with the packs of the first round and what of the cluster they will use.
     stop
         Asked after every pack whether to end the sweep.
 
@@ -144,8 +158,19 @@ def launch(
     """
     user_folder = spec.workload.folder if isinstance(spec.workload, Factory | Trainable) else None
     with connected(spec.resources, address, user_folder) as slots:
-        plan = packs(runs(spec), spec.resources.most_runs, stored, max(1, slots.workers))
+        every, workers = runs(spec), max(1, slots.workers)
+        course: Course | Rounds
+        if spec.adaptive:
+            course, share = Rounds(spec, store.location, frozenset(first.done), workers), spec.adaptive.most_cells
+            plan = packs(every, spec.resources.most_runs, first.done, workers)
+            plan = plan[: math.ceil(share * len(plan))]
+        else:
+            course, share = Course(spec, store.location, every, workers, first), 1.0
+            plan = course.packs()
         on_plan(plan, slots)
+        # later rounds are planned from the store: whatever they call for has a place
+        later = spec.adaptive is not None or first.legs is not None
+        wanted = [run for run in every if later or run.run_id in first.open]
         assignment = Assignment(
             sweep=spec.name,
             metric=spec.metric,
@@ -153,13 +178,15 @@ def launch(
             resources=spec.resources,
             workers=max(1, min(slots.workers, len(plan))),
             per_pack=slots.per_pack,
-            packs=plan,
+            runs=wanted,
+            run_steps={recipe: share * steps for recipe, steps in first.run_steps.items()},
             data=data,
             provenance=_provenance(),
         )
         trials = _Trials(
             sweep=spec.name,
-            count=len(plan),
+            course=course,
+            places={run.run_id: place for place, run in enumerate(wanted)},
             at_once=slots.most and min(slots.most, len(plan)),
             reserved=_reserved(slots.per_pack),
             assignment=ray.put(assignment),
@@ -175,7 +202,9 @@ class _Trials:
     """What Tune is given to run."""
 
     sweep: str
-    count: int
+    course: Course | Rounds
+    places: dict[str, int]
+    """Of runs in the assignment."""
     at_once: int | None
     reserved: dict[str, float]
     """For each of them."""
@@ -203,36 +232,40 @@ def _tune(
     trials: _Trials, scratch: Scratch, on_pack: Callable[[PackSummary], None], stop: Callable[[], bool]
 ) -> _Outcome:
     """Run the trials from this process, which is one of the cluster's."""
-    listener = _Listener(on_pack)
+    course, scheduler = trials.course, None
+    searcher: PackSearcher
+    pending = "200"  # workers start together, not one after another
+    if isinstance(course, Course):
+        searcher = CourseSearcher(course, trials.places, on_pack)
+        scheduler = None if course.round.legs is None else KeptWorkers()
+    else:
+        searcher = RoundsSearcher(course, trials.places)
+        pending = "auto"  # what is chosen late is chosen well
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = pending
+    listener = _Listener(searcher, on_pack)
     trainable = tune.with_parameters(PackTrainable, assignment=trials.assignment)
-    left, reasons = list(range(trials.count)), dict[int, str]()
     with scratch as folder:
-        for attempt in range(ROUNDS):
-            results = tune.Tuner(
-                tune.with_resources(trainable, trials.reserved),
-                param_space={"pack": tune.grid_search(left)},
-                tune_config=tune.TuneConfig(
-                    reuse_actors=True,
-                    max_concurrent_trials=trials.at_once,
-                    trial_dirname_creator=lambda trial: f"pack-{trial.trial_id}",
-                ),
-                run_config=tune.RunConfig(
-                    name=f"{trials.sweep}-{attempt}",
-                    storage_path=folder,
-                    verbose=0,
-                    callbacks=[listener],
-                    stop=_Stopper(stop),
-                    checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                    failure_config=tune.FailureConfig(max_failures=RETRIES),
-                ),
-            ).fit()
-            left = [number for number in left if number not in listener.ended]
-            for result in (results[i] for i in range(len(results))):
-                if result.config is not None and result.error is not None:
-                    reasons[result.config["pack"]] = f"{type(result.error).__name__}: {_last_line(result.error)}"
-            if not left or listener.store_error is not None or stop():
-                break
-    return _Outcome(listener.store_error, [reasons.get(number, "Tune dropped it") for number in left])
+        tune.Tuner(
+            tune.with_resources(trainable, trials.reserved),
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                scheduler=scheduler,
+                num_samples=-1,
+                reuse_actors=True,
+                max_concurrent_trials=trials.at_once,
+                trial_dirname_creator=lambda trial: f"pack-{trial.trial_id}",
+            ),
+            run_config=tune.RunConfig(
+                name=trials.sweep,
+                storage_path=folder,
+                verbose=0,
+                callbacks=[listener],
+                stop=_Stopper(stop),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                failure_config=tune.FailureConfig(max_failures=RETRIES),
+            ),
+        ).fit()
+    return _Outcome(listener.store_error, searcher.lost)
 
 
 class _Tuning:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from hpscan.intervals import Interval
 from hpscan.landscape import FURTHER
@@ -13,10 +15,13 @@ from hpscan.spec import Spec
 __all__ = [
     "budgets",
     "extent",
+    "in_words",
     "interval",
     "metric_interval",
     "metric_name",
     "metric_value",
+    "minus",
+    "operations",
     "optima",
     "power",
     "predictions",
@@ -34,8 +39,8 @@ IN_WORDS = {
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
-def power(value: float, *, style: str = "unicode") -> str:
-    """A grid value: 2⁻⁷ or 10⁻³ where it is a whole power, three digits elsewhere.
+def power(value: float, *, style: str = "unicode", digits: int = 3) -> str:
+    """A grid value: 2⁻⁷ or 10⁻³ where it is a whole power, as many digits elsewhere.
 
     ``style`` is ``unicode`` (2⁻⁷) or ``mathtext`` ($2^{-7}$, for matplotlib).
     """
@@ -45,7 +50,7 @@ def power(value: float, *, style: str = "unicode") -> str:
             return (
                 f"${base}^{{{exponent}}}$" if style == "mathtext" else f"{base}{str(exponent).translate(_SUPERSCRIPTS)}"
             )
-    return f"{value:.3g}"
+    return f"{value:.{digits}g}"
 
 
 def quantity(value: float) -> str:
@@ -66,11 +71,11 @@ def metric_value(metric: str, value: float, standard_error: float = math.nan) ->
     if math.isnan(value):
         return "—"
     if metric in FURTHER:
-        return f"{value:.3g}".replace("-", "−")
+        return minus(f"{value:.3g}")
     percent = metric.endswith("_error")
     scale, digits, unit = (100.0, 1, " %") if percent else (1.0, 3, "")
     spread = "" if math.isnan(standard_error) else f" ± {standard_error * scale:.{digits}f}"
-    return f"{value * scale:.{digits}f}{spread}{unit}"
+    return minus(f"{value * scale:z.{digits}f}{spread}{unit}")
 
 
 def metric_interval(metric: str, mean: Interval) -> str:
@@ -89,7 +94,7 @@ def interval(number: Interval, digits: int = 2, *, sign: bool = False) -> str:
     plus = "+" if sign else ""
 
     def text(value: float) -> str:
-        return f"{value:{plus}.{digits}f}".replace("-", "−").replace("inf", "∞")
+        return minus(f"{value:{plus}z.{digits}f}").replace("inf", "∞")
 
     return (
         text(number.value)
@@ -109,6 +114,25 @@ def budgets(spec: Spec) -> str:
     return f"{told[0]} steps of batch {told[1]}"
 
 
+def operations(flop: float) -> str:
+    """Floating-point operations: ``20.8 TFLOP``."""
+    for unit, size in (("EFLOP", 1e18), ("PFLOP", 1e15), ("TFLOP", 1e12), ("GFLOP", 1e9)):
+        if flop >= size:
+            return f"{flop / size:.3g} {unit}"
+    return f"{flop / 1e6:.3g} MFLOP"
+
+
+def in_words(config: Mapping[str, Any]) -> str:
+    """A config on one line: ``name digits, model (name normalised_mlp, hidden 32 32)``."""
+
+    def text(value: Any) -> str:
+        if isinstance(value, Mapping):
+            return f"({in_words(value)})"
+        return " ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
+
+    return ", ".join(f"{key} {text(value)}" for key, value in config.items())
+
+
 def optima(scaling: Scaling) -> str:
     """The best weight decays along an axis: ``100: 0.021, 400: ≤ 0.0078``, those on an edge as the bounds they are."""
     bound = {"": "", "lower": "≤ ", "upper": "≥ "}
@@ -119,7 +143,7 @@ def predictions(scaling: Scaling) -> str:
     """The predicted exponents and whether each lies in the interval: ``−0.5 (Loshchilov & Hutter): inside``."""
     verdicts = {True: ": inside", False: ": outside", None: ""}
     return ", ".join(
-        f"{exponent:g} ({source}){verdicts[scaling.agrees(source)]}".replace("-", "−")
+        f"{minus(f'{exponent:g}')} ({source}){verdicts[scaling.agrees(source)]}"
         for source, exponent in scaling.predictions.items()
     )
 
@@ -130,3 +154,8 @@ def extent(extent: Extent) -> str:
     if math.isnan(width.value) or (width.low == 0.0 and math.isinf(width.high)):
         return "—"
     return f"≥ {width.value:.1f}" if extent.is_open else interval(width, 1)
+
+
+def minus(text: str) -> str:
+    """The sign as it is printed, not as it is typed."""
+    return text.replace("-", "−")

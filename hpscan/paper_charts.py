@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import matplotlib as mpl
 import numpy as np
@@ -13,6 +14,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from hpscan import numerals
 from hpscan.analysis import Analysis, VariantAnalysis
+from hpscan.comparison_charts import side_by_side
 from hpscan.evolution import evolution
 from hpscan.figures import PAGE, STYLE, add_below, colour_bar, draw_landscape, shared_norm
 from hpscan.footer import CONVENTIONS, add_footer
@@ -46,22 +48,11 @@ def paper_fig1(analyses: Sequence[Analysis]) -> Figure:
     names = [name for name in columns[0] if all(name in column for column in columns)]
     if not names:
         raise SpecError(f"fig1: {_named(analyses)} have no variant in common")
-    every = [column[name] for name in names for column in columns]
-    norm = shared_norm(every)
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(2.13 * len(columns) + 0.6, 2.05 * len(names) + 0.5), layout="constrained")
-        grid = figure.subplots(len(names), len(columns), squeeze=False)
-        for axes, variant in zip(grid.ravel(), every, strict=True):
-            draw_landscape(axes, variant, norm)
-            axes.set_title(_best(variant), loc="left")
-        for axes, analysis in zip(grid[0], analyses, strict=True):
-            axes.set_title(f"{_schedule(analysis.spec)}\n{axes.get_title(loc='left')}", loc="left")
-        for axes_row, name in zip(grid, names, strict=True):
-            axes_row[0].set_ylabel(f"{name}\n{axes_row[0].get_ylabel()}")
-        if any(variant.best for variant in every):
-            colour_bar(figure, norm, grid, analyses[0].spec.metric)
-        add_below(figure, analyses, every)
-    return figure
+    common = [
+        replace(analysis, variants=[column[name] for name in names])
+        for analysis, column in zip(analyses, columns, strict=True)
+    ]
+    return side_by_side(common, [_schedule(analysis.spec) for analysis in analyses], _best)
 
 
 def paper_fig2(analysis: Analysis) -> Figure:

@@ -29,6 +29,8 @@ class PackSummary:
     """(metric, lr, wd) of the pack's best run; None if none completed."""
     compile_s: float = 0.0
     """Seconds that its worker spent on compiling for it."""
+    run_steps: int = 0
+    """Steps that its runs took, all together."""
 
 
 @dataclass
@@ -42,13 +44,15 @@ class Progress:
     total: int
     before: Mapping[str, int]
     """How many runs in each state the store held when the launch began."""
+    run_steps: float
+    """Steps that all runs will take in this launch, about."""
     packs: dict[str, PackSummary] = field(default_factory=dict)
     """By pack_id: a pack that is retried counts once."""
     best: dict[str, tuple[float, float, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._last_line = time.monotonic()
-        self._first: tuple[float, int] | None = None
+        self._first: tuple[float, int] | None = None  # when, and the run-steps by then
         self._live = Live(get_renderable=self._table, console=self.console, refresh_per_second=2, transient=True)
 
     def __enter__(self) -> Self:
@@ -73,6 +77,11 @@ class Progress:
         return self.before.get(state, 0) + sum(pack.states.get(state, 0) for pack in self.packs.values())
 
     @property
+    def steps_taken(self) -> int:
+        """Run-steps of this launch so far."""
+        return sum(pack.run_steps for pack in self.packs.values())
+
+    @property
     def done_before(self) -> int:
         """Runs that the store held when the launch began."""
         return sum(self.before.values())
@@ -87,14 +96,15 @@ class Progress:
         """Seconds to go at the rate since the first pack, which alone pays for starting and compiling."""
         if self._first is None:
             return None
-        at, ended = self._first
-        seconds = time.monotonic() - at
-        return seconds / (self.ended - ended) * self.missing if seconds > 1.0 and self.ended > ended else None
+        at, before = self._first
+        seconds, taken = time.monotonic() - at, self.steps_taken
+        left = max(self.run_steps - taken, 0.0)
+        return seconds / (taken - before) * left if seconds > 1.0 and taken > before else None
 
     def add(self, pack: PackSummary) -> None:
         """Count a finished pack and show it."""
         self.packs[pack.pack_id] = pack
-        self._first = self._first or (time.monotonic(), self.ended)
+        self._first = self._first or (time.monotonic(), self.steps_taken)
         if pack.best is not None:
             self.best[pack.variant] = min(pack.best, self.best.get(pack.variant, pack.best))
         now = time.monotonic()
@@ -112,8 +122,9 @@ class Progress:
 
     def _counts(self) -> str:
         ended = self.done_before + self.ended
+        stopped = f"{self.count('stopped')} stopped, " if self.count("stopped") else ""
         return (
-            f"{self.sweep}: {ended} done, {self.count('diverged')} diverged, "
+            f"{self.sweep}: {ended} done, {self.count('diverged')} diverged, {stopped}"
             f"{self.count('failed')} failed, {self.missing} missing"
         )
 

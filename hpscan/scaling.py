@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from hpscan.conventions import redrawn
 from hpscan.grid import Panel, panels
@@ -130,19 +130,35 @@ def optimum(
     Off the edges it is the vertex of the parabola through the least cell and its neighbours; the cell itself where all
     runs of a neighbour diverged. No decay, with its log of −inf, is beyond the lower edge.
     """
-    if not np.isfinite(values).any():
-        return math.nan, ""
-    j = int(np.where(np.isfinite(values), values, np.inf).argmin())
-    known = np.concatenate([[False], ~np.isnan(values) & np.isfinite(log_wd), [False]])  # known[j + 1] is that of j
-    if not known[j]:
-        return float(log_wd[j] if known[j + 1] else log_wd[j + 1]), "lower"
-    if not known[j + 2]:
-        return float(log_wd[j]), "upper"
-    (before, here, after), y = log_wd[j - 1 : j + 2], values[j - 1 : j + 2]
-    falling, rising = (y[1] - y[0]) / (here - before), (y[2] - y[1]) / (after - here)
-    if not math.isfinite(rising - falling) or rising == falling:
-        return float(here), ""
-    return float((before + here) / 2 - falling * (after - before) / (2 * (rising - falling))), ""
+    (found,), (below,), (above,) = optima_of(values[None], log_wd)
+    return float(found), "lower" if below else "upper" if above else ""
+
+
+def optima_of(
+    values: Float[np.ndarray, "draws wds"], log_wd: Float[np.ndarray, " wds"]
+) -> tuple[Float[np.ndarray, " draws"], Bool[np.ndarray, " draws"], Bool[np.ndarray, " draws"]]:
+    """The :func:`optimum` of each profile, whether it lies on the lower edge, and whether on the upper one."""
+    draws = np.arange(len(values))
+    finite = np.isfinite(values)
+    any_finite = finite.any(axis=1)
+    j = np.where(finite, values, np.inf).argmin(axis=1)
+    outside = np.zeros((len(values), 1), dtype=bool)
+    known = np.concatenate(
+        [outside, ~np.isnan(values) & np.isfinite(log_wd), outside], axis=1
+    )  # known[j + 1] is that of j
+    below = any_finite & ~known[draws, j]
+    above = any_finite & ~below & ~known[draws, j + 2]
+    on_edge = np.where(known[draws, j + 1], log_wd[j], log_wd[np.minimum(j + 1, len(log_wd) - 1)])
+    inner = any_finite & ~below & ~above
+    here = np.where(inner, j, 0)
+    at = [log_wd[np.clip(here + step, 0, len(log_wd) - 1)] for step in (-1, 0, 1)]
+    y = [values[draws, np.clip(here + step, 0, len(log_wd) - 1)] for step in (-1, 0, 1)]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        falling, rising = (y[1] - y[0]) / (at[1] - at[0]), (y[2] - y[1]) / (at[2] - at[1])
+        vertex = (at[0] + at[1]) / 2 - falling * (at[2] - at[0]) / (2 * (rising - falling))
+        straight = ~np.isfinite(rising - falling) | (rising == falling)
+    found = np.where(inner, np.where(straight, at[1], vertex), np.where(below, on_edge, log_wd[j]))
+    return np.where(any_finite, found, np.nan), below, above
 
 
 def exponent_of(
@@ -231,7 +247,7 @@ def _best(at: float, shape: Landscape, draws: Int[np.ndarray, "draws seeds"]) ->
         log_wd = np.log2(shape.wd)
     z = np.where(shape.known == len(shape.seeds), shape.z, np.nan)
     value, edge = optimum(profile(_mean(z, np.ones((1, len(z)), np.int64)))[0], log_wd)
-    logs = np.array([optimum(values, log_wd)[0] for values in profile(_mean(z, draws))])
+    logs, _, _ = optima_of(profile(_mean(z, draws)), log_wd)
     low = high = math.nan
     if len(shape.seeds) > 1 and not edge and math.isfinite(value):
         from scipy.special import stdtrit

@@ -112,7 +112,7 @@ def _scaling(axes: Axes, scaling: Scaling) -> None:
     axes.yaxis.set_minor_locator(NullLocator())
     axes.set_xlabel(AXES[scaling.axis])
     axes.set_ylabel(QUANTITIES[scaling.quantity])
-    predicted = ", ".join(f"{value:g}".replace("-", "−") for value in scaling.predictions.values())
+    predicted = ", ".join(numerals.minus(f"{value:g}") for value in scaling.predictions.values())
     below = f"\npredicted {predicted}" if predicted else ""
     axes.set_title(f"{scaling.name}\nexponent {numerals.interval(scaling.exponent, sign=True)}{below}", loc="left")
 

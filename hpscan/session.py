@@ -53,13 +53,13 @@ class RunResult:
     """What became of a run."""
 
     run: Run
-    state: Literal["completed", "diverged", "failed"] = "completed"
+    state: Literal["completed", "diverged", "stopped", "failed"] = "completed"
     steps_done: int = 0
     """Steps with a finite loss."""
     error: str | None = None
     """What a failed run raised."""
     metrics: dict[str, float] = field(default_factory=dict)
-    """``train_loss``, ``val_error`` and so on in evaluation mode at the end of the budget; empty if diverged. With
+    """``train_loss``, ``val_error`` and so on in evaluation mode at the end of the budget; empty if it did not get there. With
     snapshots also ``ensemble_val_loss`` and so on, of their averaged predictions."""
     sharpness: float | None = None
     """The top Hessian eigenvalue at the end of the budget, if it was asked for and is finite."""
@@ -159,6 +159,36 @@ class Session:
         device = program.device
         session.snapshots = [[[part.to(device) for part in parts] for parts in own] for own in state["snapshots"]]
         session.losses = [losses.to(device) for losses in state["losses"]]
+        return session
+
+    @classmethod
+    def gathered(
+        cls,
+        kind: type[Fused | Loop],
+        program: Program,
+        runs: Sequence[Run],
+        data: Data,
+        capacity: int,
+        *,
+        states: Sequence[dict[str, Any]],
+    ) -> Session:
+        """Go on with runs out of several states, all at one step where runs were evaluated.
+
+        Raises
+        ------
+        KeyError
+            If a run is in training in none of them.
+        """
+        places = {run_id: (state, row) for state in states for row, run_id in enumerate(state["training"])}
+        own = [places[run.run_id] for run in runs]
+        session = cls.start(kind, program, runs, data, capacity, step=states[0]["step"])
+        rows = [(state["strategy"], row) for state, row in own]
+        session.strategy.restore(kind.gathered(rows + rows[-1:] * (session.strategy.count - len(rows))))
+        saved = {result["run"]: result for state in states for result in state["everyone"]}
+        session.everyone = session.results = [RunResult.restored(run, saved[run.run_id]) for run in runs]
+        session.snapshots = [
+            [[part.to(program.device) for part in parts] for parts in state["snapshots"][row]] for state, row in own
+        ]
         return session
 
     def advance(self, steps: range, *, measured: bool = False) -> Tensor:

@@ -21,7 +21,7 @@ from hpscan.scaling import Optimum, fit
 from hpscan.separability import coordinates
 from hpscan.spec import SpecError
 
-__all__ = ["ridge", "ridge_chart", "slices_chart"]
+__all__ = ["ridge", "ridge_chart", "ridge_shown", "slices_chart"]
 
 APART = 2
 """Cells between one slice and the next, counted from the best."""
@@ -108,11 +108,7 @@ def ridge_chart(analysis: Analysis) -> Figure:
     SpecError
         If no variant has two learning rates and three weight decays above 0.
     """
-    shown = [
-        variant
-        for variant in analysis.variants
-        if len(variant.landscape.lr) > 1 and (variant.landscape.wd > 0).sum() > 2 and variant.best is not None
-    ]
+    shown = ridge_shown(analysis)
     if not shown:
         raise SpecError(
             f"{analysis.spec.name}: ridge needs results at two learning rates and three weight decays above 0 or more"
@@ -136,6 +132,15 @@ def ridge_chart(analysis: Analysis) -> Figure:
         figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=3, frameon=False)
         add_footer(figure, [analysis], [variant.landscape.variant for variant in shown])
     return figure
+
+
+def ridge_shown(analysis: Analysis) -> list[VariantAnalysis]:
+    """The variants with enough learning rates and weight decays for a ridge."""
+    return [
+        variant
+        for variant in analysis.variants
+        if len(variant.landscape.lr) > 1 and (variant.landscape.wd > 0).sum() > 2 and variant.best is not None
+    ]
 
 
 def _ridge(axes: Axes, variant: VariantAnalysis, norm: Normalize) -> None:

@@ -15,7 +15,9 @@ from pydantic import BeforeValidator, Field, ValidationError, field_validator, m
 from hpscan._model import Model, accept_name
 from hpscan.axes import Grid
 from hpscan.resources import Resources
+from hpscan.sampling import AdaptiveOption
 from hpscan.schedules import Cosine, CosineRestarts, Schedule
+from hpscan.stopping import Diverged, Stop
 from hpscan.variants import OPTIMIZER_SETTINGS, VARIANTS, known_variant
 from hpscan.workloads import Factory, Imported, Trainable, Workload, at_width
 from hpscan.workloads.architectures import Architecture
@@ -118,6 +120,10 @@ class Spec(Model):
     another validation metric of the workload, with snapshots also ``ensemble_val_loss`` and so on."""
     evaluations: int = Field(default=8, ge=1)
     """Evaluations a run, equally spaced; the last one is at the end of the budget."""
+    adaptive: AdaptiveOption = None
+    """Train only the cells that tell most of the best one and of the basin; all of them by default."""
+    stop: Annotated[Stop, BeforeValidator(accept_name)] = Diverged()
+    """What ends a run early: only that it diverged, or successive halving. No part of a run's identity."""
     resources: Resources = Resources()
 
     @field_validator("name")
@@ -219,6 +225,20 @@ class Spec(Model):
             )
         return self
 
+    @model_validator(mode="after")
+    def _rungs(self) -> Spec:
+        if self.stop.name == "diverged":
+            return self
+        if self.adaptive:
+            raise ValueError("stop: halving stops cells of a whole grid; give `diverged`, or leave `adaptive` out")
+        if self.workload.name == "trainable":
+            raise ValueError("stop: a trainable is trained to its end and cannot pause at rungs; give `diverged`")
+        if self.metric not in {"val_loss", "val_error"}:
+            raise ValueError(f"stop: runs are compared at rungs by val_loss or val_error; metric is {self.metric}")
+        for spec in map(self.at, self.points()):
+            spec.stop.steps(spec.steps if spec.examples_known else spec.evaluations, spec.evaluations)
+        return self
+
     def points(self) -> list[dict[str, float]]:
         """Every combination of values of the recipe's axes, by name; one empty one where the grid has none."""
         axes = self.grid.recipe()
@@ -301,7 +321,9 @@ class Spec(Model):
 
     def to_yaml(self) -> str:
         """The complete spec, defaults included, in the order of its fields."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        return yaml.safe_dump(
+            self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, default_flow_style=None, width=110
+        )
 
 
 def shipped_specs() -> dict[str, str]:
@@ -386,7 +408,7 @@ def override_field(raw: dict[str, Any], override: str) -> None:
 
 _TAGS = frozenset(
     value
-    for union in (Schedule, Workload, Architecture)
+    for union in (Schedule, Workload, Architecture, Stop)
     for choice in get_args(get_args(union)[0])
     for value in get_args(choice.model_fields["name"].annotation)
 )
@@ -404,6 +426,8 @@ def _one_line(error: ValidationError) -> str:
     if first["type"] == "union_tag_invalid":
         expected = first["ctx"]["expected_tags"].replace("'", "")
         message = f"name must be one of {expected}; got {first['ctx']['tag']!r}"
+    elif first["type"] == "union_tag_not_found":
+        message = f"must have a `name`; got {first['input']!r}"
     elif first["type"] == "missing":
         message = "missing; a spec must give it"
     elif first["type"] != "value_error":

@@ -3,7 +3,8 @@
     STORE/SWEEP/spec.yaml                     the spec as launched; earlier revisions beside it as spec-HASH.yaml
     STORE/SWEEP/runs/pack-HASH.parquet        one row a run
     STORE/SWEEP/curves/pack-HASH.parquet      one row a run and evaluation
-    STORE/SWEEP/checkpoints/pack-HASH.pt      a pack in training
+    STORE/SWEEP/rungs/pack-HASH.parquet       one row a run that has come to a rung, as if it were stopped there
+    STORE/SWEEP/checkpoints/pack-HASH.pt      a pack in training, or runs at a rung
     STORE/SWEEP/lease.json                    who is launching it
 
 A pack's files are named by a hash of its run_ids and replaced in one step: a retry overwrites its own file, and a
@@ -21,6 +22,7 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from hpscan.axes import FURTHER_AXES
@@ -58,6 +60,7 @@ RUNS = pa.schema(
         ("wall_s", pa.float64()),
         ("device_s", pa.float64()),
         ("compile_s", pa.float64()),  # of the whole pack
+        ("flop_per_step", pa.float64()),  # of the one run, forward and backward; null where it cannot be counted
         # where it ran
         ("pack_id", pa.string()),
         ("pack_runs", pa.int64()),
@@ -94,10 +97,11 @@ CURVES = pa.schema(
 )
 
 
-SCHEMAS = {"runs": RUNS, "curves": CURVES}
+SCHEMAS = {"runs": RUNS, "curves": CURVES, "rungs": RUNS}
 
 ESSENTIAL = {
     "runs": {"run_id", "variant", "lr", "wd", "seed", "config", "state", "finished_at"},
+    "rungs": {"run_id", "state", "steps_done", "finished_at"},
     "curves": {"run_id", "step", "val_loss"},
 }
 """Columns without which a file is none of ours."""
@@ -213,20 +217,35 @@ class Store:
         What a row holds beyond the schema is a further metric, a number.
         """
         for kind, rows in (("curves", curves), ("runs", runs)):
-            schema = SCHEMAS[kind]
-            further = sorted({name for row in rows for name in row} - set(schema.names))
-            wide = pa.schema([*schema, *((name, pa.float64()) for name in further)])
-            table = pa.Table.from_pylist(list(rows), schema=wide)
-            written = datetime.now(UTC).isoformat(timespec="microseconds")
-            with self.files.locked(
-                f"{sweep}/{kind}", shared=True
-            ):  # or a compaction might delete it for its older self
-                self.files.write(f"{sweep}/{kind}/pack-{pack_id}.parquet", _to_parquet(table, written))
+            if rows or kind == "curves":  # of a pack that has come to a rung no run may have ended
+                self._write_pack(sweep, kind, pack_id, _table(kind, rows))
+
+    def save_rung(self, sweep: str, pack_id: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write the rows of runs that have come to a rung: what their rows will be if they stop there.
+
+        ``pack_id`` of a row names the checkpoint that holds the run.
+        """
+        self._write_pack(sweep, "rungs", pack_id, _table("rungs", rows))
+
+    def rungs(self, sweep: str) -> pd.DataFrame:
+        """One row a run that has come to a rung: as of the last one it came to."""
+        return _frame(_merged("rungs", self._parts(sweep, "rungs", None, ["config"]), ["config"]))
+
+    def stop(self, sweep: str, run_ids: Collection[str]) -> None:
+        """Make the last rung that these runs have come to their end."""
+        table = _merged("rungs", self._parts(sweep, "rungs", None))
+        rows = table.filter(pc.is_in(table["run_id"], pa.array(sorted(run_ids), pa.string())))
+        self._write_pack(sweep, "runs", digest("".join(rows["run_id"].to_pylist()).encode()), rows)
+
+    def _write_pack(self, sweep: str, kind: str, pack_id: str, table: pa.Table) -> None:
+        written = datetime.now(UTC).isoformat(timespec="microseconds")
+        with self.files.locked(f"{sweep}/{kind}", shared=True):  # or a compaction might delete it for its older self
+            self.files.write(f"{sweep}/{kind}/pack-{pack_id}.parquet", _to_parquet(table, written))
 
     def runs(self, sweep: str, on_broken: OnBroken | None = None, *, without: Collection[str] = ()) -> pd.DataFrame:
         """One row a run, the columns of :data:`RUNS`; also of runs that the present spec no longer asks for.
 
-        A run that was trained in several packs appears once: completed or diverged before failed, then the latest.
+        A run that was trained in several packs appears once: completed or diverged before stopped or failed, then the latest.
 
         Parameters
         ----------
@@ -293,15 +312,23 @@ class Store:
         """Delete the state of a pack in training; an absent one is fine."""
         self.files.remove(_checkpoint(sweep, pack_id))
 
+    def keep_checkpoints(self, sweep: str, pack_ids: Collection[str]) -> None:
+        """Delete all checkpoints but these; only while nobody trains the sweep."""
+        wanted = {_checkpoint(sweep, pack_id) for pack_id in pack_ids}
+        for name in self.files.names(f"{sweep}/checkpoints"):
+            if name not in wanted:
+                self.files.remove(name)
+
     def tidy(self, sweep: str, *, complete: bool) -> None:
-        """Delete what killed writers left behind, and, once a sweep is ``complete``, every checkpoint.
+        """Delete what killed writers left behind, and, once a sweep is ``complete``, what it would have gone on from.
 
         Only for who holds the sweep's lease while nobody trains it.
         """
         for kind in (*SCHEMAS, "checkpoints"):
             self.files.remove_temporaries(f"{sweep}/{kind}")
-        for name in self.files.names(f"{sweep}/checkpoints") if complete else []:
-            self.files.remove(name)
+        for kind in ("checkpoints", "rungs") if complete else ():
+            for name in self.files.names(f"{sweep}/{kind}"):
+                self.files.remove(name)
 
     def _names(self, sweep: str, kind: str) -> list[str]:
         return [name for name in self.files.names(f"{sweep}/{kind}") if name.endswith(".parquet")]
@@ -340,7 +367,7 @@ class Store:
             if tell is None:
                 raise StoreError(f"{line}; delete it and relaunch") from None
             line += (
-                "; its runs count as missing and are trained again" if kind == "runs" else "; its curves are left out"
+                "; its curves are left out" if kind == "curves" else "; its runs count as missing and are trained again"
             )
             if on_broken or line not in self._told:
                 tell(line)
@@ -351,6 +378,14 @@ class Store:
 def ended(runs: pd.DataFrame, *, retry_failed: bool = False) -> set[str]:
     """The run_ids of rows that a launch need not train; failed runs count as ended unless they are to be retried."""
     return set(runs.loc[runs["state"] != "failed", "run_id"] if retry_failed else runs["run_id"])
+
+
+def _table(kind: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Rows as a table of the kind's schema, what is beyond it as further numbers."""
+    schema = SCHEMAS[kind]
+    further = sorted({name for row in rows for name in row} - set(schema.names))
+    wide = pa.schema([*schema, *((name, pa.float64()) for name in further)])
+    return pa.Table.from_pylist(list(rows), schema=wide)
 
 
 def _frame(table: pa.Table) -> pd.DataFrame:
@@ -395,9 +430,10 @@ def _merged(kind: str, parts: Mapping[str, _Part], without: Collection[str] = ()
     table = pa.concat_tables([schema.empty_table(), *(parts[name].table for name in order)], promote_options="default")
     wanted = [*schema.names, *sorted(set(table.column_names) - set(schema.names))]
     table = table.select([name for name in wanted if name not in without])
-    rows = table.select(["run_id", "state", "finished_at"] if kind == "runs" else ["run_id", "step"]).to_pandas()
-    if kind == "runs":
-        rows["ended"] = rows["state"] != "failed"
+    rows = table.select(["run_id", "step"] if kind == "curves" else ["run_id", "state", "steps_done", "finished_at"])
+    rows = rows.to_pandas()
+    if kind != "curves":
+        rows["ended"] = rows["state"].isin(["completed", "diverged"]) if kind == "runs" else rows["steps_done"]
         rows = rows.sort_values(["ended", "finished_at"], kind="stable", na_position="first")
         rows = rows.drop_duplicates("run_id", keep="last").sort_values(["finished_at", "run_id"])
     else:

@@ -71,6 +71,29 @@ class Strategy(Protocol):
     def restore(self, state: Any) -> None:
         """Go on from a state; raise ValueError if it is not one of this model with this number of rows."""
 
+    @staticmethod
+    def gathered(places: Sequence[tuple[Any, int]]) -> Any:
+        """The state of runs that are rows of other states: (state, row) of each."""
+
+
+def _row(state: Any, row: int) -> Any:
+    """One row of every tensor of a state, with its axis."""
+    if isinstance(state, Tensor):
+        return state[row : row + 1]
+    if isinstance(state, dict):
+        return {name: _row(part, row) for name, part in state.items()}
+    return [_row(part, row) for part in state]
+
+
+def _stacked(states: list[Any]) -> Any:
+    """States of one form, their tensors laid end to end."""
+    first = states[0]
+    if isinstance(first, Tensor):
+        return torch.cat(states)
+    if isinstance(first, dict):
+        return {name: _stacked([state[name] for state in states]) for name in first}
+    return [_stacked(list(parts)) for parts in zip(*states, strict=True)]
+
 
 def _paired(own: Any, saved: Any) -> list[tuple[Tensor, Tensor]]:
     """The tensors of two states side by side."""
@@ -148,6 +171,11 @@ class Fused:
         """Go on from a state, its strides included: what is compiled, and how sums round, may depend on them."""
         for own, saved in _paired(self.state(), state):
             own.data = saved.to(own.device)
+
+    @staticmethod
+    def gathered(places: Sequence[tuple[Any, int]]) -> Any:
+        """The rows named of several states."""
+        return _stacked([_row(state, row) for state, row in places])
 
     def advance(
         self, batches: Iterator[Batch], seeds: Sequence[int], steps: range, numbers: Tensor, *, measured: bool = False
@@ -268,6 +296,11 @@ class Loop:
         """Go on from a state: in place, where the modules and their views are."""
         for own, saved in _paired(self.state(), state):
             own.copy_(saved)
+
+    @staticmethod
+    def gathered(places: Sequence[tuple[Any, int]]) -> Any:
+        """The runs named of several states."""
+        return [state[row] for state, row in places]
 
     def advance(
         self, batches: Iterator[Batch], seeds: Sequence[int], steps: range, numbers: Tensor, *, measured: bool = False

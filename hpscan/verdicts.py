@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from hpscan import numerals
 from hpscan.intervals import Interval, difference
 from hpscan.separability import Separability
 from hpscan.variants import VARIANTS
 
-__all__ = ["ALPHA", "SLIGHT", "Pair", "Verdict", "compare", "partners", "verdict"]
+__all__ = ["ALPHA", "SLIGHT", "STOPPED", "Pair", "Verdict", "compare", "partners", "verdict"]
 
 ALPHA = 0.05
 """The p-value below which there is evidence."""
@@ -17,6 +18,9 @@ SLIGHT = 0.15
 """The interaction share up to which two hyperparameters are called separable."""
 STEEP = 0.5
 """The contour slope from which contours are nearer to a diagonal than to an axis."""
+
+STOPPED = "slope, interaction and regret are those of the cells that went on, and their intervals do not cover what was stopped"
+"""What a reader of a sweep with stopped runs must know."""
 
 
 @dataclass(frozen=True)
@@ -118,5 +122,5 @@ def compare(coupled: str, one: Separability, decoupled: str, other: Separability
 
 
 def _points(gap: Interval) -> str:
-    value, low, high = (f"{100 * number:.0f}".replace("-", "−") for number in (gap.value, gap.low, gap.high))
+    value, low, high = (numerals.minus(f"{100 * number:.0f}") for number in (gap.value, gap.low, gap.high))
     return f"{value} [{low}, {high}] points"

@@ -6,8 +6,8 @@ A trial of Ray Tune is a pack; the worker's process, its data and its compiled c
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ import ray
 from ray import tune
 
 from hpscan.cluster import alive_nodes, packs_at_once
-from hpscan.grid import Pack, Recipe
+from hpscan.grid import Pack, Recipe, Run
 from hpscan.progress import PackSummary
 from hpscan.resources import PerPack, Resources
 from hpscan.store import Store, StoreError
@@ -24,7 +24,7 @@ from hpscan.workloads import Data, Workload
 if TYPE_CHECKING:
     from hpscan.session import RunResult
 
-__all__ = ["Assignment", "PackTrainable"]
+__all__ = ["Assignment", "PackTrainable", "order"]
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,23 @@ class Assignment:
     """Of the whole sweep, about: nodes may join."""
     per_pack: PerPack
     """What was reserved for each worker."""
-    packs: list[Pack]
+    runs: list[Run]
+    """What may be trained; trials name them by their place."""
+    run_steps: dict[str, float]
+    """To come in the sweep, by the recipe's identity."""
     data: Data | None
     """None for a trainable, which has its own."""
     provenance: dict[str, Any]
+
+    def pack(self, config: Mapping[str, Any]) -> Pack:
+        """The pack of a trial, which was given its :func:`order`."""
+        return Pack(
+            tuple(self.runs[place] for place in config["runs"]),
+            config["capacity"],
+            config["since"],
+            config["until"],
+            tuple(config["sources"]),
+        )
 
     def steps_to_come(self, pack: Pack) -> float:
         """Run-steps that a worker will train, about, with what is compiled for a pack: its workload and batch size."""
@@ -51,8 +64,20 @@ class Assignment:
             return recipe.workload, recipe.batch_size
 
         wanted = compiled_for(pack.runs[0].recipe)
-        alike = [other for other in self.packs if compiled_for(other.runs[0].recipe) == wanted]
-        return sum(len(other.runs) * other.runs[0].recipe.steps for other in alike) / self.workers
+        recipes = {run.recipe.identity: run.recipe for run in self.runs}
+        alike = [identity for identity, recipe in recipes.items() if compiled_for(recipe) == wanted]
+        return sum(self.run_steps[identity] for identity in alike) / self.workers
+
+
+def order(pack: Pack, places: Mapping[str, int]) -> dict[str, Any]:
+    """A pack as a trial's config: small, since Tune keeps and copies it; ``places`` are those of runs in the assignment."""
+    return {
+        "runs": [places[run.run_id] for run in pack.runs],
+        "capacity": pack.capacity,
+        "since": pack.since,
+        "until": pack.until,
+        "sources": list(pack.sources),
+    }
 
 
 @dataclass(frozen=True)
@@ -61,15 +86,26 @@ class _Checkpoints:
 
     store: Store
     sweep: str
-    pack_id: str
+    pack: Pack
     every_s: float
+    kept: dict[str, str] = field(default_factory=dict)
+    """Which of them holds a run that has come to the rung."""
 
     def load(self) -> bytes | None:
-        return self.store.checkpoint(self.sweep, self.pack_id)
+        return self.store.checkpoint(self.sweep, self.pack.pack_id)
 
     def save(self, content: bytes) -> None:
         _require(self.store, self.sweep)
-        self.store.save_checkpoint(self.sweep, self.pack_id, content)
+        self.store.save_checkpoint(self.sweep, self.pack.pack_id, content)
+
+    def sources(self) -> Iterator[bytes]:
+        found = (self.store.checkpoint(self.sweep, name) for name in self.pack.sources)
+        return (content for content in found if content is not None)
+
+    def keep_rung(self, name: str, run_ids: Sequence[str], content: bytes) -> None:
+        _require(self.store, self.sweep)
+        self.store.save_checkpoint(self.sweep, name, content)
+        self.kept.update(dict.fromkeys(run_ids, name))
 
 
 def _require(store: Store, sweep: str) -> None:
@@ -79,17 +115,18 @@ def _require(store: Store, sweep: str) -> None:
 
 
 class PackTrainable(tune.Trainable):
-    """Trains the pack whose number is in the trial's config."""
+    """Trains the pack that the trial's config describes."""
 
     def setup(self, config: dict[str, Any], assignment: Assignment) -> None:  # type: ignore[override]
         """Prepare the process, once for all its packs."""
         from hpscan.hardware import prepare_worker
 
         reserved = assignment.per_pack
-        precision = assignment.packs[0].runs[0].recipe.training.precision
+        precision = assignment.runs[0].recipe.training.precision
         self.hardware = prepare_worker(precision, gpu=bool(reserved.gpus), threads=max(1, int(reserved.cpus)))
         self.assignment = assignment
         self.store = Store(assignment.store)
+        self.flop: dict[str, float | None] = {}
         on_gpu = self.hardware.device != "cpu"
         self.memory_share = reserved.gpus or 1.0 if on_gpu else 1 / _packs_on_this_node(reserved)
 
@@ -102,13 +139,13 @@ class PackTrainable(tune.Trainable):
         import torch
 
         assignment = self.assignment
-        pack = assignment.packs[self.config["pack"]]
-        checkpoints = _Checkpoints(self.store, assignment.sweep, pack.pack_id, assignment.resources.checkpoint_s)
+        pack = assignment.pack(self.config)
+        checkpoints = _Checkpoints(self.store, assignment.sweep, pack, assignment.resources.checkpoint_s)
         how: dict[str, Any] = {}
         try:
             results = self._trained(pack, checkpoints, how)
-            rows = [_row(result) for result in results]
-            curves = [{"run_id": result.run.run_id, **asdict(point)} for result in results for point in result.curve]
+            rows = [{**_row(result), "flop_per_step": self._flop_per_step(pack)} for result in results]
+            curves = [{"run_id": result.run.run_id, **vars(point)} for result in results for point in result.curve]
         except StoreError as error:
             return {"done": True, "store_error": str(error)}
         except OSError:  # the machine's fault: the pack is retried, and its runs are missing if that does not help
@@ -126,11 +163,33 @@ class PackTrainable(tune.Trainable):
         }
         try:
             _require(self.store, assignment.sweep)
-            self.store.save_pack(assignment.sweep, pack.pack_id, [{**row, **provenance} for row in rows], curves)
-            self.store.drop_checkpoint(assignment.sweep, pack.pack_id)
+            stored = [{**row, **provenance} for row in rows]
+            self._save_rung(pack, [row for row in stored if row["state"] == "stopped"], checkpoints.kept)
+            ended = [row for row in stored if row["state"] != "stopped"]
+            self.store.save_pack(assignment.sweep, pack.pack_id, ended, curves)
+            if pack.pack_id not in checkpoints.kept.values():
+                self.store.drop_checkpoint(assignment.sweep, pack.pack_id)
         except StoreError as error:
             return {"done": True, "store_error": str(error)}
-        return {"done": True, "summary": _summary(pack.pack_id, rows, assignment.metric)}
+        return {"done": True, "summary": _summary(pack, ended, assignment.metric, stored[0].get("compile_s", 0.0))}
+
+    def _flop_per_step(self, pack: Pack) -> float | None:
+        """Counted once for each recipe; None for a training function."""
+        from hpscan.flops import flop_per_run_step
+        from hpscan.workloads import PackedWorkload
+
+        recipe = pack.runs[0].recipe
+        if recipe.identity not in self.flop:
+            workload = recipe.workload
+            counted = flop_per_run_step(workload, recipe.batch_size) if isinstance(workload, PackedWorkload) else None
+            self.flop[recipe.identity] = counted
+        return self.flop[recipe.identity]
+
+    def _save_rung(self, pack: Pack, rows: list[dict[str, Any]], kept: Mapping[str, str]) -> None:
+        """Store the rows of runs at a rung; before their curves, which say that they have come there."""
+        if rows:
+            at_rung = [{**row, "pack_id": kept[row["run_id"]]} for row in rows]
+            self.store.save_rung(self.assignment.sweep, pack.pack_id, at_rung)
 
     def _trained(self, pack: Pack, checkpoints: _Checkpoints, how: dict[str, Any]) -> list[RunResult]:
         """Train a pack; ``how`` is filled with what was chosen."""
@@ -193,12 +252,14 @@ def _failed_rows(pack: Pack, error: Exception) -> list[dict[str, Any]]:
     return [{**run.columns(), "state": "failed", "error": text} for run in pack.runs]
 
 
-def _summary(pack_id: str, rows: Sequence[dict[str, Any]], metric: str) -> PackSummary:
+def _summary(pack: Pack, rows: Sequence[dict[str, Any]], metric: str, compile_s: float) -> PackSummary:
+    """What became of a pack: ``rows`` of the runs that ended in it."""
     completed = [(row[metric], row["lr"], row["wd"]) for row in rows if row["state"] == "completed" and metric in row]
     return PackSummary(
-        pack_id,
-        rows[0]["variant"],
+        f"{pack.pack_id} until {pack.end}",
+        pack.runs[0].cell.variant,
         dict(Counter(row["state"] for row in rows)),
         min(completed, default=None),
-        rows[0].get("compile_s", 0.0),
+        compile_s,
+        pack.run_steps,
     )

@@ -37,25 +37,26 @@ def make_spec(tiny_raw):
     return make
 
 
+def landscape_of(z, *, variant="sgdw", wd_first_exponent=-8):
+    """Wrap an array of shape (seeds, lrs, wds) as a landscape on an octave grid: inf is diverged, nan is missing."""
+    z = np.asarray(z, dtype=np.float64)
+    n_seeds, n_lr, n_wd = z.shape
+    states = np.where(np.isnan(z), "missing", np.where(np.isinf(z), "diverged", "completed")).astype(object)
+    metrics = ("train_loss", "train_error", "val_loss", "val_error", "test_loss", "test_error")
+    return Landscape(
+        name=variant,
+        variant=variant,
+        metric="val_loss",
+        lr=2.0 ** np.arange(-6, -6 + n_lr),
+        wd=2.0 ** np.arange(wd_first_exponent, wd_first_exponent + n_wd),
+        seeds=tuple(range(n_seeds)),
+        run_ids=np.full(z.shape, "", dtype=object),
+        states=states,
+        values=dict.fromkeys(metrics, z),
+    )
+
+
 @pytest.fixture
 def make_landscape():
-    """Wrap an array of shape (seeds, lrs, wds) as a landscape on an octave grid: inf is diverged, nan is missing."""
-
-    def make(z, *, variant="sgdw", wd_first_exponent=-8):
-        z = np.asarray(z, dtype=np.float64)
-        n_seeds, n_lr, n_wd = z.shape
-        states = np.where(np.isnan(z), "missing", np.where(np.isinf(z), "diverged", "completed")).astype(object)
-        metrics = ("train_loss", "train_error", "val_loss", "val_error", "test_loss", "test_error")
-        return Landscape(
-            name=variant,
-            variant=variant,
-            metric="val_loss",
-            lr=2.0 ** np.arange(-6, -6 + n_lr),
-            wd=2.0 ** np.arange(wd_first_exponent, wd_first_exponent + n_wd),
-            seeds=tuple(range(n_seeds)),
-            run_ids=np.full(z.shape, "", dtype=object),
-            states=states,
-            values=dict.fromkeys(metrics, z),
-        )
-
-    return make
+    """:func:`landscape_of`."""
+    return landscape_of

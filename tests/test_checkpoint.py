@@ -46,6 +46,22 @@ class Kept:
             raise Died
 
 
+@dataclass
+class Rungs(Kept):
+    """Keeps runs at rungs, for packs of the next leg."""
+
+    every_s: float = 1e9
+    kept: dict[str, bytes] = field(default_factory=dict)
+    holds: dict[str, str] = field(default_factory=dict)
+
+    def sources(self):
+        return list(self.kept.values())
+
+    def keep_rung(self, name, run_ids, content):
+        self.kept[name] = content
+        self.holds |= dict.fromkeys(run_ids, name)
+
+
 def outcome(results):
     """All but the seconds."""
     return [
@@ -212,6 +228,77 @@ def test_a_compiled_pack_goes_on_as_if_nothing_had_happened(make_spec, strategy)
         training={"ema": 0.9},
     )  # fmt: skip
     check_goes_on(pack_of(spec, capacity=10), spec.workload.load(), strategy=strategy, compile=True)
+
+
+def in_two_legs(spec, rung, capacity, **how):
+    """Three packs to a rung, then every other run of all of them in one pack to the end: (results, why, what was kept)."""
+    data, members, kept, chosen = spec.workload.load(), tuple(runs(spec)), Rungs(), []
+    third = len(members) // 3
+    for start in (0, third, 2 * third):
+        first = Pack(members[start : start + third], capacity, until=rung)
+        results = train_pack(first, data, checkpoints=kept, **how)
+        assert {result.state for result in results} <= {"stopped", "diverged"}
+        assert all(result.steps_done == rung and not result.metrics for result in results if result.state == "stopped")
+    survivors = tuple(run for run in members if run.run_id in kept.holds)[::2]
+    sources = tuple(sorted({kept.holds[run.run_id] for run in survivors}))
+    last = Pack(survivors[::-1], capacity, rung, None, sources)
+    return train_pack(last, data, checkpoints=kept, on_choice=chosen.append, **how), chosen[0].reason, kept
+
+
+def check_two_legs(spec, rung, *, capacity=12, **how):
+    whole = {one[0]: one for one in outcome(train_pack(pack_of(spec, capacity=capacity), spec.workload.load(), **how))}
+    results, reason, kept = in_two_legs(spec, rung, capacity, **how)
+    assert reason == f"goes on from a rung at step {rung}"
+    assert len(results) >= 3
+    assert outcome(results) == [whole[result.run.run_id] for result in results]
+    return kept
+
+
+LEGS = {"budget": {"steps": 60}, "evaluations": 4, "training": {"ema": 0.9}}
+
+
+def test_a_compiled_run_that_goes_on_at_a_rung_has_the_numbers_of_one_that_never_paused(make_spec):
+    spec = make_spec(
+        variants=["adamw"], seeds=[0], grid={"lr": [2**-8, 2**-6, 1e30], "wd": [0.0, 0.1, 0.2, 1e9]}, **LEGS
+    )
+    check_two_legs(spec, 30, strategy="fused", compile=True)
+
+
+def test_a_loop_that_goes_on_at_a_rung_has_the_numbers_of_one_that_never_paused(make_spec):
+    schedule = {"name": "cosine_restarts", "first": 15, "mult": 1}
+    spec = make_spec(variants=["sgd"], seeds=[0], schedule=schedule, budget={"steps": 60}, evaluations=4,
+                     training={"snapshots": True})  # fmt: skip
+    check_two_legs(spec, 15, strategy="loop", compile=False)
+
+
+def test_runs_at_a_rung_are_kept_by_the_parts_that_fit_in_memory(make_spec, monkeypatch):
+    monkeypatch.setattr(choice, "_choices", {})
+    monkeypatch.setattr(choice, "rows_that_fit", lambda trial, device, most, share: 3)
+    spec = make_spec(variants=["adamw"], seeds=[0], **LEGS)
+    kept = check_two_legs(spec, 15, strategy="loop", compile=False)
+    assert len(kept.kept) == 6
+
+
+LOST = {
+    "one of them": lambda contents: contents[1:],
+    "all that is in them": lambda contents: [SPOILT["truncated"](content) for content in contents],
+    "the way they were trained in": lambda contents: [
+        resealed(content, lambda saved: saved.update(compiled=True)) for content in contents
+    ],
+}
+
+
+def test_runs_whose_rung_is_lost_start_over_to_the_same_numbers(make_spec, monkeypatch):
+    spec = make_spec(
+        variants=["sgd"], seeds=[0], budget={"steps": 20}, evaluations=2, grid={"lr": [0.1, 0.2, 0.4], "wd": [0.0]}
+    )
+    how = {"strategy": "loop", "compile": False}
+    whole = {one[0]: one for one in outcome(train_pack(pack_of(spec), spec.workload.load(), **how))}
+    for lose in LOST.values():
+        monkeypatch.setattr(Rungs, "sources", lambda self, lose=lose: lose(list(self.kept.values())))
+        results, reason, _ = in_two_legs(spec, 10, 3, **how)
+        assert "rung" not in reason
+        assert outcome(results) == [whole[result.run.run_id] for result in results]
 
 
 def test_a_run_may_be_interrupted_again_and_again(make_spec):

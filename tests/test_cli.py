@@ -76,7 +76,7 @@ def test_not_yaml_and_missing_file(hpscan, tmp_path):
     assert_refused(hpscan("launch", "quickstart", "--store", "gopher://x"), "gopher")
 
 
-@pytest.mark.parametrize("command", ["analyze", "figures", "report", "status"])
+@pytest.mark.parametrize("command", ["analyze", "compact", "figures", "refine", "report", "status"])
 def test_an_unknown_sweep_is_refused(hpscan, command):
     assert_refused(hpscan(command, "nothing"), "sweep 'nothing': not in the store")
 
@@ -143,7 +143,7 @@ def test_kinds_of_figure_that_there_are_not_or_that_lack_data_are_refused(hpscan
     from hpscan.store import Store
 
     Store(tmp_path / "results").save_spec(make_spec())
-    known = "heatmaps, separability, conventions, scaling, budgets, collapse, slices, ridge, "
+    known = "heatmaps, separability, conventions, scaling, budgets, collapse, slices, ridge, curves, "
     known += "fig2, fig3, fig1, fig4, animation"
     assert_refused(hpscan("figures", "tiny", "--kind", "violin"), f"--kind violin: must be one of {known}")
     for kind in (

@@ -339,7 +339,9 @@ STUBS = {
     "scontrol": "printf 'one\\ntwo\\nthree\\n'",
     "srun": 'echo "srun $*" >>"$CALLS"; while [[ $1 == --* ]]; do shift; done; exec "$@"',
     "ray": 'echo "ray $*" >>"$CALLS"; [[ $1 != start ]] || { echo $$ >>"$PIDS"; exec sleep 600; }',
-    "python3": 'if [[ $1 == -c ]]; then echo secret; else cat >/dev/null; echo "wait $*" >>"$CALLS"; fi',
+    # as the script's own does, it waits until the head and the others are there
+    "python3": "if [[ $1 == -c ]]; then echo secret; else cat >/dev/null; until (($(wc -l <$PIDS) == 2)); do sleep 0.1; done; "
+    'echo "wait $*" >>"$CALLS"; fi',
     "hpscan": 'echo "hpscan $* $RAY_AUTH_MODE $RAY_AUTH_TOKEN" >>"$CALLS"; exit 3',
 }
 

@@ -8,21 +8,16 @@ import subprocess
 import sys
 import time
 import urllib.request
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import optuna
 import pytest
-import torch
 
-from hpscan.exporting import best_configs, to_csv, to_optuna, torch_optimizer
-from hpscan.grid import panels
+from hpscan.exporting import to_csv, to_optuna
 from hpscan.importing import import_sweep
 from hpscan.sweep import open_sweep
-from hpscan.variants import VARIANTS
 from tests.test_analysis import filled  # noqa: F401  (a fixture)
-from tests.test_optimizers import START, STEPS, cosine, grads_of, train
 
 
 def assert_same_landscapes(one, other):
@@ -65,49 +60,6 @@ def test_optuna_opens_it_and_agrees_on_the_best_run(filled, tmp_path):  # noqa: 
     assert study.best_params == {"lr": best["lr"], "wd": best["wd"]}
     diverged = optuna.load_study(study_name="tiny sgd", storage=storage)
     assert sum(np.isinf(trial.value) for trial in diverged.trials) == 3
-
-
-def test_best_configs_are_plain_and_complete(filled):  # noqa: F811
-    answer = json.loads(json.dumps(best_configs(open_sweep(filled, "tiny")), allow_nan=False))
-    assert [config["variant"] for config in answer["best"]] == ["sgd", "sgdw", "adamw"]
-    adamw = answer["best"][2]
-    assert (adamw["lr"], adamw["wd"], adamw["n_seeds"]) == (2**-4, 2**-6, 2)
-    assert adamw["torch"] == {
-        "class": "torch.optim.AdamW", "lr": 2**-4, "weight_decay": 2**-2, "betas": [0.9, 0.999], "eps": 1e-8,
-    }  # fmt: skip
-    assert adamw["schedule"]["name"] == "cosine"
-    assert adamw["metrics"]["test_error"]["mean"] == pytest.approx(0.1)
-    assert answer["best"][1]["torch"] is None  # torch.optim.SGD has no decoupled decay
-
-
-def test_what_an_import_does_not_know_is_null(filled, tmp_path):  # noqa: F811
-    (tmp_path / "x.csv").write_text("lr,wd,val_loss\n0.1,0.1,1.0\n")
-    import_sweep(filled, "blank", "csv", str(tmp_path / "x.csv"), variants=["adamw-torch"])
-    (config,) = best_configs(open_sweep(filled, "blank"))["best"]
-    assert [config[name] for name in ("steps", "batch_size", "schedule", "decay_on", "torch")] == [None] * 5
-    assert config["optimizer"] == {"name": "adam"}
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_torchs_optimizer_takes_the_same_steps(make_spec, variant):
-    """Under a schedule, over 200 steps; where torch has no such optimizer, none is named."""
-    (panel,) = panels(make_spec(variants=[variant]))
-    panel = replace(panel, recipe=replace(panel.recipe, steps=STEPS))
-    lr, wd = 0.01, 0.001
-    told = torch_optimizer(panel, lr, wd)
-    if told is None:
-        assert variant in {"sgdw", "sgdw-torch", "sgdw-normalised", "lion", "lion-l2"}
-        return
-    theta = torch.nn.Parameter(torch.tensor(START[0]))
-    named = getattr(torch.optim, told.pop("class").removeprefix("torch.optim."))
-    optimizer = named([theta], **{**told, **({"betas": tuple(told["betas"])} if "betas" in told else {})})
-    for step in range(STEPS):
-        for group in optimizer.param_groups:
-            group["lr"] = lr * cosine(step)
-        theta.grad = torch.tensor(grads_of(step, START.shape[1:], len(START))[0])
-        optimizer.step()
-    ours = train(variant, [lr] * 3, [wd] * 3, cosine, START, period=STEPS)[0]
-    np.testing.assert_allclose(ours, theta.detach().numpy(), rtol=2e-5, atol=2e-6)
 
 
 @pytest.mark.slow

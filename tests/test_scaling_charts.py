@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from hpscan.analysis import Analysis, VariantAnalysis
-from hpscan.gallery import further_pictures, save_gallery
+from hpscan.gallery import further_drawings, save_gallery
 from hpscan.landscape import landscapes
 from hpscan.scaling_charts import budgets_chart, budgets_groups, scaling_chart
 from hpscan.separability import separability
@@ -85,13 +85,13 @@ def test_landscapes_of_the_papers_form_are_drawn_over_raw_and_normalised_decay(m
 
 def test_a_sweep_without_such_axes_calls_for_neither(make_analysis, tmp_path):
     analysis = make_analysis(grid=GRID, variants=["sgdw"])
-    assert [picture.name for picture in further_pictures(analysis)] == ["collapse"]
+    assert [picture.name for picture in further_drawings(analysis)] == ["collapse"]
     assert {path.stem for path in save_gallery(analysis, tmp_path)} == {"heatmaps", "separability", "collapse"}
 
 
 @pytest.mark.parametrize("fill", [np.nan, np.inf])
 def test_nothing_to_see_is_no_error(make_analysis, fill):
     analysis = make_analysis(lambda run: fill)
-    for picture in further_pictures(analysis):
+    for picture in further_drawings(analysis):
         picture.draw(analysis).draw_without_rendering()
     assert len(budgets_groups(analysis)) == 1

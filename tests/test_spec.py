@@ -73,6 +73,7 @@ def test_yaml_round_trip(make_spec):
         ),
         ({"batch_size": 1}, "batch_size: must be at least 2"),
         ({"batch_size": 500}, "batch_size: must be at most the 200 training examples of the workload; got 500"),
+        ({"stop": {"rungs": [0.5]}}, "`stop`: must have a `name`; got {'rungs': [0.5]}"),
         ({"schedule": "triangle"}, "`schedule`: name must be one of constant, cosine, cosine_restarts, cyclic"),
         ({"schedule": "cosine_restarts"}, "`schedule.first`: missing"),
         ({"workload": {"factory": "no_colon"}}, "`workload.factory`: "),
@@ -258,5 +259,5 @@ def test_a_point_of_the_recipes_axes_is_a_spec_of_its_own(make_spec):
 def test_axes_of_the_recipe_round_trip_as_whole_numbers(make_spec):
     spec = make_spec(grid={**GRID, "steps": {"log2": [2, 4], "points": 3}})
     assert spec.grid.steps == (4, 8, 16)
-    assert "- 4\n" in spec.to_yaml()
+    assert "steps: [4, 8, 16]\n" in spec.to_yaml()
     assert Spec.validated(yaml.safe_load(spec.to_yaml())) == spec

@@ -129,7 +129,7 @@ def test_a_revised_spec_keeps_the_earlier_one_beside_it(store, make_spec):
     assert store.spec("tiny").seeds == (7,)
     earlier = list((store.root / "tiny").glob("spec-*.yaml"))
     assert len(earlier) == 1
-    assert "- 0\n- 1\n" in earlier[0].read_text()
+    assert "seeds: [0, 1]\n" in earlier[0].read_text()
 
 
 def test_an_unknown_sweep_is_bad_input_and_names_what_there_is(store, make_spec):
@@ -540,13 +540,27 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(store, monkey
 def test_tidying_leaves_results_and_what_can_still_be_gone_on_from(tmp_path, make_spec):
     store = Store(tmp_path)
     store.save_spec(make_spec())
-    store.save_pack("tiny", "a", [], [])
+    store.save_pack("tiny", "a", [row("a")], [])
+    store.save_rung("tiny", "b", [row("b", "stopped", steps_done=3)])
     store.save_checkpoint("tiny", "b", b"state")
     left_behind = tmp_path / "tiny" / "checkpoints" / ".pack-c.pt-x1y2"
     left_behind.write_bytes(b"half")
     store.tidy("tiny", complete=False)
     assert not left_behind.exists()
     assert store.checkpoint("tiny", "b") == b"state"
+    assert store.rungs("tiny")["run_id"].tolist() == ["b"]
     store.tidy("tiny", complete=True)
     assert store.checkpoint("tiny", "b") is None
+    assert store.rungs("tiny").empty
     assert (tmp_path / "tiny" / "runs" / "pack-a.parquet").exists()
+
+
+def test_a_run_is_stopped_at_the_last_rung_it_came_to_until_it_is_trained_on(tmp_path, make_spec):
+    store = Store(tmp_path)
+    store.save_spec(make_spec())
+    store.save_rung("tiny", "p", [row("a", "stopped", steps_done=3), row("b", "stopped", steps_done=3)])
+    store.save_rung("tiny", "q", [row("a", "stopped", minutes=1, steps_done=6)])
+    store.stop("tiny", {"a", "b"})
+    assert store.runs("tiny").set_index("run_id")["steps_done"].to_dict() == {"a": 6, "b": 3}
+    store.save_pack("tiny", "r", [row("a", minutes=-5, steps_done=12), row("b", "failed", minutes=5)], [])
+    assert store.runs("tiny").set_index("run_id")["state"].to_dict() == {"a": "completed", "b": "failed"}

@@ -7,9 +7,10 @@ import pytest
 
 from hpscan.grid import packs, runs
 from hpscan.resources import PerPack
+from hpscan.rungs import next_round
 from hpscan.store import RUNS, Store
-from hpscan.worker import Assignment, PackTrainable
-from hpscan.workloads import Data, Split
+from hpscan.worker import Assignment, PackTrainable, order
+from hpscan.workloads import Data, PackedWorkload, Split
 
 
 @pytest.fixture
@@ -17,16 +18,23 @@ def make_worker(tmp_path, make_spec, monkeypatch):
     """Make a trainable in this process, ready for its first pack."""
     monkeypatch.setattr("hpscan.worker._packs_on_this_node", lambda _: 1)
 
-    def make(**changes):
-        spec = make_spec(resources={"compile": False, "pack_size": 9}, **changes)
+    def make(*, sweep="tiny", **changes):
+        spec = make_spec(**{"resources": {"compile": False, "pack_size": 9}, **changes})
         Store(tmp_path).save_spec(spec)
+        every = runs(spec)
         assignment = Assignment(
-            sweep="tiny", metric="val_loss", store=str(tmp_path), resources=spec.resources, workers=1,
-            per_pack=PerPack(), packs=packs(runs(spec), spec.resources.most_runs), data=spec.workload.load(),
+            sweep=sweep, metric="val_loss", store=str(tmp_path), resources=spec.resources, workers=1,
+            per_pack=PerPack(), runs=every,
+            run_steps=next_round(spec, Store(tmp_path)).run_steps,
+            data=spec.workload.load() if isinstance(spec.workload, PackedWorkload) else None,
             provenance={"hpscan_version": "1", "git_commit": None},
         )  # fmt: skip
         trainable = object.__new__(PackTrainable)
-        trainable.config = {"pack": 0}
+        places = {run.run_id: place for place, run in enumerate(every)}
+        trainable.spec = spec
+        trainable.packs = packs(every, spec.resources.most_runs)
+        trainable.orders = [order(pack, places) for pack in trainable.packs]
+        trainable.config = trainable.orders[0]
         trainable.setup({}, assignment)
         return trainable
 
@@ -41,7 +49,7 @@ def worker(make_worker):
 def test_a_pack_is_stored_with_everything_that_is_known_of_it(worker, tmp_path):
     answer = worker.step()
     rows = Store(tmp_path).runs("tiny")
-    pack = worker.assignment.packs[0]
+    pack = worker.packs[0]
     assert set(rows["run_id"]) == {run.run_id for run in pack.runs}
     assert answer["done"]
     assert answer["summary"].states == {"completed": len(pack.runs)}
@@ -67,8 +75,8 @@ def test_a_pack_is_stored_with_everything_that_is_known_of_it(worker, tmp_path):
 
 def test_an_actor_goes_on_with_another_pack(worker, tmp_path):
     worker.step()
-    worker.config = {"pack": 1}
-    assert worker.reset_config({"pack": 1})
+    worker.config = worker.orders[1]
+    assert worker.reset_config(worker.orders[1])
     worker.step()
     assert len(list((tmp_path / "tiny" / "runs").iterdir())) == 2
 
@@ -113,8 +121,8 @@ def test_runs_of_several_recipes_are_what_they_are_in_specs_of_one(make_worker, 
     from hpscan.grid import Pack
 
     worker = make_worker(variants=["sgdw"], grid=RECIPES)
-    for number in range(len(worker.assignment.packs)):
-        worker.config = {"pack": number}
+    for config in worker.orders:
+        worker.config = config
         worker.step()
     rows = Store(tmp_path).runs("tiny").set_index("run_id")
     assert len(rows) == 32
@@ -130,6 +138,44 @@ def test_runs_of_several_recipes_are_what_they_are_in_specs_of_one(make_worker, 
 
 
 def test_what_compiling_pays_into_is_what_has_the_same_shapes(make_worker):
-    assignment = make_worker(variants=["sgdw"], grid=RECIPES).assignment
+    worker = make_worker(variants=["sgdw"], grid=RECIPES)
     # of each width and batch size: two learning rates and two seeds, at 6 and at 12 steps
-    assert {assignment.steps_to_come(pack) for pack in assignment.packs} == {4 * (6 + 12)}
+    assert {worker.assignment.steps_to_come(pack) for pack in worker.packs} == {4 * (6 + 12)}
+
+
+def test_runs_at_a_rung_are_kept_with_their_rows_and_go_on_in_other_packs_with_the_same_numbers(make_worker, tmp_path):
+    """Three rounds by hand, packs of the later ones made of runs of several of the first."""
+    from hpscan.course import Course
+
+    how = {"variants": ["sgdw"], "stop": {"name": "halving", "rungs": [0.25, 0.5], "reduction": 2}, "evaluations": 4}
+    worker = make_worker(**how)
+    spec, store, every = worker.spec, Store(tmp_path), worker.assignment.runs
+    places = {run.run_id: place for place, run in enumerate(every)}
+    course, told = Course(spec, str(tmp_path), every, 1, next_round(spec, store)), []
+    planned = course.packs()
+    assert [pack.until for pack in planned] == [3, 3, 3]
+    while planned:
+        for pack in planned:
+            worker.config = order(pack, places)
+            told.append(worker.step()["summary"])
+        planned = course.proceed(told.append)
+    rows = store.runs("tiny")
+    assert rows["state"].value_counts().to_dict() == {"stopped": 18, "completed": 6}
+    assert sum(summary.states.get("stopped", 0) for summary in told) == 18
+    assert rows.loc[rows["state"] == "stopped", ["val_loss", "test_error"]].isna().all(axis=None)
+    assert sorted(set(rows.loc[rows["state"] == "stopped", "steps_done"])) == [3, 6]
+    reasons = rows.loc[rows["state"] == "completed", "strategy_reason"]
+    assert set(reasons) == {"goes on from a rung at step 6"}
+    curves = store.curves("tiny")
+    assert curves.groupby("run_id").size().sort_values().tolist() == [1] * 12 + [2] * 6 + [4] * 6
+
+    whole = make_worker(variants=["sgdw"], evaluations=4, name="whole", sweep="whole")
+    for config in whole.orders:
+        whole.config = config
+        whole.step()
+    other = store.runs("whole").set_index("run_id")
+    for row in rows[rows["state"] == "completed"].itertuples():
+        assert row.val_loss == pytest.approx(other.loc[row.run_id, "val_loss"], rel=1e-6)
+    paired = curves.merge(store.curves("whole"), on=["run_id", "step"])
+    assert len(paired) == len(curves)
+    assert paired["val_loss_x"].to_numpy() == pytest.approx(paired["val_loss_y"].to_numpy(), rel=1e-6)

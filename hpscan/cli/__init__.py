@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hpscan.cli import exchange, launching, results
+from hpscan.cli import exchange, launching, refining, reproducing, results
 from hpscan.cli.output import one_line_errors
 
 __all__ = ["app", "main"]
@@ -21,11 +21,14 @@ app = typer.Typer(
 )
 for command in (
     launching.launch,
+    refining.refine,
     launching.status,
     results.analyze,
     results.figures,
     results.report,
+    results.compare,
     exchange.export,
+    reproducing.reproduce,
     launching.submit,
     launching.logs,
     launching.cancel,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["export", "import_"]
 
-FORMATS = {"csv": "runs.csv", "optuna": "optuna.log", "yaml": "best.yaml", "json": "best.json"}
+FORMATS = {"csv": "runs.csv", "optuna": "optuna.log", "yaml": "best_config.yaml", "json": "best_config.json"}
 SCATTERED = 0.25
 """Share of a grid's cells below which trials are points, hardly a grid."""
 
@@ -121,7 +120,7 @@ def export(
         str,
         typer.Option(
             "--format",
-            help="All runs as csv or optuna; the best configurations as yaml or json.",
+            help="All runs as csv or optuna; the best configurations, as they are in the report, as yaml or json.",
             metavar="csv|optuna|yaml|json",
         ),
     ],
@@ -129,9 +128,8 @@ def export(
     store: StoreOpt = DEFAULT_STORE,
 ) -> None:
     """Write a sweep for other tools."""
-    import yaml
-
     from hpscan import exporting
+    from hpscan.configs import configs_as
     from hpscan.spec import SpecError
     from hpscan.sweep import open_sweep
 
@@ -143,18 +141,8 @@ def export(
     opened_sweep = open_sweep(source, sweep)
     path = out if out is not None else folder_for("export", None, source, sweep) / FORMATS[format_]
     path.parent.mkdir(parents=True, exist_ok=True)
-    match format_:
-        case "csv":
-            exporting.to_csv(opened_sweep, path)
-        case "optuna":
-            exporting.to_optuna(opened_sweep, path)
-        case "yaml":
-            path.write_text(
-                yaml.safe_dump(exporting.best_configs(opened_sweep), sort_keys=False, allow_unicode=True),
-                encoding="utf-8",
-            )
-        case "json":
-            path.write_text(
-                json.dumps(exporting.best_configs(opened_sweep), indent=2, allow_nan=False) + "\n", encoding="utf-8"
-            )
+    if format_ in {"yaml", "json"}:
+        path.write_text(configs_as(format_, opened_sweep.spec, opened_sweep.landscapes()), encoding="utf-8")
+    else:
+        {"csv": exporting.to_csv, "optuna": exporting.to_optuna}[format_](opened_sweep, path)
     print(shown(path))

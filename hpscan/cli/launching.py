@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from hpscan.store import Store
     from hpscan.workloads import Data
 
-__all__ = ["cancel", "launch", "logs", "status", "submit"]
+__all__ = ["cancel", "launch", "launch_spec", "logs", "status", "submit"]
 
 RetryOpt = Annotated[bool, typer.Option("--retry-failed", help="Train failed runs again, too.")]
 ReviseOpt = Annotated[
@@ -80,6 +80,13 @@ def launch(
         cost = estimate(spec, opened(store), retry_failed=retry_failed)
         console.print(cost.text(), highlight=False, soft_wrap=True, markup=False)
         return
+    launch_spec(spec, store=store, address=address, retry_failed=retry_failed, revise=revise)
+
+
+def launch_spec(
+    spec: Spec, *, store: str, address: str | None = None, retry_failed: bool = False, revise: bool = False
+) -> None:
+    """Train the runs of a resolved spec that the store lacks, and print what came of them."""
     from hpscan.lease import held
 
     data = _data(spec)  # before anything is written
@@ -112,11 +119,12 @@ def _launch(
     if lease_lost():
         fail(f"{spec.name}: stopped, another launch has taken the sweep over; what is trained is stored", EXIT_FAILED)
     analysis = analyze_sweep(store, spec.name)
-    store.tidy(spec.name, complete=not analysis.states["missing"])
+    states = analysis.states
+    missing = bool(lost) if spec.adaptive else states["missing"]  # an adaptive sweep leaves cells out
+    store.tidy(spec.name, complete=not missing)
     print_analysis(analysis)
     print(f"Next: hpscan report {spec.name}{option}")
-    states = analysis.states
-    if states["failed"] or states["missing"]:
+    if states["failed"] or missing:
         why = f" ({len(lost)} packs were lost: {lost[0]})" if lost else ""
         raise SweepIncompleteError(
             f"{states['failed']} runs failed and {states['missing']} are missing{why}; see hpscan status {spec.name}{option}"
@@ -137,19 +145,25 @@ def _train(
     """Train what the store lacks and say how it goes; one line for each pack that was lost."""
     from hpscan.grid import runs
     from hpscan.progress import Progress
-    from hpscan.store import ended
+    from hpscan.rungs import next_round
 
     every = {run.run_id for run in runs(spec)}
     rows = store.runs(spec.name, without=["config"])
     if not revise:
         _refuse_another_recipe(spec, store, len(rows))
-    stored = ended(rows, retry_failed=retry_failed)
+    first = next_round(spec, store, rows, retry_failed=retry_failed)
     revised = store.save_spec(spec)
-    waiting = len(every - stored)
+    if first.stopped:  # a launch was killed before it could
+        store.stop(spec.name, first.stopped)
+        rows = store.runs(spec.name, without=["config"])
+    here = len(every - first.open)
+    total = len(every) if spec.adaptive is None else _most_runs(spec, store, first.done, here)
+    waiting = total - here
     where = escape(shown(store.folder(spec.name)) if store.is_local else store.files.shown(spec.name))
-    console.print(f"{spec.name}: {len(every)} runs, {len(every) - waiting} in {where}, {waiting} to train",
+    most = "at most " if spec.adaptive and waiting else ""
+    console.print(f"{spec.name}: {len(every)} runs, {here} in {where}, {most}{waiting} to train",
                   highlight=False, soft_wrap=True)  # fmt: skip
-    left_out = len(stored - every)
+    left_out = len(set(rows["run_id"]) - every)
     if revised and left_out:
         console.print(
             f"The spec differs from the one launched before: {left_out} stored runs are not part of it and stay as they are.",
@@ -157,15 +171,16 @@ def _train(
         )
     if not waiting:
         return []
-    before, best = _stored(rows, spec, every & stored)
-    progress = Progress(console, spec.name, spec.metric, spec.variants, len(every), before, best=best)
+    before, best = _stored(rows, spec, every - first.open)
+    run_steps = sum(first.run_steps.values()) * waiting / len(first.open)
+    progress = Progress(console, spec.name, spec.metric, spec.variants, total, before, run_steps, best=best)
     from hpscan.launch import ClusterError
     from hpscan.launch import launch as launch_packs
 
     try:
         with progress:
             return launch_packs(
-                spec, store, stored, data, progress.add, address=address, on_plan=_tell_plan, stop=lease_lost
+                spec, store, first, data, progress.add, address=address, on_plan=_tell_plan, stop=lease_lost
             )
     except ClusterError as error:
         fail(str(error), EXIT_FAILED)
@@ -175,6 +190,14 @@ def _train(
             f"Look at it now: hpscan report {spec.name}{option}",
             EXIT_INTERRUPTED,
         )
+
+
+def _most_runs(spec: Spec, store: Store, stored: set[str], here: int) -> int:
+    """The runs that an adaptive sweep has at the end, at most; as many as are here if it is done."""
+    from hpscan.rounds import Rounds
+
+    rounds = Rounds(spec, store.location, frozenset(stored), spec.resources.workers_here)
+    return max(rounds.most_runs, here) if rounds.next() else here
 
 
 def _tell_plan(plan: list[Pack], slots: Slots) -> None:

@@ -26,7 +26,7 @@ from hpscan.cli.output import (
 if TYPE_CHECKING:
     from hpscan.analysis import Analysis
 
-__all__ = ["analyze", "compact", "figures", "print_analysis", "report", "schedule", "specs"]
+__all__ = ["analyze", "compact", "compare", "figures", "print_analysis", "report", "schedule", "specs"]
 
 MetricOpt = Annotated[
     str | None,
@@ -133,7 +133,7 @@ def figures(
         str | None,
         typer.Option(
             "--kind",
-            help="Draw this one only: heatmaps, separability, conventions, scaling, budgets, collapse, slices, ridge, animation, or "
+            help="Draw this one only: heatmaps, separability, conventions, scaling, budgets, collapse, slices, ridge, curves, animation, or "
             "after the paper's figures fig1, fig2, fig3, fig4; fig1 and fig4 compare several sweeps.",
         ),
     ] = None,
@@ -176,20 +176,60 @@ def figures(
         print("hpscan: no animation.mp4, which needs ffmpeg on the path", file=sys.stderr)
 
 
-def report(sweep: SweepArg, store: StoreOpt = DEFAULT_STORE, out: OutOpt = None) -> None:
-    """Write report.md and a self-contained report.html."""
+def report(
+    sweep: SweepArg,
+    *,
+    store: StoreOpt = DEFAULT_STORE,
+    out: OutOpt = None,
+    format_: Annotated[
+        list[str] | None,
+        typer.Option("--format", help="Only these, with commas between; all of them by default.",
+                     metavar="html,md,pdf,yaml,json,csv"),
+    ] = None,
+) -> None:  # fmt: skip
+    """Write the report as HTML, Markdown and PDF; the best configurations as YAML and JSON; the landscape as CSV."""
     from hpscan.analysis import analyze as analyze_sweep
-    from hpscan.report import save_report
+    from hpscan.report import FORMATS, check_formats, save_report
 
+    formats = check_formats(format_ or FORMATS)
     source = opened(store)
     folder = folder_for("report", out, source, sweep)
-    for path in save_report(analyze_sweep(source, sweep), folder):
+    for path in save_report(analyze_sweep(source, sweep), folder, formats):
+        print(shown(path))
+
+
+def compare(
+    sweeps: Annotated[list[str], typer.Argument(metavar="SWEEP SWEEP...", help="Names of sweeps in the store.")],
+    *,
+    store: StoreOpt = DEFAULT_STORE,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder to write to; by default beside the first sweep's results.")
+    ] = None,
+    format_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format", help="Only these, with commas between; all of them by default.", metavar="html,md,pdf"
+        ),
+    ] = None,
+    metric: MetricOpt = None,
+) -> None:
+    """Write one report across several sweeps: what differs, their landscapes on one scale, what carries over."""
+    from hpscan.analysis import analyze as analyze_sweep
+    from hpscan.report import PAGES, check_formats, save_comparison
+
+    formats = check_formats(format_ or tuple(PAGES), tuple(PAGES))
+    source = opened(store)
+    analyses = [analyze_sweep(source, sweep, metric=metric) for sweep in sweeps]
+    folder = out if out is not None else folder_for("compare", None, source, sweeps[0]) / "-".join(sweeps[1:])
+    for path in save_comparison(analyses, folder, formats):
         print(shown(path))
 
 
 def compact(sweep: SweepArg, store: StoreOpt = DEFAULT_STORE) -> None:
     """Merge a sweep's files, one a pack, into one; safe beside readers and while it is being launched."""
-    done = opened(store).compact(sweep)
+    source = opened(store)
+    source.spec(sweep)  # or a slip in the name would look like a sweep without files
+    done = source.compact(sweep)
     print(f"{sweep}: {done.files_before} files, now {done.files_after}")
 
 
@@ -247,9 +287,21 @@ def print_analysis(analysis: Analysis) -> None:
                 numerals.predictions(each),
             )
         console.print("", scaling, highlight=False)
+    _print_absent(analysis)
+
+
+def _print_absent(analysis: Analysis) -> None:
+    """Print what of the sweep has no result."""
     absent = {
         state: count for state, count in analysis.states.items() if count and state not in {"completed", "diverged"}
     }
     if absent:
         counts = ", ".join(f"{count} {state}" for state, count in absent.items())
-        console.print(f"Not the whole sweep: {counts} of {sum(analysis.states.values())} runs.", highlight=False)
+        told = f"Not the whole sweep: {counts} of {sum(analysis.states.values())} runs."
+        if analysis.spec.adaptive:
+            told = f"An adaptive sweep: {counts} of {sum(analysis.states.values())} runs; no number uses predictions."
+        console.print(told, highlight=False)
+    if analysis.states["stopped"]:
+        from hpscan.verdicts import STOPPED
+
+        console.print(f"Stopped runs: {STOPPED}.", highlight=False)

@@ -31,13 +31,13 @@ SWEEP = {
     "variants": ["sgd", "sgdw"],
     "grid": {"lr": {"log2": [-8, 0], "points": 5}, "wd": {"log2": [-10, -2], "points": 5}},
     "seeds": [0, 1],
-    "budget": {"steps": 600},
+    "budget": {"steps": 200},
     "batch_size": 32,
     "evaluations": 4,
     # uncompiled and fused: what is equal to the bit does not depend on which strategy was the faster one today
     "resources": {"workers": 2, "pack_size": 10, "strategy": "fused", "compile": False, "checkpoint_s": 0.2},
 }
-"""100 runs in 10 packs of half a second or so."""
+"""100 runs in 10 packs of a second or so."""
 
 
 @pytest.fixture

@@ -75,6 +75,7 @@ def test_ctrl_c_at_a_terminal_stops_within_seconds_and_says_how_to_go_on(tmp_pat
     assert Store(tmp_path / "results").runs("quickstart")["run_id"].is_unique
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_only_what_it_was_doing(tmp_path):
     pid, terminal = start_at_a_terminal(tmp_path)
     shown, code = read_until(terminal, pid, lambda: stored(tmp_path) >= 1)

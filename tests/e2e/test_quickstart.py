@@ -1,6 +1,5 @@
 """The main job, for real: the shipped quickstart on a Ray of its own, and what must hold of its outcome."""
 
-import contextlib
 import json
 import signal
 import subprocess
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from hpscan.store import Store
+from tests.e2e.conftest import session, started, wait_for
 
 HPSCAN = str(Path(sys.executable).with_name("hpscan"))
 
@@ -25,23 +25,13 @@ def hpscan(*arguments, cwd, check=True):
     return done
 
 
-def ray_processes():
-    """Process ids of every raylet and GCS server on the machine."""
-    found = set()
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            if Path(entry.read_text(errors="replace").split("\0")[0]).name in {"raylet", "gcs_server"}:
-                found.add(entry.parent.name)
-    return found
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A folder in which the quickstart has been launched with its defaults."""
     folder = tmp_path_factory.mktemp("quickstart")
-    before = ray_processes()
-    hpscan("launch", "quickstart", cwd=folder)
-    assert ray_processes() <= before
+    launch = started("launch", "quickstart", cwd=folder)
+    assert launch.wait(timeout=600) == 0, (folder / "out.log").read_text()
+    wait_for(lambda: not session(launch.pid), timeout=20, what="the end of its Ray")
     return folder
 
 
@@ -117,25 +107,23 @@ def test_status_counts_the_runs(folder, answer):
     assert found["states"]["missing"] == 0
 
 
+@pytest.mark.slow
 def test_a_sweep_stopped_by_ctrl_c_goes_on_and_ends_with_the_same_numbers(folder, tmp_path):
     """Interrupted once packs have landed; relaunched; equal to the bit, to the uninterrupted sweep."""
     arguments = ["launch", "quickstart", "--set", "seeds=[0, 1]"]
-    before = ray_processes()
-    process = subprocess.Popen(
-        [HPSCAN, *arguments], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    process = started(*arguments, cwd=tmp_path)
+    log = tmp_path / "out.log"
     packs = tmp_path / "results" / "quickstart" / "runs"
     deadline = time.monotonic() + 120
     while not list(packs.glob("*.parquet")):
-        assert process.poll() is None, process.stderr.read()
+        assert process.poll() is None, log.read_text()
         assert time.monotonic() < deadline
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert err.strip().splitlines()[-1].startswith("hpscan: stopped; what is trained is stored.")
-    assert "Traceback" not in out + err
-    assert ray_processes() <= before
+    assert process.wait(timeout=30) == 130
+    assert log.read_text().splitlines()[-1].startswith("hpscan: stopped; what is trained is stored.")
+    assert "Traceback" not in log.read_text()
+    wait_for(lambda: not session(process.pid), timeout=20, what="the end of its Ray")
     partial = Store(tmp_path / "results").runs("quickstart")
     assert 0 < len(partial) < 1194
 

@@ -1,0 +1,166 @@
+"""What to train with: the middle of the basin, how far each axis may move from there, and what a slip costs.
+
+The best cell is the least of many means, each with the noise of a few seeds, and may lie at the basin's rim. The cell
+nearest the middle of all that are about as good is as good, and the one that forgives most.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from hpscan.basin import reach
+from hpscan.intervals import NOTHING, Interval, mean_of_seeds
+from hpscan.landscape import Landscape
+from hpscan.separability import coordinates
+
+__all__ = ["NEAR", "OCTAVE", "Range", "Recommendation", "less", "recommend"]
+
+NEAR = 0.02
+"""The share of the best cell's metric by which another may be worse and belong to the basin."""
+OCTAVE = 1.0
+"""The slip whose cost is told: half or double the value, by mistake or for a network that differs a little."""
+_BARRED = 1e300
+"""Stands for a mean that is infinite, where a number is needed to draw a line to."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """How far one axis may move from the recommended cell, the other held."""
+
+    low: float
+    high: float
+    """The values between which the mean over seeds, taken as straight between cells, stays in the basin."""
+    octaves: tuple[float, float]
+    """How far those are below and above, in octaves (:func:`hpscan.separability.coordinates`)."""
+    is_open: tuple[bool, bool]
+    """Whether they are the ends of what is known, so that the basin may go on."""
+    slip: Interval
+    """The rise of the metric, paired over seeds, at half or at double the value, whichever is worse; inf where that diverges."""
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """A cell of a landscape with what surrounds it."""
+
+    lr: float
+    wd: float
+    index: tuple[int, int]
+    metric: Interval
+    """Its mean over seeds."""
+    cost: Interval
+    """By how much that is worse than the best cell's, paired over seeds."""
+    within: float
+    """How much worse than the best cell the basin's cells are at most: :data:`NEAR` of it, or the noise if that is more."""
+    by_noise: bool
+    """Whether it is the noise: one standard error of a difference between two cells."""
+    n_cells: int
+    """Cells of the basin."""
+    ranges: tuple[Range, Range]
+    """Of the two axes, lr and wd."""
+
+
+def recommend(landscape: Landscape) -> Recommendation | None:
+    """The cell nearest the middle of the basin about the best cell; None where no cell has a finite mean.
+
+    The basin is what hangs together, corners included, of comparable cells (:meth:`Landscape.ranked`) that are at most
+    ``within`` worse than the best. Its middle is its centre of mass, cells weighing the square octaves about them.
+    """
+    from scipy.ndimage import label  # takes a moment
+
+    ranked = landscape.ranked()
+    if not ranked:
+        return None
+    z, best = landscape.mean(), ranked[0]
+    near, noise = NEAR * abs(float(z[best])), _noise(landscape, ranked)
+    within = max(near, noise)
+    good = np.zeros(z.shape, dtype=bool)
+    good[tuple(np.array(ranked).T)] = True
+    parts, _ = label(good & (z <= z[best] + within), np.ones((3, 3)))
+    basin = parts == parts[best]
+    x, y = (coordinates(axis, at) for axis, at in zip(landscape.axes, (landscape.lr, landscape.wd), strict=True))
+    i, j = _middle(basin, z, x, y)
+    profiles = (landscape.z[:, :, j], x, i, landscape.lr), (landscape.z[:, i, :], y, j, landscape.wd)
+    ranges = [_range(*profile, ceiling=float(z[best]) + within) for profile in profiles]
+    return Recommendation(
+        lr=float(landscape.lr[i]),
+        wd=float(landscape.wd[j]),
+        index=(i, j),
+        metric=mean_of_seeds(_known(landscape.z[:, i, j])),
+        cost=less(landscape, (i, j), landscape, best),
+        within=within,
+        by_noise=noise > near,
+        n_cells=int(basin.sum()),
+        ranges=(ranges[0], ranges[1]),
+    )
+
+
+def less(one: Landscape, cell: tuple[int, int], other: Landscape, its_cell: tuple[int, int]) -> Interval:
+    """One cell's metric less another's, with Student's interval over the differences of the seeds that both have."""
+    differences = one.z[:, *cell] - other.z[:, *its_cell]
+    if one.seeds != other.seeds or not np.isfinite(differences).any():
+        return NOTHING
+    return mean_of_seeds(differences[np.isfinite(differences)])
+
+
+def _known(values: Float[np.ndarray, " seeds"]) -> Float[np.ndarray, " some"]:
+    return values[~np.isnan(values)]
+
+
+def _noise(landscape: Landscape, ranked: list[tuple[int, int]]) -> float:
+    """The standard error of a difference between two good cells: from the spread of the best fifth; 0 with one seed."""
+    cells = ranked[: max(1, len(ranked) // 5)]
+    seeds = landscape.z[:, *np.array(cells).T]
+    seeds = seeds[~np.isnan(seeds).any(axis=1)]
+    if len(seeds) < 2:
+        return 0.0
+    # what a seed does to all cells alike is no noise between two of them
+    centred = seeds - seeds.mean(axis=1, keepdims=True) if len(cells) > 1 else seeds
+    return float(np.sqrt(2 * centred.var(axis=0, ddof=1).mean() / len(seeds)))
+
+
+def _middle(
+    basin: Bool[np.ndarray, "lrs wds"],
+    z: Float[np.ndarray, "lrs wds"],
+    x: Float[np.ndarray, " lrs"],
+    y: Float[np.ndarray, " wds"],
+) -> tuple[int, int]:
+    """The cell of the basin nearest its centre of mass; of several the best."""
+    wide, high = (np.gradient(axis) if len(axis) > 1 else np.ones(1) for axis in (x, y))
+    weights = np.where(basin, np.outer(wide, high), 0.0)
+    weights /= weights.sum()
+    square = (x - weights.sum(axis=1) @ x)[:, None] ** 2 + (y - weights.sum(axis=0) @ y)[None, :] ** 2
+    cells = np.argwhere(basin)
+    order = np.lexsort((z[basin], square[basin].round(9)))
+    return int(cells[order[0]][0]), int(cells[order[0]][1])
+
+
+def _range(
+    seeds: Float[np.ndarray, "seeds points"], x: Float[np.ndarray, " points"], at: int,
+    values: Float[np.ndarray, " points"], *, ceiling: float,
+) -> Range:  # fmt: skip
+    """Along one axis, through ``at``."""
+    n_known = (~np.isnan(seeds)).sum(axis=0)
+    comparable = n_known == n_known[at]
+    filled = np.where(np.isnan(seeds), 0.0, seeds).sum(axis=0) / np.maximum(n_known, 1)
+    mean = np.where(comparable, np.minimum(filled, _BARRED), np.inf)[None]
+    rim, start = np.array([ceiling]), np.array([at])
+    (up,), (open_up,) = reach(mean, start, x, rim)
+    (down,), (open_down,) = reach(mean[:, ::-1], len(x) - 1 - start, -x[::-1], rim)
+    low, high = (float(values[at] * 2.0**octaves) for octaves in (-down, up))
+    if values[0] == 0.0 and down >= x[at] - x[0]:
+        low, open_down = 0.0, False  # there is nothing below no decay
+    slips = [_rise(seeds, x, at, x[at] + step) for step in (-OCTAVE, OCTAVE)]
+    worst = max(slips, key=lambda slip: -np.inf if np.isnan(slip.value) else slip.value)
+    return Range(low, high, (float(down), float(up)), (bool(open_down), bool(open_up)), worst)
+
+
+def _rise(seeds: Float[np.ndarray, "seeds points"], x: Float[np.ndarray, " points"], at: int, to: float) -> Interval:
+    """The metric at ``to`` on the axis less that at the cell ``at``, straight between cells; nothing beyond the ends."""
+    whole = np.minimum(seeds, _BARRED)
+    there = np.array([np.interp(to, x, of_seed, left=np.nan, right=np.nan) for of_seed in whole])
+    if (there > _BARRED / 1e6).any():
+        return Interval(np.inf, np.nan, np.nan)
+    return mean_of_seeds(_known(there - seeds[:, at]))

@@ -1,0 +1,74 @@
+"""The best configurations and the landscape as data say what the store says."""
+
+import json
+from io import StringIO
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hpscan.analysis import analyze
+from hpscan.configs import best_configs, cells
+from hpscan.importing import import_sweep
+from tests.test_analysis import filled  # noqa: F401  (a fixture)
+
+
+def configs(store, sweep="tiny"):
+    analysis = analyze(store, sweep)
+    return json.loads(json.dumps(best_configs(analysis.spec, analysis.planned), allow_nan=False))
+
+
+def test_best_configs_are_plain_and_complete(filled):  # noqa: F811
+    answer = configs(filled)
+    assert [config["variant"] for config in answer["best"]] == ["sgd", "sgdw", "adamw"]
+    adamw = answer["best"][2]
+    assert (adamw["lr"], adamw["wd"], adamw["n_seeds"]) == (2**-4, 2**-6, 2)
+    assert adamw["torch"] == {
+        "class": "torch.optim.AdamW", "lr": 2**-4, "weight_decay": 2**-2, "betas": [0.9, 0.999], "eps": 1e-8,
+    }  # fmt: skip
+    assert adamw["schedule"]["name"] == "cosine"
+    assert adamw["metrics"]["test_error"]["mean"] == pytest.approx(0.1)
+    assert answer["best"][1]["torch"] is None  # torch.optim.SGD has no decoupled decay
+
+
+def test_what_is_recommended_comes_with_its_room(filled):  # noqa: F811
+    sgdw = configs(filled)["best"][1]["recommended"]
+    assert (sgdw["lr"], sgdw["wd"]) == (2**-4, 2**-6)
+    assert sgdw["within"] == pytest.approx(0.02 * 1.01)
+    for axis in ("lr", "wd"):
+        room = sgdw["ranges"][axis]
+        assert room["low"] < sgdw[axis] < room["high"]
+        assert room["beyond_the_grid"] == [False, False]
+        assert room["octave_costs"] == pytest.approx(0.1)
+
+
+def test_a_slip_into_divergence_is_a_word(filled):  # noqa: F811
+    rows = filled.runs("tiny")
+    steep = (rows["variant"] == "sgdw") & (rows["lr"] == 2**-3)
+    rows.loc[steep, "state"] = "diverged"
+    rows["finished_at"] = pd.Timestamp.now("UTC")
+    filled.save_pack("tiny", "later", rows[steep].dropna(axis=1, how="all").to_dict("records"), [])
+    assert configs(filled)["best"][1]["recommended"]["ranges"]["lr"]["octave_costs"] == "diverges"
+
+
+def test_what_an_import_does_not_know_is_null(filled, tmp_path):  # noqa: F811
+    (tmp_path / "x.csv").write_text("lr,wd,val_loss\n0.1,0.1,1.0\n")
+    import_sweep(filled, "blank", "csv", str(tmp_path / "x.csv"), variants=["adamw-torch"])
+    (config,) = configs(filled, "blank")["best"]
+    assert [config[name] for name in ("steps", "batch_size", "schedule", "decay_on", "torch")] == [None] * 5
+    assert config["optimizer"] == {"name": "adam"}
+    assert config["recommended"]["ranges"]["lr"]["octave_costs"] is None
+
+
+def test_the_table_of_cells_agrees_with_pandas(filled):  # noqa: F811
+    table = pd.read_csv(StringIO(cells(analyze(filled, "tiny").planned).to_csv(index=False)))
+    assert len(table) == 75
+    runs = filled.runs("tiny")
+    grouped = runs[runs["state"] == "completed"].groupby(["variant", "lr", "wd"])["val_loss"].agg(["mean", "sem"])
+    finite = table[np.isfinite(table["val_loss"])].set_index(["variant", "lr", "wd"])
+    assert finite["val_loss"].to_numpy() == pytest.approx(grouped["mean"].reindex(finite.index).to_numpy())
+    assert finite["val_loss_se"].to_numpy() == pytest.approx(
+        grouped["sem"].reindex(finite.index).to_numpy(), nan_ok=True
+    )
+    assert table.loc[table["diverged"] > 0, "val_loss"].eq(np.inf).all()
+    assert (table[["completed", "diverged", "stopped", "failed", "missing"]].sum(axis=1) == 3).all()

@@ -1,0 +1,116 @@
+"""What is recommended lies in the middle of what is good, and says truly how far it reaches."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from hpscan.recommendation import NEAR, less, recommend
+from tests.conftest import landscape_of
+
+X, Y = np.meshgrid(np.arange(9.0), np.arange(9.0), indexing="ij")
+
+
+def seeds_of(surface, n=3, noise=0.0):
+    """The surface for each of n seeds, which shift it as a whole and by independent noise."""
+    rng = np.random.default_rng(0)
+    return surface + 0.1 * np.arange(n)[:, None, None] + noise * rng.standard_normal((n, *surface.shape))
+
+
+def test_the_middle_of_a_flat_basin_is_chosen_not_its_least_cell(make_landscape):
+    surface = np.full((9, 9), 2.0)
+    surface[2:7, 3:8] = 1.0
+    surface[2, 3] = 0.995  # the best cell, in the corner
+    found = recommend(make_landscape(surface[None]))
+    assert found.index == (4, 5)
+    assert found.n_cells == 25
+    assert found.cost.value == pytest.approx(0.005)
+    assert not found.by_noise
+    low, high = found.ranges
+    assert low.octaves == pytest.approx((2 + 0.0149, 2 + 0.0149), abs=1e-3)  # the rim is crossed at once
+    assert high.octaves == pytest.approx(low.octaves, abs=1e-9)
+    assert low.is_open == high.is_open == (False, False)
+
+
+def test_along_a_diagonal_furrow_the_recommended_cell_lies_in_it(make_landscape):
+    found = recommend(make_landscape(seeds_of(1 + 0.2 * (X + Y - 8) ** 2)))
+    assert found.index == (4, 4)
+    assert found.n_cells == 9
+    for axis in found.ranges:
+        assert axis.slip.value == pytest.approx(0.2)
+        assert axis.slip.low == pytest.approx(axis.slip.high)  # seeds differ by the same everywhere
+        assert axis.octaves[0] == pytest.approx(axis.octaves[1])
+        assert axis.octaves[0] < 0.2
+
+
+def test_a_parabola_is_left_where_straight_lines_between_cells_say(make_landscape):
+    found = recommend(make_landscape((1 + 0.01 * (X - 4) ** 2 + 0.04 * (Y - 4) ** 2)[None]))
+    along_lr, along_wd = found.ranges
+    assert along_lr.octaves == pytest.approx((1 + 1 / 3, 1 + 1 / 3))  # 0.01 at 1, 0.04 at 2: 0.02 a third of the way
+    assert along_wd.octaves == pytest.approx((0.5, 0.5))
+    assert (along_lr.low, along_lr.high) == pytest.approx((found.lr * 2 ** (-4 / 3), found.lr * 2 ** (4 / 3)))
+    assert (along_lr.slip.value, along_wd.slip.value) == pytest.approx((0.01, 0.04))
+
+
+def test_a_slip_into_divergence_says_so_and_the_basin_ends_before_it(make_landscape):
+    surface = 1 + 0.001 * (X - 4) ** 2 + 0.001 * (Y - 4) ** 2
+    surface[5:] = np.inf
+    found = recommend(make_landscape(seeds_of(surface)))
+    along_lr, along_wd = found.ranges
+    edge = found.lr * 2 ** along_lr.octaves[1]
+    assert edge == pytest.approx(2.0 ** (-6 + 4))
+    assert not along_lr.is_open[1]
+    if found.index[0] == 4:
+        assert along_lr.slip.value == math.inf
+    assert np.isfinite(along_wd.slip.value)
+
+
+def test_an_end_of_the_grid_and_an_unknown_neighbour_leave_the_basin_open(make_landscape):
+    surface = 1 + 0.0001 * Y + 0.5 * np.abs(X - 4)
+    surface[:, 6:] = np.nan
+    found = recommend(make_landscape(seeds_of(surface, n=1)))
+    assert found.ranges[1].is_open == (True, True)
+    assert found.ranges[0].is_open == (False, False)
+
+
+def test_noise_widens_the_basin_and_what_seeds_do_to_all_cells_alike_does_not(make_landscape):
+    surface = 1 + 0.05 * (X - 4) ** 2 + 0.05 * (Y - 4) ** 2
+    calm, noisy = (recommend(make_landscape(seeds_of(surface, 4, noise))) for noise in (0.0, 0.2))
+    assert (calm.by_noise, noisy.by_noise) == (False, True)
+    assert calm.within == pytest.approx(NEAR * 1.15)
+    assert noisy.within == pytest.approx(0.2 * math.sqrt(2 / 4), rel=0.4)
+
+
+def test_no_decay_is_the_end_of_an_axis_and_not_of_the_grid(make_landscape):
+    shape = make_landscape(seeds_of(1 + 0.0001 * Y + 0.5 * np.abs(X - 4)))
+    shape = replace(shape, wd=np.array([0.0, *shape.wd[1:]]))
+    along_wd = recommend(shape).ranges[1]
+    assert along_wd.low == 0.0
+    assert along_wd.is_open == (False, True)
+
+
+def test_nothing_is_recommended_where_nothing_is_finite(make_landscape):
+    assert recommend(make_landscape(np.full((2, 9, 9), np.inf))) is None
+
+
+def test_the_difference_of_two_cells_is_paired(make_landscape):
+    shape = make_landscape(seeds_of(X))
+    found = less(shape, (3, 0), shape, (1, 0))
+    assert (found.value, found.low, found.high) == pytest.approx((2, 2, 2))
+
+
+@given(arrays(float, (2, 9, 9), elements=st.one_of(st.floats(0.01, 10), st.just(math.inf), st.just(math.nan))))
+def test_whatever_the_surface_the_cell_is_as_good_as_is_said(z):
+    shape = landscape_of(z)
+    found = recommend(shape)
+    if found is None:
+        assert shape.best() is None
+        return
+    assert shape.mean()[found.index] <= shape.mean()[shape.best().index] + found.within + 1e-9
+    for axis, value in zip(found.ranges, (found.lr, found.wd), strict=True):
+        assert axis.low <= value <= axis.high
+        assert min(axis.octaves) >= 0
