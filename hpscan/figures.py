@@ -197,6 +197,7 @@ def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
     """Write a figure as PNG, SVG and PDF into ``folder`` and return the paths."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
+    _settle(figure)
     for suffix, metadata in (
         ("png", {"Software": "hpscan"}),
         ("svg", {"Date": None}),
@@ -212,11 +213,24 @@ def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
 def to_svg(figure: Figure) -> bytes:
     """A figure as SVG; the same figure gives the same bytes."""
     drawn = io.BytesIO()
+    _settle(figure)
     with mpl.rc_context(STYLE):
-        figure.dpi = DPI
         # savefig would draw all of it once more, to see where it ends
         FigureCanvasSVG(figure).print_svg(drawn, metadata={"Date": None})  # type: ignore[no-untyped-call]
     return drawn.getvalue()
+
+
+def _settle(figure: Figure) -> None:
+    """Lay a figure out, once for all its formats, and the same on every call: the solver's last bits are not."""
+    figure.dpi = DPI
+    engine = figure.get_layout_engine()
+    if engine is None:
+        return
+    with mpl.rc_context(STYLE):
+        engine.execute(figure)
+    figure.set_layout_engine("none")
+    for axes in figure.axes:
+        axes.set_position(np.round(axes.get_position(original=True).bounds, 6))
 
 
 def _rows_by_optimizer(variants: Sequence[VariantAnalysis]) -> list[list[VariantAnalysis]]:
