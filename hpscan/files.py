@@ -141,6 +141,16 @@ class Files:
             found = self._system.get_file_info([self._at(f"{folder}/{file}") for folder in folders])
         return [folder for folder, info in zip(folders, found, strict=True) if info.type == fs.FileType.File]
 
+    def version(self, file: str, *folders: str) -> str:
+        """Changes whenever that file or one directly in these folders does; empty if the file is not there."""
+        with self._saying(file, "read"):
+            found = self._system.get_file_info([self._at(file)])
+        if found[0].type != fs.FileType.File:
+            return ""
+        for folder in folders:
+            found += self._infos(folder)
+        return digest(repr(sorted((info.path, info.size, info.mtime_ns) for info in found)).encode())
+
     def remove_temporaries(self, folder: str) -> None:
         """Delete what writers that were killed have left in a local folder; nobody may be writing to it."""
         if self.is_local:
@@ -188,6 +198,11 @@ class Files:
         return f"{self._root}/{name}" if name else self._root
 
     def _listed(self, folder: str) -> list[tuple[str, fs.FileType]]:
+        prefix = f"{folder}/" if folder else ""
+        return sorted((prefix + info.base_name, info.type) for info in self._infos(folder))
+
+    def _infos(self, folder: str) -> list[fs.FileInfo]:
+        """What is directly in a folder, hidden files left out."""
         with self._saying(folder, "read"):
             selector = fs.FileSelector(self._at(folder), allow_not_found=True)
             try:
@@ -198,8 +213,7 @@ class Files:
                 bucket = self._root.split("/")[0]
                 if self._system.get_file_info(bucket).type == fs.FileType.NotFound:
                     raise FileNotFoundError(f"there is no bucket {bucket}")
-        prefix = f"{folder}/" if folder else ""
-        return sorted((prefix + info.base_name, info.type) for info in found if not info.base_name.startswith("."))
+        return [info for info in found if not info.base_name.startswith(".")]
 
     @contextlib.contextmanager
     def _saying(self, name: str, what: str) -> Iterator[None]:

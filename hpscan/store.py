@@ -199,6 +199,10 @@ class Store:
         except SpecError as error:
             raise StoreError(f"{path}: {error}") from None
 
+    def version(self, sweep: str) -> str:
+        """Changes whenever the spec or a file of runs or curves does; empty if there is no such sweep."""
+        return self.files.version(f"{sweep}/spec.yaml", f"{sweep}/runs", f"{sweep}/curves")
+
     def save_spec(self, spec: Spec) -> bool:
         """Write the spec; an earlier one that differs is kept beside it. Returns whether there was such a one."""
         name = f"{spec.name}/spec.yaml"
