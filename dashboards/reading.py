@@ -213,7 +213,7 @@ class Reader:
         return self._cache.get((sweep, what), self.version(sweep), make)
 
     def _look(self, sweep: str) -> tuple[str, datetime]:
-        at, version, told = self._looked.get(sweep, (-LOOK_S, "", datetime.min))
+        at, version, told = self._looked.get(sweep, (-LOOK_S, "", datetime.now(UTC)))
         if time.monotonic() - at >= LOOK_S:
             version, told = self.store.version(sweep), datetime.now(UTC)
             if not version:
