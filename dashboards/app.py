@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from dash import ClientsideFunction, Dash, Input, Output, State, dcc, html, no_update, set_props
+from dash import Dash, Input, Output, State, dcc, html, no_update, set_props
 from fastapi import FastAPI
 
 from hpscan.files import StoreError
@@ -56,6 +56,7 @@ def add_pages(server: FastAPI, reader: Reader, launcher: Launcher, *, signed_in:
             {"name": "description", "content": "How error depends on learning rate and weight decay"},
         ],
     )  # fmt: skip
+    app.backend.websocket_capability = False  # no page uses it, and browsers connect to it wherever it is offered
     pages = Pages(app, reader, launcher)
     app.layout = shell(reader.store.location, launches=launcher.allowed, signed_in=signed_in)
 
@@ -85,8 +86,8 @@ def add_pages(server: FastAPI, reader: Reader, launcher: Launcher, *, signed_in:
             return no_update, told, no_update, no_update
         return version, told, [html.P(f"Left out, broken: {line}") for line in broken], not broken
 
-    app.clientside_callback(
-        ClientsideFunction("hpscan", "here"), *(Output(f"nav-{name}", "className") for name in ("sweeps", "compare", "launch")),
+    pages.in_browser(
+        "here", *(Output(f"nav-{name}", "className") for name in ("sweeps", "compare", "launch")),
         Input("url", "pathname"),
     )  # fmt: skip
     for each in (overview, maps, cells, reports, submit):

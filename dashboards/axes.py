@@ -12,6 +12,7 @@ from hpscan import numerals
 from hpscan.separability import coordinates
 
 __all__ = [
+    "MOST_CELLS",
     "axis_name",
     "axis_places",
     "edges",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import anyio.to_thread
-from dash import Dash, ctx
+from dash import ClientsideFunction, Dash, ctx
 
 from .launching import Launcher
 from .reading import Reader
@@ -41,3 +41,7 @@ class Pages:
             return ask
 
         return wrap
+
+    def in_browser(self, function: str, *wires: Any, **options: Any) -> None:
+        """Have a function of ``assets/hpscan.js`` answer."""
+        self.app.clientside_callback(ClientsideFunction("hpscan", function), *wires, **options)  # type: ignore[no-untyped-call]

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
-from dash import ALL, ClientsideFunction, Input, Output, State, dcc, html, no_update
+from dash import ALL, Input, Output, State, dcc, html, no_update
 
 from hpscan import numerals
 from hpscan.caveats import command
+from hpscan.content import DECAY_ON
 from hpscan.conventions import OUTSIDE
 from hpscan.landscape import Landscape
 from hpscan.refine import refined_within
@@ -65,7 +66,7 @@ def best_cells(shape: Landscape, name: str) -> Any:
 
 def inspector() -> html.Aside:
     """What the pointer is on, and the slices through it."""
-    graph = {"displayModeBar": False}
+    graph: Any = {"displayModeBar": False}
     return html.Aside(
         [
             html.Div(
@@ -187,7 +188,7 @@ def _told(reader: Reader, view: View, places: Sequence[Place]) -> list[Any]:
         html.Div(
             [
                 html.Div(
-                    [html.H3(f"Learning curves: {numerals.metric_name(shown)}"), dcc.Graph(id="curves", figure=curves(drawn_curves, runs, shown), config={"displaylogo": False}, className="curves", style={"height": "300px"}, responsive=True)]
+                    [html.H3(f"Learning curves: {numerals.metric_name(shown)}"), dcc.Graph(id="curves", figure=curves(drawn_curves, runs, shown), config={"displayModeBar": False}, className="curves", style={"height": "300px"}, responsive=True)]
                     if len(drawn_curves) else empty("No curves", "None of these runs has been evaluated yet."),
                     className="card",
                 ),
@@ -221,12 +222,9 @@ def _snippet(reader: Reader, place: Place) -> Any:
     found: list[Any] = []
     if short is not None:
         arguments = ", ".join(f"{key}={value!r}" for key, value in short.items() if key != "class")
-        found.append(_code("optimizer-code", f"torch.optim.{short['class']}(model.parameters(), {arguments})"))
+        found.append(_code("optimizer-code", f"{short['class']}(model.parameters(), {arguments})"))
         found.append(
-            html.P(
-                f"As the sweep decays it: {spec.decay_on if spec.decay_on != 'all' else 'every parameter'}; the whole loop is below.",
-                className="quiet",
-            )
+            html.P(f"Decay on {DECAY_ON[panel.recipe.decay_on]}, as in the training loop below.", className="quiet")
         )
     if code is None:
         found.append(
@@ -270,7 +268,7 @@ def _refined(pages: Pages, view: View, picked: dict[str, Any]) -> tuple[str, Any
         html.P(["Save it as ", html.Code("refined.yaml"), " and run:"]),
         html.Div([html.Code(again, id="refined-command"), dcc.Clipboard(target_id="refined-command", title="Copy the command")], className="command"),
     ]  # fmt: skip
-    if pages.launcher.allowed:
+    if pages.launcher.may_launch:
         told.append(html.Button("Launch it", id={"type": "launch-refined", "name": sweep}, className="button primary"))
         told.append(html.Div(id="refined-launched", role="status"))
     return text, html.Div([*told, dcc.Store(id="refined-spec", data=text)], className="card")
@@ -278,7 +276,7 @@ def _refined(pages: Pages, view: View, picked: dict[str, Any]) -> tuple[str, Any
 
 def register(pages: Pages) -> None:
     """Answer what is pointed at, picked, and refined."""
-    reader, app = pages.reader, pages.app
+    reader = pages.reader
 
     @pages.callback(
         Output("hovered", "children"), Output("over-wd", "figure"), Output("over-lr", "figure"), Output("slices", "className"),
@@ -300,8 +298,8 @@ def register(pages: Pages) -> None:
         over_wd, over_lr = slices(others, view, float(shape.lr[i]), float(shape.wd[j]))
         return _hovered(reader, shape, name, i, j), over_wd, over_lr, "slices"
 
-    app.clientside_callback(
-        ClientsideFunction("hpscan", "pick"),
+    pages.in_browser(
+        "pick",
         Output("picked", "data"),
         Input({"type": "map", "name": ALL}, "clickData"), Input({"type": "map", "name": ALL}, "selectedData"),
         Input({"type": "best", "name": ALL, "cell": ALL}, "n_clicks"), Input("clear", "n_clicks"), State("picked", "data"),

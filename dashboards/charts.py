@@ -132,8 +132,8 @@ def heatmap(
         i, j = (index.ravel() for index in np.indices(z.shape))
         data.append({
             "type": "scatter", "mode": "markers", "x": typed(x[j]), "y": typed(y[i]), "hoverinfo": "none",
-            "marker": {"size": 14, "symbol": "square", "color": "rgba(0,0,0,0)"}, "showlegend": False, "name": "cells",
-            "selected": {"marker": {"color": "rgba(255,255,255,0.35)"}}, "unselected": {"marker": {"opacity": 0}},
+            "marker": {"size": 13, "symbol": "square", "color": "rgba(0,0,0,0)", "line": {"width": 0}}, "showlegend": False, "name": "cells",
+            "selected": {"marker": {"color": "rgba(255,255,255,0.55)"}}, "unselected": {"marker": {"opacity": 0}},
         })  # fmt: skip
     return {"data": data, "layout": _layout(shape, uirevision)}
 

@@ -54,7 +54,7 @@ def slices(
         return {
             "data": found,
             "layout": {
-                **plain(), "showlegend": len(found) > 1, "legend": {"orientation": "h", "y": -0.3}, "height": 250,
+                **plain(), "showlegend": len(found) > 1 and axis == "wd", "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "font": {"size": 11}}, "height": 250,
                 "xaxis": {**ticked(axis, values), "title": {"text": axis_name(axis)}},
                 "yaxis": {"title": {"text": title}, "type": "log" if logged else "linear", **gridded(), "automargin": True},
             },
@@ -81,7 +81,7 @@ def curves(rows: pd.DataFrame, runs: Sequence[tuple[str, str, int]], metric: str
     return {
         "data": data,
         "layout": {
-            **plain(), "height": 280, "showlegend": len(told) > 1, "legend": {"orientation": "h", "y": -0.25},
+            **plain(), "height": 280, "showlegend": len(told) > 1, "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
             "xaxis": {"title": {"text": "step"}, **gridded(), "automargin": True},
             "yaxis": {"title": {"text": metric_title(metric)}, "type": "linear" if metric == "gap" else "log", **gridded(), "automargin": True},
         },

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import parse_qsl
 
-from dash import MATCH, ClientsideFunction, Input, Output, State, dcc, html, no_update
+from dash import MATCH, Input, Output, State, dcc, html
 
 from hpscan import numerals
 from hpscan.analysis import VariantAnalysis
 
 from . import cells
+from .axes import MOST_CELLS
 from .callbacks import Pages
 from .charts import Colours, colours, heatmap
 from .marks import MARKS
@@ -155,6 +156,7 @@ def _card(reader: Reader, name: str, several: bool) -> html.Article:
                 figure={"data": [], "layout": {"height": 340, "xaxis": {"visible": False}, "yaxis": {"visible": False}, "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)"}},
                 style={"height": "340px"}, config={"displayModeBar": False, "scrollZoom": True},
             ),
+            dcc.Store(id={"type": "sight", "name": name}, data={"large": max(len(shown.lr), len(shown.wd)) > MOST_CELLS}),
             html.Div(html.P("Numbers are being computed…", className="quiet"), id={"type": "numbers", "name": name}, className="numbers"),
         ],
         className="card", title="", **aria({"aria-label": f"Landscape of {panel}: {len(shown.lr)} learning rates by {len(shown.wd)} weight decays"}),
@@ -238,7 +240,7 @@ def _numbers(analysis: VariantAnalysis, view: View, name: str) -> list[Any]:
 
 def register(pages: Pages) -> None:
     """Draw the maps, and draw them again when something is chosen or a pack lands."""
-    reader, app = pages.reader, pages.app
+    reader = pages.reader
 
     @pages.callback(
         Output("view", "data"), Output("query", "data"), Output("legend", "children"), Output("step-words", "children"),
@@ -276,20 +278,17 @@ def register(pages: Pages) -> None:
 
     @pages.callback(
         Output({"type": "map", "name": MATCH}, "figure"),
-        Input("view", "data"), Input("version", "data"), Input({"type": "map", "name": MATCH}, "relayoutData"),
+        Input("view", "data"), Input("version", "data"), Input({"type": "sight", "name": MATCH}, "data"),
         State({"type": "map", "name": MATCH}, "id"), State("sweeps-of-page", "data"),
     )  # fmt: skip
-    def draw(data: dict[str, Any], _: str, moved: dict[str, Any] | None, own: dict[str, str], names: list[str]) -> Any:
+    def draw(data: dict[str, Any], _: str, sight: dict[str, Any], own: dict[str, str], names: list[str]) -> Any:
         view = View.from_data(data)
         name = own["name"]
         shape = cells.drawn(reader, view, name)
-        large = max(shape.z.shape[1:]) > LARGE
-        if pages.triggered() == own and not large:
-            return no_update  # the browser has all of it
         scale = _scale(reader, names, view)
         predicted = reader.predicted(*name.split("/", 1)) if view.step is None else None
         return heatmap(
-            shape, view, scale, predicted=predicted, window=_window(moved) if large else None, uirevision=f"{name} {view.units}"
+            shape, view, scale, predicted=predicted, window=sight.get("window"), uirevision=f"{name} {view.units}"
         )  # fmt: skip
 
     @pages.callback(
@@ -311,35 +310,28 @@ def register(pages: Pages) -> None:
     def go_on(_: int, names: list[str]) -> Any:
         return _progress(reader, names[0])
 
-    app.clientside_callback(
-        ClientsideFunction("hpscan", "address"), Output("view", "modified_timestamp"), Input("view", "data"), prevent_initial_call=True
+    pages.in_browser(
+        "address", Output("view", "modified_timestamp"), Input("view", "data"), prevent_initial_call=True
     )  # fmt: skip
-    app.clientside_callback(
-        ClientsideFunction("hpscan", "play"),
+    pages.in_browser(
+        "sight",
+        Output({"type": "sight", "name": MATCH}, "data"),
+        Input({"type": "map", "name": MATCH}, "relayoutData"), State({"type": "sight", "name": MATCH}, "data"),
+        prevent_initial_call=True,
+    )  # fmt: skip
+    pages.in_browser(
+        "play",
         Output("choose-step", "value"), Input("play-tick", "n_intervals"), State("choose-step", "value"), State("choose-step", "max"),
         prevent_initial_call=True,
     )  # fmt: skip
-    app.clientside_callback(
-        ClientsideFunction("hpscan", "playing"),
+    pages.in_browser(
+        "playing",
         Output("play-tick", "disabled"), Output("play", "children"), Input("play", "n_clicks"), State("play-tick", "disabled"),
         prevent_initial_call=True,
     )  # fmt: skip
-    app.clientside_callback(
-        ClientsideFunction("hpscan", "compare"), Output("choose-sweeps", "className"), Input("choose-sweeps", "value"), prevent_initial_call=True
+    pages.in_browser(
+        "compare", Output("choose-sweeps", "className"), Input("choose-sweeps", "value"), prevent_initial_call=True
     )  # fmt: skip
-
-
-LARGE = 300
-
-
-def _window(moved: dict[str, Any] | None) -> tuple[tuple[float, float], tuple[float, float]] | None:
-    """What is in sight, of what Plotly says of a zoom: ((x from, to), (y from, to)); None if that is everything."""
-    moved = moved or {}
-    try:
-        x, y = (tuple(float(moved[f"{axis}axis.range[{end}]"]) for end in (0, 1)) for axis in "xy")
-    except (KeyError, TypeError, ValueError):
-        return None
-    return (x[0], x[1]), (y[0], y[1])
 
 
 def names_in(query: str) -> list[str]:

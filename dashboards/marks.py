@@ -15,6 +15,8 @@ from .axes import edges, in_blocks, typed
 __all__ = ["MARKS", "basin", "blanks", "iso_lines", "marks", "outline", "stars", "states_of"]
 
 N_CIRCLED = 10
+STAYS = {"marker": {"opacity": 1}}
+"""Plotly pales what is not selected."""
 MARKS = {  # of cells without a finite value: (Plotly's symbol, the same as text, face)
     "diverged": ("x-thin-open", "×", "#c9c9c9"),
     "stopped": ("line-ew-open", "–", "#dbe2ea"),
@@ -64,7 +66,7 @@ def marks(
         i, j = np.nonzero(where & ~predicted) if name != "predicted" else np.nonzero(where)
         if len(i):
             data.append({
-                "type": "scatter", "mode": "markers", "x": typed(x[j]), "y": typed(y[i]), "hoverinfo": "skip", "name": name,
+                "type": "scatter", "mode": "markers", "x": typed(x[j]), "y": typed(y[i]), "hoverinfo": "skip", "name": name, "unselected": STAYS,
                 "marker": {"symbol": symbol, "size": 3 if name == "fewer seeds" else size, "color": "#555", "line": {"width": 1.2, "color": "#555"}},
                 "showlegend": False,
             })  # fmt: skip
@@ -78,11 +80,11 @@ def stars(ranked: list[tuple[int, int]], x: np.ndarray, y: np.ndarray) -> list[d
     return [
         {
             "type": "scatter", "mode": "markers", "x": typed(x[[j for _, j in others]]), "y": typed(y[[i for i, _ in others]]),
-            "marker": {"symbol": "circle-open", "size": 11, "color": "#111", "line": {"width": 1.4}}, "hoverinfo": "skip", "name": "ten best",
+            "marker": {"symbol": "circle-open", "size": 11, "color": "#111", "line": {"width": 1.4}}, "hoverinfo": "skip", "name": "ten best", "unselected": STAYS,
             "showlegend": False,
         },
         {
-            "type": "scatter", "mode": "markers", "x": typed(x[[best[1]]]), "y": typed(y[[best[0]]]), "hoverinfo": "skip", "name": "best",
+            "type": "scatter", "mode": "markers", "x": typed(x[[best[1]]]), "y": typed(y[[best[0]]]), "hoverinfo": "skip", "name": "best", "unselected": STAYS,
             "marker": {"symbol": "star", "size": 15, "color": "#e3342f", "line": {"width": 1.2, "color": "#fff"}}, "showlegend": False,
         },
     ]  # fmt: skip

@@ -59,7 +59,7 @@ def _cards(reader: Reader, wanted: str) -> list[Any]:
     if not names:
         told = f"{reader.store.location} is an empty store. This trains the quickstart, a few minutes on a laptop:"
         return [empty("No sweeps yet", told, f"hpscan launch quickstart --store {reader.store.location}")]
-    found = []
+    found: list[tuple[datetime, str, Any]] = []
     for name in names:
         if wanted.lower() not in name.lower():
             continue

@@ -7,8 +7,7 @@
   show(stored || (system.matches ? "dark" : "light"));
   system.addEventListener("change", (event) => { if (!stored) show(event.matches ? "dark" : "light"); });
   let shift = false;
-  for (const kind of ["keydown", "keyup", "pointerdown", "pointerup"])
-    addEventListener(kind, (event) => { shift = event.shiftKey; }, true);
+  addEventListener("pointerdown", (event) => { shift = event.shiftKey; }, true);
   document.addEventListener("click", (event) => {
     if (!event.target.closest || !event.target.closest("#theme")) return;
     const theme = document.documentElement.dataset.theme === "dark" ? "light" : "dark";
@@ -18,6 +17,12 @@
 
   const none = () => window.dash_clientside.no_update;
   const place = (name, point) => ({ name, x: point.x, y: point.y });
+  /* a selection that is over stays drawn on its map until the map is told */
+  const unmark = (kept) => {
+    for (const map of document.querySelectorAll("#maps .js-plotly-plot"))
+      if (JSON.parse(map.closest(".dash-graph").id).name !== kept)
+        window.Plotly.restyle(map, { selectedpoints: null });
+  };
   const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
 
   window.dash_clientside = Object.assign({}, window.dash_clientside, {
@@ -26,6 +31,13 @@
       address(query) {
         if (typeof query === "string") history.replaceState(history.state, "", location.pathname + query);
         return none();
+      },
+      /* of a grid that is too large to be sent whole, what is in sight is sent again in its own cells */
+      sight(moved, sight) {
+        if (!sight.large || !moved) return none();
+        const ends = ["x", "y"].map((axis) => [0, 1].map((end) => moved[`${axis}axis.range[${end}]`]));
+        if (ends.flat().every((end) => typeof end === "number")) return { large: true, window: ends };
+        return Object.keys(moved).some((key) => key.endsWith(".autorange")) ? { large: true } : none();
       },
       play(ticks, at, last) {
         return at >= last ? 0 : at + 1;
@@ -58,17 +70,25 @@
           const at = asked[0].prop_id.lastIndexOf(".");
           return [asked[0].prop_id.slice(0, at), asked[0].prop_id.slice(at + 1)];
         })();
-        if (id === "clear") return { cells: [], box: null };
+        if (id === "clear") {
+          unmark();
+          return { cells: [], box: null };
+        }
         const own = JSON.parse(id);
-        if (own.type === "best") return { cells: [{ name: own.name, cell: own.cell }], box: null };
+        if (own.type === "best") {
+          unmark();
+          return { cells: [{ name: own.name, cell: own.cell }], box: null };
+        }
         const selection = asked.find((each) => each.prop_id.endsWith(".selectedData"));
         if (selection && selection.value.range) {
           const cells = selection.value.points.map((point) => place(own.name, point));
+          if (cells.length) unmark(own.name);
           return cells.length ? { cells, box: own.name } : none();
         }
         const click = asked.find((each) => each.prop_id.endsWith(".clickData"));
         if (!click || !click.value.points.length) return none();
         const cell = place(own.name, click.value.points[0]);
+        if (!shift) unmark(own.name);
         const others = shift && picked ? picked.cells.filter((each) => !same(each, cell)) : [];
         return { cells: [...others, cell], box: null };
       },
