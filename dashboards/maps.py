@@ -1,0 +1,339 @@
+"""Landscapes side by side on one scale: what is chosen, the maps, and their numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import parse_qsl
+
+from dash import MATCH, Input, Output, State, dcc, html
+
+from hpscan import numerals
+from hpscan.analysis import VariantAnalysis
+
+from . import cells
+from .axes import MOST_CELLS
+from .callbacks import Pages
+from .charts import Colours, colours, heatmap
+from .marks import MARKS
+from .overview import progress
+from .reading import Reader
+from .shell import aria, chip, empty, head
+from .view import SCALES, SHOWN, View
+
+__all__ = ["names_in", "page", "register"]
+
+MOST_MAPS = 12
+"""Maps that are drawn before anything is chosen."""
+METRICS_FIRST = ("val_loss", "val_error", "test_loss", "test_error", "train_loss", "train_error", "gap")
+GRADIENT = "linear-gradient(to right, #440154, #482878, #3e4989, #31688e, #26828e, #1f9e89, #35b779, #6ece58, #b5de2b, #fde725)"
+STATE_WORDS = {"diverged": "diverged", "stopped": "stopped early", "failed": "failed", "missing": "not trained yet"}
+
+
+def page(reader: Reader, names: Sequence[str], query: str, *, comparing: bool = False) -> list[Any]:
+    """The page of one sweep, or of several on a shared scale."""
+    if comparing:
+        choice = html.Label(
+            ["Sweeps", dcc.Dropdown(reader.sweeps(), list(names), multi=True, id="choose-sweeps")],
+            className="field wide",
+        )
+        top = head("Compare", about=html.P("Landscapes of several sweeps on one scale.", className="quiet"))
+        if not names:
+            return [
+                top,
+                html.Div(choice, className="controls"),
+                empty("Nothing chosen", "Choose two or more sweeps above."),
+            ]
+        above = [top, html.Div(choice, className="controls first")]
+    else:
+        above = [_head(reader, names[0]), html.Div(_progress(reader, names[0]), id="progress")]
+    view = View.from_query(query)
+    every = [f"{name}/{panel.name}" for name in names for panel in reader.panels(name)]
+    shown = [name for name in view.maps if name in every] or every[:MOST_MAPS]
+    return [
+        *above,
+        dcc.Store(id="sweeps-of-page", data=list(names)),
+        dcc.Store(id="view", data=view.to_data()),
+        dcc.Store(id="query"),
+        dcc.Store(id="picked", data={"cells": [], "box": None}),
+        _controls(reader, names, view, every, shown),
+        html.Div(_legend(reader, names, view), id="legend", className="legend"),
+        html.Div(
+            [
+                html.Div([_card(reader, name, len(names) > 1) for name in shown], id="maps", className="maps"),
+                cells.inspector(),
+            ],
+            className="side-by-side",
+        ),
+        cells.details(),
+    ]  # fmt: skip
+
+
+def _head(reader: Reader, name: str) -> html.Div:
+    spec = reader.spec(name)
+    about = f"{numerals.in_words(spec.workload.identity())} · {numerals.budgets(spec)} · batch {spec.batch_size} · seeds {', '.join(map(str, spec.seeds))}"
+    return head(
+        name,
+        path=[("Sweeps", "/")],
+        about=html.P(about, className="quiet"),
+        actions=[
+            dcc.Link("Report", href=f"/sweeps/{name}/report", className="button"),
+            dcc.Link("Compare", href=f"/compare?sweep={name}", className="button"),
+            html.A("Spec", href=f"/api/v1/sweeps/{name}/spec", className="button"),
+        ],
+    )
+
+
+def _progress(reader: Reader, name: str) -> Any:
+    return progress(reader.status(name), reader.pace(name))
+
+
+def _controls(reader: Reader, names: Sequence[str], view: View, every: list[str], shown: list[str]) -> html.Section:
+    lists = [reader.metrics(name) for name in names]
+    common = [metric for metric in lists[0] if all(metric in other for other in lists)]
+    common.sort(key=lambda metric: METRICS_FIRST.index(metric) if metric in METRICS_FIRST else len(METRICS_FIRST))
+    own = reader.spec(names[0]).metric
+    seeds = sorted({seed for name in names for seed in reader.spec(name).seeds})
+    steps = _steps(reader, names)
+    at = steps.index(view.step) if view.step in steps else len(steps)
+    short = len(names) == 1
+    options = [{"label": name.split("/", 1)[1] if short else name, "value": name} for name in every]
+    shows = [
+        *({"label": told, "value": key} for key, told in SHOWN.items()),
+        *({"label": f"seed {seed}", "value": str(seed)} for seed in seeds),
+    ]
+    slider = dcc.Slider(
+        0, len(steps), 1, value=at, id="choose-step", marks=None, className="slider", updatemode="drag", allow_direct_input=False,
+    )  # fmt: skip
+    return html.Section(
+        [
+            _field("Metric", dcc.Dropdown([{"label": numerals.metric_name(m), "value": m} for m in common], view.metric or own, clearable=False, id="choose-metric"), "wide"),
+            _field("Shown", dcc.Dropdown(shows, view.shows, clearable=False, id="choose-shows")),
+            _field("Colours", dcc.RadioItems(list(SCALES), view.scale, inline=True, id="choose-scale", className="segmented")),
+            _field("Worst colour at", dcc.Slider(5, 100, 5, value=view.clip, id="choose-clip", marks=None, className="slider", allow_direct_input=False), told="of cells, %"),
+            _field("Basin within", dcc.Slider(0, 25, 1, value=view.tolerance, id="choose-tolerance", marks=None, className="slider", allow_direct_input=False), told="% of the best"),
+            _field("Units of decay", dcc.RadioItems([{"label": "own", "value": ""}, {"label": "paper", "value": "paper"}, {"label": "torch", "value": "torch"}], view.units, inline=True, id="choose-units", className="segmented")),
+            _field("Lines", dcc.Checklist([{"label": "lr·wd", "value": "iso"}], ["iso"] if view.iso else [], id="choose-iso", className="segmented")),
+            _field("Maps", dcc.Dropdown(options, shown, multi=True, id="choose-maps"), "widest" if len(every) > 1 else "absent"),
+            _field(
+                [html.Button("▶", id="play", className="icon", **aria({"aria-label": "Play the evaluations"})), html.Span(_step_words(steps, at), id="step-words")],
+                slider, "widest" if steps else "absent",
+            ),
+            dcc.Store(id="steps", data=steps),
+            dcc.Interval(id="play-tick", interval=900, disabled=True),
+        ],
+        className="controls", **aria({"aria-label": "What is shown, and how"}),
+    )  # fmt: skip
+
+
+def _field(name: Any, control: Any, size: str = "", told: str = "") -> html.Div:
+    words = [name] if isinstance(name, str) else name
+    return html.Div(
+        [html.Div([*words, html.Span(told, className="quiet")], className="name"), control], className=f"field {size}"
+    )
+
+
+def _steps(reader: Reader, names: Sequence[str]) -> list[int]:
+    found = [set(reader.steps(name)) for name in names]
+    return sorted(set.intersection(*found))[:-1] if found else []
+
+
+def _step_words(steps: Sequence[int], at: int) -> str:
+    return f"after {steps[at]:,} steps" if at < len(steps) else "end of training"
+
+
+def _card(reader: Reader, name: str, several: bool) -> html.Article:
+    sweep, panel = name.split("/", 1)
+    shown = reader.panel(sweep, panel)
+    return html.Article(
+        [
+            html.Div(
+                [html.H2([html.Span(f"{sweep} · ", className="quiet") if several else None, panel]), html.Span(id={"type": "verdict", "name": name})],
+                className="row",
+            ),
+            dcc.Graph(
+                id={"type": "map", "name": name}, className="map", responsive=True,
+                figure={"data": [], "layout": {"height": 340, "xaxis": {"visible": False}, "yaxis": {"visible": False}, "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)"}},
+                style={"height": "340px"}, config={"displayModeBar": False, "scrollZoom": True},
+            ),
+            dcc.Store(id={"type": "sight", "name": name}, data={"large": max(len(shown.lr), len(shown.wd)) > MOST_CELLS}),
+            html.Div(html.P("Numbers are being computed…", className="quiet"), id={"type": "numbers", "name": name}, className="numbers"),
+        ],
+        className="card", title="", **aria({"aria-label": f"Landscape of {panel}: {len(shown.lr)} learning rates by {len(shown.wd)} weight decays"}),
+    )  # fmt: skip
+
+
+def _scale(reader: Reader, names: Sequence[str], view: View) -> Colours:
+    """The colours of a page: those of its sweeps at the end of training, whatever is drawn, so that they stay."""
+    key = (
+        "colours",
+        tuple(names),
+        view.metric,
+        view.shows,
+        view.scale,
+        view.clip,
+        *(reader.version(name) for name in names),
+    )
+    shapes = [shape for name in names for shape in reader.shapes(name, view.metric or None)]
+    return reader.kept(names[0], key, lambda: colours(shapes, view))
+
+
+def _legend(reader: Reader, names: Sequence[str], view: View) -> list[Any]:
+    scale = _scale(reader, names, view)
+    metric = view.metric or reader.spec(names[0]).metric
+    counts: dict[str, int] = {}
+    for name in names:
+        for state, count in reader.status(name)["states"].items():
+            counts[state] = counts.get(state, 0) + count
+    ends = [
+        numerals.metric_value(metric, scale.value_at(share)) if view.shows != "n" else f"{scale.value_at(share):.0f}"
+        for share in (0.0, 0.25, 0.5, 0.75, 1.0)
+    ]
+    title = (
+        numerals.metric_name(metric)
+        if view.shows == "mean" or view.seed is not None
+        else f"{SHOWN.get(view.shows, '')} of {numerals.metric_name(metric)}"
+    )
+    bar = html.Div(className="gradient" + (" reversed" if scale.reverse else ""), style={"backgroundImage": GRADIENT})
+    keys = [
+        ("★", "best", "star"),
+        ("○", "ten best", "ring"),
+        ("▭", f"within {view.tolerance:g} % of the best", "basin"),
+    ]
+    states = [(MARKS[state][1], word, state) for state, word in STATE_WORDS.items() if counts.get(state)]
+    marks = [
+        html.Li([html.Span(sign, className=f"sign {kind}", **aria({"aria-hidden": "true"})), word])
+        for sign, word, kind in [*keys, *states]
+    ]
+    return [
+        html.Div([html.Span(title, className="name"), bar, html.Div([html.Span(end) for end in ends], className="ticks")], className="colours"),
+        html.Ul(marks, className="keys"),
+    ]  # fmt: skip
+
+
+def _numbers(analysis: VariantAnalysis, view: View, name: str) -> list[Any]:
+    shape, numbers, best = analysis.landscape, analysis.separability, analysis.best
+    metric = shape.metric
+    facts = [
+        ("Contour slope", numerals.interval(numbers.contour_slope, sign=True), "dlog wd / dlog lr: 0 where the best weight decay does not depend on the learning rate, −1 where only their product matters"),
+        ("Interaction share", numerals.interval(numbers.interaction_share), "the part of the variance over cells that no sum f(lr) + g(wd) explains"),
+        ("Regret of tuning apart", numerals.interval(numbers.independent_tuning_regret, 3), "how much worse than the joint best it is to tune each alone"),
+    ]  # fmt: skip
+    told: list[Any] = [
+        html.P(analysis.verdict.sentence[:1].upper() + analysis.verdict.sentence[1:], className="sentence")
+    ]
+    if best is not None and analysis.best_metric is not None:
+        where = f"lr {numerals.power(best.lr)}, wd {numerals.power(best.wd)}{' (on an edge of the grid)' if best.on_edge else ''}"
+        facts.insert(
+            0,
+            (
+                "Best cell",
+                f"{where}: {numerals.metric_interval(metric, analysis.best_metric)}",
+                "chosen by validation; [ ] is a 95 % interval over seeds",
+            ),
+        )
+    if view.step is not None:
+        told.append(html.P("These numbers are of the end of training.", className="quiet"))
+    rows = [html.Div([html.Dt(term, title=about), html.Dd(value)]) for term, value, about in facts]
+    return [*told, html.Dl(rows, className="facts"), cells.best_cells(shape, name)]
+
+
+def register(pages: Pages) -> None:
+    """Draw the maps, and draw them again when something is chosen or a pack lands."""
+    reader = pages.reader
+
+    @pages.callback(
+        Output("view", "data"), Output("query", "data"), Output("legend", "children"), Output("step-words", "children"),
+        Input("choose-metric", "value"), Input("choose-shows", "value"), Input("choose-scale", "value"), Input("choose-clip", "value"),
+        Input("choose-tolerance", "value"), Input("choose-units", "value"), Input("choose-iso", "value"), Input("choose-step", "value"),
+        Input("choose-maps", "value"), Input("version", "data"), State("steps", "data"), State("sweeps-of-page", "data"),
+        prevent_initial_call=True,
+    )  # fmt: skip
+    def choose(
+        metric: str, shows: str, scale: str, clip: float, tolerance: float, units: str, iso: list[str], at: int,
+        maps: list[str] | None, _: str, steps: list[int], names: list[str],
+    ) -> tuple[Any, ...]:  # fmt: skip
+        own = reader.spec(names[0]).metric
+        step = steps[at] if at is not None and at < len(steps) else None
+        every = [f"{name}/{panel.name}" for name in names for panel in reader.panels(name)]
+        chosen = () if not maps or list(maps) == every[:MOST_MAPS] else tuple(maps)
+        view = View(
+            maps=chosen, metric="" if metric == own else metric, shows=shows, scale=scale, clip=float(clip), step=step,
+            units=units or "", tolerance=float(tolerance), iso="iso" in (iso or []),
+        ).sane()  # fmt: skip
+        return (
+            view.to_data(),
+            view.to_query(names if len(names) > 1 else ()),
+            _legend(reader, names, view),
+            _step_words(steps, at if at is not None else len(steps)),
+        )
+
+    @pages.callback(
+        Output("maps", "children"),
+        Input("choose-maps", "value"), State("sweeps-of-page", "data"), prevent_initial_call=True,
+    )  # fmt: skip
+    def lay_out(maps: list[str] | None, names: list[str]) -> list[Any]:
+        every = [f"{name}/{panel.name}" for name in names for panel in reader.panels(name)]
+        return [_card(reader, name, len(names) > 1) for name in maps or every[:MOST_MAPS] if name in every]
+
+    @pages.callback(
+        Output({"type": "map", "name": MATCH}, "figure"),
+        Input("view", "data"), Input("version", "data"), Input({"type": "sight", "name": MATCH}, "data"),
+        State({"type": "map", "name": MATCH}, "id"), State("sweeps-of-page", "data"),
+    )  # fmt: skip
+    def draw(data: dict[str, Any], _: str, sight: dict[str, Any], own: dict[str, str], names: list[str]) -> Any:
+        view = View.from_data(data)
+        name = own["name"]
+        shape = cells.drawn(reader, view, name)
+        scale = _scale(reader, names, view)
+        predicted = reader.predicted(*name.split("/", 1)) if view.step is None else None
+        return heatmap(
+            shape, view, scale, predicted=predicted, window=sight.get("window"), uirevision=f"{name} {view.units}"
+        )  # fmt: skip
+
+    @pages.callback(
+        Output({"type": "numbers", "name": MATCH}, "children"), Output({"type": "verdict", "name": MATCH}, "children"),
+        Input("view", "data"), Input("version", "data"), State({"type": "numbers", "name": MATCH}, "id"),
+    )  # fmt: skip
+    def tell(data: dict[str, Any], _: str, own: dict[str, str]) -> tuple[Any, Any]:
+        view, (sweep, panel) = View.from_data(data), own["name"].split("/", 1)
+        analysis = reader.numbers(sweep, panel, view.metric or None, view.units or None)
+        word = analysis.verdict.word
+        return _numbers(analysis, view, own["name"]), chip(word, word)
+
+    @pages.callback(
+        Output("progress", "children"),
+        Input("tick", "n_intervals"),
+        State("sweeps-of-page", "data"),
+        prevent_initial_call=True,
+    )
+    def go_on(_: int, names: list[str]) -> Any:
+        return _progress(reader, names[0])
+
+    pages.in_browser(
+        "address", Output("view", "modified_timestamp"), Input("view", "data"), prevent_initial_call=True
+    )  # fmt: skip
+    pages.in_browser(
+        "sight",
+        Output({"type": "sight", "name": MATCH}, "data"),
+        Input({"type": "map", "name": MATCH}, "relayoutData"), State({"type": "sight", "name": MATCH}, "data"),
+        prevent_initial_call=True,
+    )  # fmt: skip
+    pages.in_browser(
+        "play",
+        Output("choose-step", "value"), Input("play-tick", "n_intervals"), State("choose-step", "value"), State("choose-step", "max"),
+        prevent_initial_call=True,
+    )  # fmt: skip
+    pages.in_browser(
+        "playing",
+        Output("play-tick", "disabled"), Output("play", "children"), Input("play", "n_clicks"), State("play-tick", "disabled"),
+        prevent_initial_call=True,
+    )  # fmt: skip
+    pages.in_browser(
+        "compare", Output("choose-sweeps", "className"), Input("choose-sweeps", "value"), prevent_initial_call=True
+    )  # fmt: skip
+
+
+def names_in(query: str) -> list[str]:
+    """The sweeps that a query compares."""
+    return list(dict.fromkeys(value for key, value in parse_qsl((query or "").removeprefix("?")) if key == "sweep"))
