@@ -178,7 +178,9 @@ class SpecText(BaseModel):
 class ValidationText(SpecText):
     """A spec to check."""
 
-    cost: bool = Field(True, description="Whether to estimate what it costs, which takes seconds the first time.")
+    cost: bool = Field(
+        True, strict=True, description="Whether to estimate what it costs, which takes seconds the first time."
+    )
 
 
 class Validated(BaseModel):

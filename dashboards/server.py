@@ -17,6 +17,7 @@ from .api import BASE, api
 from .guard import MOST_BODY, TIME_LIMIT_S, Guard, Hosts, Tokens
 from .launching import Launcher
 from .metrics import Counted, Metrics
+from .problems import add_handlers
 from .reading import Reader
 
 __all__ = ["Pages", "ServerError", "bound", "make_app", "serve"]
@@ -65,6 +66,7 @@ def make_app(
         await anyio.to_thread.run_sync(launcher.close)
 
     server = FastAPI(lifespan=life, openapi_url=None)
+    add_handlers(server)
     server.mount(BASE, api(reader, launcher))  # before the pages, which take whatever is left
 
     @server.get(BASE)
