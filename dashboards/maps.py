@@ -55,6 +55,7 @@ def page(reader: Reader, names: Sequence[str], query: str, *, comparing: bool = 
         dcc.Store(id="sweeps-of-page", data=list(names)),
         dcc.Store(id="view", data=view.to_data()),
         dcc.Store(id="query"),
+        dcc.Store(id="addressed"),
         dcc.Store(id="picked", data={"cells": [], "box": None}),
         _controls(reader, names, view, every, shown),
         html.Div(_legend(reader, names, view), id="legend", className="legend"),
@@ -311,7 +312,8 @@ def register(pages: Pages) -> None:
         return _progress(reader, names[0])
 
     pages.in_browser(
-        "address", Output("view", "modified_timestamp"), Input("view", "data"), prevent_initial_call=True
+        "address", Output("addressed", "data"),
+        Input("query", "data"), prevent_initial_call=True
     )  # fmt: skip
     pages.in_browser(
         "sight",
