@@ -43,6 +43,7 @@ MOST_TEXT = 64 * 1024
 """Bytes of a spec; the largest that is shipped has two thousand."""
 MOST_POINTS = 10_000
 """Of one axis, seeds, and panels: what a spec of a few lines asks a server to hold at most."""
+MOST_NESTED = 20
 SHOWN_LOG = 64 * 1024
 ESTIMATE_S = 45.0
 END_S = 10.0
@@ -313,8 +314,7 @@ class Launcher:
         if len(text) > MOST_TEXT:
             raise SpecError(f"spec: must have at most {MOST_TEXT:,} characters; got {len(text):,}")
         with _plain_errors():
-            if any(isinstance(event, yaml.AliasEvent) for event in _events(text)):
-                raise SpecError("spec: must spell its values out; YAML's anchors and aliases are not read here")
+            _check_form(text)
             raw = parse_yaml(text, "spec")
             _check_size(raw)
             self._check_code(raw.get("workload"))
@@ -411,11 +411,18 @@ def _environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in SECRETS}
 
 
-def _events(text: str) -> list[Any]:
+def _check_form(text: str) -> None:
+    """Refuse YAML that a few characters make large, or slow to read: PyYAML's time is quadratic in the depth."""
+    depth = 0
     try:
-        return list(yaml.parse(text, yaml.SafeLoader))
+        for event in yaml.parse(text, yaml.SafeLoader):
+            if isinstance(event, yaml.AliasEvent):
+                raise SpecError("spec: must spell its values out; YAML's anchors and aliases are not read here")
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > MOST_NESTED:
+                raise SpecError("spec: is nested too deeply")
     except yaml.YAMLError:
-        return []  # parse_yaml says what is wrong
+        return  # parse_yaml says what is wrong
 
 
 def _check_size(raw: Mapping[str, Any]) -> None:
@@ -450,8 +457,6 @@ def _plain_errors() -> Iterator[None]:
     """Say in one line what YAML and numbers without bounds lead to."""
     try:
         yield
-    except RecursionError:
-        raise SpecError("spec: is nested too deeply") from None
     except ArithmeticError as error:
         raise SpecError(f"spec: holds a number that is too large ({error})") from None
 

@@ -23,7 +23,7 @@ from hpscan.spec import Spec, SpecError
 from hpscan.store import RUNS, Store
 from hpscan.variants import Decay
 
-__all__ = ["CONVENTIONS", "Pace", "Reader", "UnknownError"]
+__all__ = ["CONVENTIONS", "Cached", "Pace", "Reader", "UnknownError"]
 
 T = TypeVar("T")
 
@@ -40,6 +40,15 @@ class UnknownError(LookupError):
     """There is no such sweep, panel or run; its text is one line for the user."""
 
 
+@dataclass(frozen=True)
+class Cached:
+    """What keeping answers has spared."""
+
+    kept: int
+    hits: int
+    misses: int
+
+
 class _Cache:
     """Answers by key, each made once however many ask at the same time; the longest unused are dropped."""
 
@@ -48,6 +57,12 @@ class _Cache:
         self._kept: OrderedDict[Hashable, tuple[Hashable, Any]] = OrderedDict()
         self._lock = threading.Lock()
         self._makers: dict[Hashable, threading.Lock] = {}
+        self._hits = self._misses = 0
+
+    def counts(self) -> Cached:
+        """Answers that are kept; how often one was there, and how often it was made."""
+        with self._lock:
+            return Cached(len(self._kept), self._hits, self._misses)
 
     def get(self, key: Hashable, version: Hashable, make: Callable[[], T]) -> T:
         """The answer made at this ``version`` of what it was read from, made now if there is none."""
@@ -62,6 +77,7 @@ class _Cache:
                 return found[0]
             made = make()
             with self._lock:
+                self._misses += 1
                 self._kept[key] = version, made
                 while len(self._kept) > self._most:
                     dropped, _ = self._kept.popitem(last=False)
@@ -72,6 +88,7 @@ class _Cache:
         with self._lock:
             if key in self._kept and self._kept[key][0] == version:
                 self._kept.move_to_end(key)
+                self._hits += 1
                 return (self._kept[key][1],)
             return None
 
@@ -113,6 +130,10 @@ class Reader:
     _cache: _Cache = field(default_factory=lambda: _Cache(MOST_KEPT))
     _broken: dict[str, list[str]] = field(default_factory=dict)
     _looked: dict[str, tuple[float, str, datetime]] = field(default_factory=dict)
+
+    def cached(self) -> Cached:
+        """How the cache does."""
+        return self._cache.counts()
 
     def sweeps(self) -> list[str]:
         """Names, in alphabetical order."""
