@@ -199,7 +199,7 @@ def _add_results(routes: APIRouter, reader: Reader) -> None:
         "/sweeps/{sweep}/landscapes/{panel}", tags=["Results"], summary="One landscape",
         response_model=LandscapeAnswer, responses={200: {"content": tables}, **documented(404)},
     )  # fmt: skip
-    def landscape(  # noqa: PLR0917  (FastAPI gives them by name)
+    def landscape(
         sweep: SweepName,
         panel: Annotated[str, Path(max_length=300, description="A panel of the sweep's status.")],
         format: Annotated[  # noqa: A002  (of the URL)

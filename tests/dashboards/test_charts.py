@@ -5,14 +5,14 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from hpscan.dashboards.axes import MOST_CELLS, axis_places, edges, in_blocks, in_sight
 from hpscan.dashboards.charts import cells_of, colours, heatmap, surface
 from hpscan.dashboards.lines import slices
 from hpscan.dashboards.marks import outline
 from hpscan.dashboards.view import View
-from hypothesis import given
-from hypothesis import strategies as st
-
 from tests.conftest import landscape_of
 
 RNG = np.random.default_rng(0)

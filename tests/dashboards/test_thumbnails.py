@@ -3,8 +3,8 @@ import io
 
 import matplotlib.image
 import numpy as np
-from hpscan.dashboards.thumbnails import MOST, thumbnail
 
+from hpscan.dashboards.thumbnails import MOST, thumbnail
 from tests.conftest import landscape_of
 
 

@@ -1,8 +1,9 @@
 """Every view is a URL, and no URL is an error."""
 
-from hpscan.dashboards.view import SCALES, SHOWN, View
 from hypothesis import given
 from hypothesis import strategies as st
+
+from hpscan.dashboards.view import SCALES, SHOWN, View
 
 views = st.builds(
     View,

@@ -19,7 +19,7 @@ from hpscan.spec import Spec
 from tests.e2e.conftest import SWEEP, answers, end, free_port, started, wait_for
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-AXE = files("axe_selenium_python") / "node_modules" / "axe-core" / "axe.min.js"
+AXE = files("axe_core_python") / "axe.min.js"
 LAUNCHED = yaml.safe_dump(SWEEP)
 
 pytestmark = [
@@ -281,6 +281,8 @@ def test_a_token_is_asked_for_and_a_viewer_may_not_launch(tmp_path, browser):
         with pytest.raises(urllib.error.HTTPError, match="403"):
             urllib.request.urlopen(request)
         browser.click("a[href='/logout']")
+        browser.click("button")
+        wait_for(lambda: "/logout" not in browser.driver.current_url, what="the end of the session")
         browser.open(f"{address}/")
         assert "/login" in browser.driver.current_url
     finally:
