@@ -16,6 +16,7 @@
   });
 
   const none = () => window.dash_clientside.no_update;
+  const typing = { cancel() {} };
   const place = (name, point) => ({ name, x: point.x, y: point.y });
   /* a selection that is over stays drawn on its map until the map is told */
   const unmark = (kept) => {
@@ -58,8 +59,11 @@
       },
       /* what is typed goes to the server when the typing rests */
       typed(text) {
-        clearTimeout(window.hpscanTyping);
-        return new Promise((resolve) => { window.hpscanTyping = setTimeout(() => resolve(text), 350); });
+        typing.cancel();
+        return new Promise((resolve) => {
+          const timer = setTimeout(() => resolve(text), 350);
+          typing.cancel = () => { clearTimeout(timer); resolve(none()); };
+        });
       },
       /* a click picks a cell, with shift one more; a box picks what is in it */
       pick(clicks, selections, buttons, clear, picked) {

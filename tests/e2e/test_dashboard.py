@@ -74,6 +74,15 @@ class Browser:
     def script(self, code, *arguments):
         return self.driver.execute_script(code, *arguments)
 
+    def write(self, selector, text):
+        """Put a text into a field at once, as pasting does."""
+        self.script(
+            """Object.getOwnPropertyDescriptor(HTMLTextAreaElement.prototype, 'value').set.call(arguments[0], arguments[1]);
+            arguments[0].dispatchEvent(new Event('input', {bubbles: true}));""",
+            self.one(selector),
+            text,
+        )
+
     def complaints(self):
         """What the console says of mistakes."""
         return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] in {"SEVERE", "WARNING"}]
@@ -82,7 +91,9 @@ class Browser:
         """What axe finds that keeps people out, serious or worse."""
         self.script(AXE.read_text())
         found = self.driver.execute_async_script(
-            "axe.run(document, {resultTypes: ['violations']}).then(arguments[arguments.length - 1])"
+            # Dash's own list boxes have an input that is hidden and takes the focus for them
+            "axe.run({exclude: [['.dash-dropdown-focus-target']]}, {resultTypes: ['violations']})"
+            ".then(arguments[arguments.length - 1])"
         )
         return [
             (each["id"], [node["html"][:120] for node in each["nodes"][:3]])
@@ -132,24 +143,11 @@ def test_from_an_empty_store_through_a_launch_to_its_report(site, browser):
     assert browser.violations() == []
 
     browser.click("#nav-launch")
-    browser.script(
-        """const area = document.querySelector('#spec');
-        Object.getOwnPropertyDescriptor(HTMLTextAreaElement.prototype, 'value').set.call(area, arguments[0]);
-        area.dispatchEvent(new Event('input', {bubbles: true}));""",
-        LAUNCHED.replace("batch_size: 32", "batch_size: many"),
-    ) if browser.one("#spec") else None
+    browser.write("#spec", LAUNCHED.replace("batch_size: 32", "batch_size: many"))
     browser.until("cannot be launched", "#checked")
     assert "batch_size" in browser.text("#checked")
-    area = browser.one("#spec")
-    area.send_keys(Keys.CONTROL, "a")
-    area.send_keys(Keys.DELETE)
-    browser.script(
-        """const area = document.querySelector('#spec');
-        Object.getOwnPropertyDescriptor(HTMLTextAreaElement.prototype, 'value').set.call(area, arguments[0]);
-        area.dispatchEvent(new Event('input', {bubbles: true}));""",
-        LAUNCHED,
-    )
-    browser.until("valid", "#checked")
+    browser.write("#spec", LAUNCHED)
+    browser.one("#checked .chip.good")
     assert "100" in browser.text("#checked")
     wait_for(lambda: browser.one("#launch").is_enabled(), what="the button")
     browser.click("#launch")
@@ -233,7 +231,7 @@ def test_dark_is_kept(site, browser):
     browser.open(f"{site}/compare")
     second = browser.script("return document.documentElement.dataset.theme")
     assert {first, second} == {"light", "dark"}
-    browser.until("Nothing chosen")
+    browser.until("Landscapes of several sweeps")
     assert browser.violations() == []
 
 
