@@ -73,7 +73,7 @@ def add_pages(server: FastAPI, reader: Reader, launcher: Launcher, *, signed_in:
         Input("tick", "n_intervals"), Input("page", "children"), State("url", "pathname"), State("url", "search"), State("version", "data"),
     )  # fmt: skip
     def look(_: int, __: Any, path: str | None, query: str | None, shown: str | None) -> tuple[Any, ...]:
-        names = _sweeps_of(path or "/", query or "")
+        names = _sweeps_of(reader, path or "/", query or "")
         try:
             known = [name for name in names if name in reader.sweeps()]
             version = " ".join(reader.version(name) for name in known)
@@ -101,7 +101,7 @@ def _page(pages: Pages, path: str, query: str) -> Any:
         case []:
             return overview.page(pages.reader)
         case ["compare"]:
-            return maps.page(pages.reader, maps.names_in(query), query, comparing=True)
+            return maps.page(pages.reader, maps.compared(pages.reader, query), query, comparing=True)
         case ["launch"]:
             return submit.page(pages)
         case ["sweeps", name]:
@@ -111,12 +111,12 @@ def _page(pages: Pages, path: str, query: str) -> Any:
     return [head("Not found"), html.P(["There is no such page. ", dcc.Link("All sweeps", href="/")])]
 
 
-def _sweeps_of(path: str, query: str) -> list[str]:
+def _sweeps_of(reader: Reader, path: str, query: str) -> list[str]:
     """The sweeps that a page shows."""
     parts = [unquote(part) for part in path.strip("/").split("/") if part]
     if parts[:1] == ["sweeps"]:
         return parts[1:2]
-    return maps.names_in(query) if parts == ["compare"] else []
+    return maps.compared(reader, query) if parts == ["compare"] else []
 
 
 def _told(error: Exception) -> Any:

@@ -40,10 +40,10 @@ def axis_places(axis: str, values: np.ndarray) -> np.ndarray:
     return places
 
 
-def typed(values: np.ndarray) -> dict[str, Any]:
-    """An array as Plotly reads it without parsing numbers: little-endian float32 in base64."""
-    packed = np.ascontiguousarray(values, dtype="<f4")
-    spec: dict[str, Any] = {"dtype": "f4", "bdata": base64.b64encode(packed.tobytes()).decode()}
+def typed(values: np.ndarray, kind: str = "f4") -> dict[str, Any]:
+    """An array as Plotly reads it without parsing numbers: little-endian, in base64."""
+    packed = np.ascontiguousarray(values, dtype=f"<{kind}")
+    spec: dict[str, Any] = {"dtype": kind, "bdata": base64.b64encode(packed.tobytes()).decode()}
     return spec | ({"shape": ", ".join(map(str, packed.shape))} if packed.ndim > 1 else {})
 
 

@@ -21,7 +21,7 @@ from .reading import Reader
 from .shell import aria, chip, empty, head
 from .view import SCALES, SHOWN, View
 
-__all__ = ["names_in", "page", "register"]
+__all__ = ["compared", "page", "register"]
 
 MOST_MAPS = 12
 """Maps that are drawn before anything is chosen."""
@@ -39,11 +39,8 @@ def page(reader: Reader, names: Sequence[str], query: str, *, comparing: bool = 
         )
         top = head("Compare", about=html.P("Landscapes of several sweeps on one scale.", className="quiet"))
         if not names:
-            return [
-                top,
-                html.Div(choice, className="controls"),
-                empty("Nothing chosen", "Choose two or more sweeps above."),
-            ]
+            command = f"hpscan launch quickstart --store {reader.store.location}"
+            return [top, empty("Nothing to compare", f"{reader.store.location} has no sweep yet.", command)]
         above = [top, html.Div(choice, className="controls first")]
     else:
         above = [_head(reader, names[0]), html.Div(_progress(reader, names[0]), id="progress")]
@@ -55,6 +52,7 @@ def page(reader: Reader, names: Sequence[str], query: str, *, comparing: bool = 
         dcc.Store(id="sweeps-of-page", data=list(names)),
         dcc.Store(id="view", data=view.to_data()),
         dcc.Store(id="query"),
+        dcc.Store(id="addressed"),
         dcc.Store(id="picked", data={"cells": [], "box": None}),
         _controls(reader, names, view, every, shown),
         html.Div(_legend(reader, names, view), id="legend", className="legend"),
@@ -114,7 +112,7 @@ def _controls(reader: Reader, names: Sequence[str], view: View, every: list[str]
             _field("Basin within", dcc.Slider(0, 25, 1, value=view.tolerance, id="choose-tolerance", marks=None, className="slider", allow_direct_input=False), told="% of the best"),
             _field("Units of decay", dcc.RadioItems([{"label": "own", "value": ""}, {"label": "paper", "value": "paper"}, {"label": "torch", "value": "torch"}], view.units, inline=True, id="choose-units", className="segmented")),
             _field("Lines", dcc.Checklist([{"label": "lr·wd", "value": "iso"}], ["iso"] if view.iso else [], id="choose-iso", className="segmented")),
-            _field("Maps", dcc.Dropdown(options, shown, multi=True, id="choose-maps"), "widest" if len(every) > 1 else "absent"),
+            _field("Maps", dcc.Dropdown(options, shown, multi=True, clearable=False, id="choose-maps"), "widest" if len(every) > 1 else "absent"),
             _field(
                 [html.Button("▶", id="play", className="icon", **aria({"aria-label": "Play the evaluations"})), html.Span(_step_words(steps, at), id="step-words")],
                 slider, "widest" if steps else "absent",
@@ -311,7 +309,8 @@ def register(pages: Pages) -> None:
         return _progress(reader, names[0])
 
     pages.in_browser(
-        "address", Output("view", "modified_timestamp"), Input("view", "data"), prevent_initial_call=True
+        "address", Output("addressed", "data"),
+        Input("query", "data"), prevent_initial_call=True
     )  # fmt: skip
     pages.in_browser(
         "sight",
@@ -334,6 +333,7 @@ def register(pages: Pages) -> None:
     )  # fmt: skip
 
 
-def names_in(query: str) -> list[str]:
-    """The sweeps that a query compares."""
-    return list(dict.fromkeys(value for key, value in parse_qsl((query or "").removeprefix("?")) if key == "sweep"))
+def compared(reader: Reader, query: str) -> list[str]:
+    """The sweeps that a query compares; the first two of the store if it names none."""
+    named = [value for key, value in parse_qsl((query or "").removeprefix("?")) if key == "sweep"]
+    return list(dict.fromkeys(named)) or reader.sweeps()[:2]

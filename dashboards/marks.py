@@ -10,7 +10,7 @@ import numpy as np
 from hpscan.conventions import OUTSIDE
 from hpscan.landscape import Landscape
 
-from .axes import edges, in_blocks, typed
+from .axes import edges, typed
 
 __all__ = ["MARKS", "basin", "blanks", "iso_lines", "marks", "outline", "stars", "states_of"]
 
@@ -40,15 +40,17 @@ def blanks(
 ) -> dict[str, Any]:
     """Faces of the cells that have no finite value."""
     names = list(MARKS)
-    codes = np.full(states.shape, np.nan)
+    codes = np.full(states.shape, -1, dtype=np.int8)
     for number, name in enumerate(names):
         codes[states == name] = number
-    codes = np.round(in_blocks(codes, rows, columns))
-    steps = [[(number + end) / len(names), MARKS[name][2]] for number, name in enumerate(names) for end in (0, 1)]
-    borders = edges(x, None, columns), edges(y, None, rows)
+    starts = [[first for first, _ in blocks] for blocks in (rows, columns)]
+    within = codes[: rows[-1][1], : columns[-1][1]]
+    codes = np.maximum.reduceat(np.maximum.reduceat(within, starts[0], axis=0), starts[1], axis=1)
+    faces = ["rgba(0,0,0,0)", *(face for _, _, face in MARKS.values())]
+    steps = [[(number + end) / len(faces), face] for number, face in enumerate(faces) for end in (0, 1)]
     return {
-        "type": "heatmap", "z": typed(codes), "x": typed(borders[0]), "y": typed(borders[1]), "zmin": -0.5,
-        "zmax": len(names) - 0.5, "colorscale": steps, "showscale": False, "hoverinfo": "none",
+        "type": "heatmap", "z": typed(codes, "i1"), "x": typed(edges(x, None, columns)), "y": typed(edges(y, None, rows)),
+        "zmin": -1.5, "zmax": len(names) - 0.5, "colorscale": steps, "showscale": False, "hoverinfo": "none",
     }  # fmt: skip
 
 
@@ -103,15 +105,23 @@ def outline(inside: np.ndarray, x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
     padded = np.pad(inside, 1)
     across = np.argwhere(padded[:, 1:] != padded[:, :-1])  # a vertical border left of column k
     along = np.argwhere(padded[1:] != padded[:-1])
-    xs, ys = [], []
-    for i, k in across:
-        xs += [right[k], right[k], None]
-        ys += [top[i - 1], top[i], None]
-    for k, j in along:
-        xs += [right[j - 1], right[j], None]
-        ys += [top[k], top[k], None]
+    apart = np.full(len(across) + len(along), np.nan)
+    xs = np.stack(
+        [
+            np.concatenate(two)
+            for two in ((right[across[:, 1]], right[along[:, 1] - 1]), (right[across[:, 1]], right[along[:, 1]]))
+        ]
+        + [apart]
+    )
+    ys = np.stack(
+        [
+            np.concatenate(two)
+            for two in ((top[across[:, 0] - 1], top[along[:, 0]]), (top[across[:, 0]], top[along[:, 0]]))
+        ]
+        + [apart]
+    )
     return {
-        "type": "scatter", "mode": "lines", "x": xs, "y": ys, "line": {"color": "#ffffff", "width": 2.2}, "hoverinfo": "skip",
+        "type": "scatter", "mode": "lines", "x": typed(xs.T.ravel()), "y": typed(ys.T.ravel()), "line": {"color": "#ffffff", "width": 2.2}, "hoverinfo": "skip",
         "showlegend": False, "name": "basin",
     }  # fmt: skip
 

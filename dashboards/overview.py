@@ -27,7 +27,7 @@ def page(reader: Reader) -> list[Any]:
     search = html.Label(
         [
             html.Span("Find a sweep", className="unseen"),
-            dcc.Input(id="search", type="search", placeholder="Find a sweep"),
+            dcc.Input(id="search", type="search", autoComplete="off", placeholder="Find a sweep"),
         ]
     )
     return [

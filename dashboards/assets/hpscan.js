@@ -15,7 +15,27 @@
     try { localStorage.setItem("theme", theme); } catch { /* private windows may have no storage */ }
   });
 
+  /* Dash's sliders and radio buttons come without names, and radio buttons as options of a list, which they are not */
+  const named = () => {
+    for (const field of document.querySelectorAll(".field")) {
+      const name = field.querySelector(".name")?.innerText.replace(/[▶❚]/g, "").trim();
+      for (const control of field.querySelectorAll("[role=slider]")) control.setAttribute("aria-label", name);
+      for (const list of field.querySelectorAll(".segmented[role=listbox]")) {
+        list.setAttribute("role", list.classList.contains("dash-radioitems") ? "radiogroup" : "group");
+        list.setAttribute("aria-label", name);
+        for (const option of list.querySelectorAll("[role=option]"))
+          for (const attribute of ["role", "aria-selected"]) option.removeAttribute(attribute);
+      }
+      for (const clear of field.querySelectorAll(".dash-dropdown-clear:not([role])")) clear.setAttribute("role", "button");
+    }
+  };
+  let naming = 0;
+  const watch = () => new MutationObserver(() => { naming ||= requestAnimationFrame(() => { naming = 0; named(); }); })
+    .observe(document.body, { childList: true, subtree: true });
+  if (document.body) watch(); else addEventListener("DOMContentLoaded", watch);
+
   const none = () => window.dash_clientside.no_update;
+  const typing = { cancel() {} };
   const place = (name, point) => ({ name, x: point.x, y: point.y });
   /* a selection that is over stays drawn on its map until the map is told */
   const unmark = (kept) => {
@@ -58,8 +78,11 @@
       },
       /* what is typed goes to the server when the typing rests */
       typed(text) {
-        clearTimeout(window.hpscanTyping);
-        return new Promise((resolve) => { window.hpscanTyping = setTimeout(() => resolve(text), 350); });
+        typing.cancel();
+        return new Promise((resolve) => {
+          const timer = setTimeout(() => resolve(text), 350);
+          typing.cancel = () => { clearTimeout(timer); resolve(none()); };
+        });
       },
       /* a click picks a cell, with shift one more; a box picks what is in it */
       pick(clicks, selections, buttons, clear, picked) {
