@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from hpscan.files import StoreError
 from hpscan.spec import SpecError
 
-from . import cells, maps, overview, reports, submit
+from . import cells, controls, maps, overview, reports, submit
 from .callbacks import Pages
 from .launching import Launcher
 from .reading import Reader, UnknownError
@@ -90,7 +90,7 @@ def add_pages(server: FastAPI, reader: Reader, launcher: Launcher, *, signed_in:
         "here", *(Output(f"nav-{name}", "className") for name in ("sweeps", "compare", "launch")),
         Input("url", "pathname"),
     )  # fmt: skip
-    for each in (overview, maps, cells, reports, submit):
+    for each in (overview, controls, maps, cells, reports, submit):
         each.register(pages)
     return app.csp_hashes()
 

@@ -36,7 +36,8 @@ def _block(block: Block, picture: Callable[[str], str], name: str) -> Any:
             return table(about, columns, rows, wraps)
         case Code(text):
             return html.Div(
-                [html.Pre(html.Code(text), id=name, tabIndex=0), dcc.Clipboard(target_id=name, title="Copy")], className="code"
+                [html.Pre(html.Code(text), id=name, tabIndex=0), dcc.Clipboard(target_id=name, title="Copy")],
+                className="code",
             )
         case Picture(file, alt, caption):
             return html.Figure([html.Img(src=picture(file), alt=alt), html.Figcaption(caption)], className="picture")

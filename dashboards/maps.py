@@ -11,7 +11,7 @@ from dash import MATCH, Input, Output, State, dcc, html
 from hpscan import numerals
 from hpscan.analysis import VariantAnalysis
 
-from . import cells
+from . import cells, controls
 from .axes import MOST_CELLS
 from .callbacks import Pages
 from .charts import Colours, colours, heatmap
@@ -19,13 +19,10 @@ from .marks import MARKS
 from .overview import progress
 from .reading import Reader
 from .shell import aria, chip, empty, head
-from .view import SCALES, SHOWN, View
+from .view import SHOWN, View
 
 __all__ = ["compared", "page", "register"]
 
-MOST_MAPS = 12
-"""Maps that are drawn before anything is chosen."""
-METRICS_FIRST = ("val_loss", "val_error", "test_loss", "test_error", "train_loss", "train_error", "gap")
 GRADIENT = "linear-gradient(to right, #440154, #482878, #3e4989, #31688e, #26828e, #1f9e89, #35b779, #6ece58, #b5de2b, #fde725)"
 STATE_WORDS = {"diverged": "diverged", "stopped": "stopped early", "failed": "failed", "missing": "not trained yet"}
 
@@ -46,7 +43,7 @@ def page(reader: Reader, names: Sequence[str], query: str, *, comparing: bool = 
         above = [_head(reader, names[0]), html.Div(_progress(reader, names[0]), id="progress")]
     view = View.from_query(query)
     every = [f"{name}/{panel.name}" for name in names for panel in reader.panels(name)]
-    shown = [name for name in view.maps if name in every] or every[:MOST_MAPS]
+    shown = [name for name in view.maps if name in every] or every[: controls.MOST_MAPS]
     return [
         *above,
         dcc.Store(id="sweeps-of-page", data=list(names)),
@@ -54,7 +51,7 @@ def page(reader: Reader, names: Sequence[str], query: str, *, comparing: bool = 
         dcc.Store(id="query"),
         dcc.Store(id="addressed"),
         dcc.Store(id="picked", data={"cells": [], "box": None}),
-        _controls(reader, names, view, every, shown),
+        controls.controls(reader, names, view, every, shown),
         html.Div(_legend(reader, names, view), id="legend", className="legend"),
         html.Div(
             [
@@ -84,60 +81,6 @@ def _head(reader: Reader, name: str) -> html.Div:
 
 def _progress(reader: Reader, name: str) -> Any:
     return progress(reader.status(name), reader.pace(name))
-
-
-def _controls(reader: Reader, names: Sequence[str], view: View, every: list[str], shown: list[str]) -> html.Section:
-    lists = [reader.metrics(name) for name in names]
-    common = [metric for metric in lists[0] if all(metric in other for other in lists)]
-    common.sort(key=lambda metric: METRICS_FIRST.index(metric) if metric in METRICS_FIRST else len(METRICS_FIRST))
-    own = reader.spec(names[0]).metric
-    seeds = sorted({seed for name in names for seed in reader.spec(name).seeds})
-    steps = _steps(reader, names)
-    at = steps.index(view.step) if view.step in steps else len(steps)
-    short = len(names) == 1
-    options = [{"label": name.split("/", 1)[1] if short else name, "value": name} for name in every]
-    shows = [
-        *({"label": told, "value": key} for key, told in SHOWN.items()),
-        *({"label": f"seed {seed}", "value": str(seed)} for seed in seeds),
-    ]
-    slider = dcc.Slider(
-        0, len(steps), 1, value=at, id="choose-step", marks=None, className="slider", updatemode="drag", allow_direct_input=False,
-    )  # fmt: skip
-    return html.Section(
-        [
-            _field("Metric", dcc.Dropdown([{"label": numerals.metric_name(m), "value": m} for m in common], view.metric or own, clearable=False, id="choose-metric"), "wide"),
-            _field("Shown", dcc.Dropdown(shows, view.shows, clearable=False, id="choose-shows")),
-            _field("Colours", dcc.RadioItems(list(SCALES), view.scale, inline=True, id="choose-scale", className="segmented")),
-            _field("Worst colour at", dcc.Slider(5, 100, 5, value=view.clip, id="choose-clip", marks=None, className="slider", allow_direct_input=False), told="of cells, %"),
-            _field("Basin within", dcc.Slider(0, 25, 1, value=view.tolerance, id="choose-tolerance", marks=None, className="slider", allow_direct_input=False), told="% of the best"),
-            _field("Units of decay", dcc.RadioItems([{"label": "own", "value": ""}, {"label": "paper", "value": "paper"}, {"label": "torch", "value": "torch"}], view.units, inline=True, id="choose-units", className="segmented")),
-            _field("Lines", dcc.Checklist([{"label": "lr·wd", "value": "iso"}], ["iso"] if view.iso else [], id="choose-iso", className="segmented")),
-            _field("Maps", dcc.Dropdown(options, shown, multi=True, clearable=False, id="choose-maps"), "widest" if len(every) > 1 else "absent"),
-            _field(
-                [html.Button("▶", id="play", className="icon", **aria({"aria-label": "Play the evaluations"})), html.Span(_step_words(steps, at), id="step-words")],
-                slider, "widest" if steps else "absent",
-            ),
-            dcc.Store(id="steps", data=steps),
-            dcc.Interval(id="play-tick", interval=900, disabled=True),
-        ],
-        className="controls", **aria({"aria-label": "What is shown, and how"}),
-    )  # fmt: skip
-
-
-def _field(name: Any, control: Any, size: str = "", told: str = "") -> html.Div:
-    words = [name] if isinstance(name, str) else name
-    return html.Div(
-        [html.Div([*words, html.Span(told, className="quiet")], className="name"), control], className=f"field {size}"
-    )
-
-
-def _steps(reader: Reader, names: Sequence[str]) -> list[int]:
-    found = [set(reader.steps(name)) for name in names]
-    return sorted(set.intersection(*found))[:-1] if found else []
-
-
-def _step_words(steps: Sequence[int], at: int) -> str:
-    return f"after {steps[at]:,} steps" if at < len(steps) else "end of training"
 
 
 def _card(reader: Reader, name: str, several: bool) -> html.Article:
@@ -241,30 +184,10 @@ def register(pages: Pages) -> None:
     reader = pages.reader
 
     @pages.callback(
-        Output("view", "data"), Output("query", "data"), Output("legend", "children"), Output("step-words", "children"),
-        Input("choose-metric", "value"), Input("choose-shows", "value"), Input("choose-scale", "value"), Input("choose-clip", "value"),
-        Input("choose-tolerance", "value"), Input("choose-units", "value"), Input("choose-iso", "value"), Input("choose-step", "value"),
-        Input("choose-maps", "value"), Input("version", "data"), State("steps", "data"), State("sweeps-of-page", "data"),
-        prevent_initial_call=True,
+        Output("legend", "children"), Input("view", "data"), Input("version", "data"), State("sweeps-of-page", "data"), prevent_initial_call=True
     )  # fmt: skip
-    def choose(
-        metric: str, shows: str, scale: str, clip: float, tolerance: float, units: str, iso: list[str], at: int,
-        maps: list[str] | None, _: str, steps: list[int], names: list[str],
-    ) -> tuple[Any, ...]:  # fmt: skip
-        own = reader.spec(names[0]).metric
-        step = steps[at] if at is not None and at < len(steps) else None
-        every = [f"{name}/{panel.name}" for name in names for panel in reader.panels(name)]
-        chosen = () if not maps or list(maps) == every[:MOST_MAPS] else tuple(maps)
-        view = View(
-            maps=chosen, metric="" if metric == own else metric, shows=shows, scale=scale, clip=float(clip), step=step,
-            units=units or "", tolerance=float(tolerance), iso="iso" in (iso or []),
-        ).sane()  # fmt: skip
-        return (
-            view.to_data(),
-            view.to_query(names if len(names) > 1 else ()),
-            _legend(reader, names, view),
-            _step_words(steps, at if at is not None else len(steps)),
-        )
+    def explain(data: dict[str, Any], _: str, names: list[str]) -> list[Any]:
+        return _legend(reader, names, View.from_data(data))
 
     @pages.callback(
         Output("maps", "children"),
@@ -272,7 +195,7 @@ def register(pages: Pages) -> None:
     )  # fmt: skip
     def lay_out(maps: list[str] | None, names: list[str]) -> list[Any]:
         every = [f"{name}/{panel.name}" for name in names for panel in reader.panels(name)]
-        return [_card(reader, name, len(names) > 1) for name in maps or every[:MOST_MAPS] if name in every]
+        return [_card(reader, name, len(names) > 1) for name in maps or every[: controls.MOST_MAPS] if name in every]
 
     @pages.callback(
         Output({"type": "map", "name": MATCH}, "figure"),
@@ -309,27 +232,10 @@ def register(pages: Pages) -> None:
         return _progress(reader, names[0])
 
     pages.in_browser(
-        "address", Output("addressed", "data"),
-        Input("query", "data"), prevent_initial_call=True
-    )  # fmt: skip
-    pages.in_browser(
         "sight",
         Output({"type": "sight", "name": MATCH}, "data"),
         Input({"type": "map", "name": MATCH}, "relayoutData"), State({"type": "sight", "name": MATCH}, "data"),
         prevent_initial_call=True,
-    )  # fmt: skip
-    pages.in_browser(
-        "play",
-        Output("choose-step", "value"), Input("play-tick", "n_intervals"), State("choose-step", "value"), State("choose-step", "max"),
-        prevent_initial_call=True,
-    )  # fmt: skip
-    pages.in_browser(
-        "playing",
-        Output("play-tick", "disabled"), Output("play", "children"), Input("play", "n_clicks"), State("play-tick", "disabled"),
-        prevent_initial_call=True,
-    )  # fmt: skip
-    pages.in_browser(
-        "compare", Output("choose-sweeps", "className"), Input("choose-sweeps", "value"), prevent_initial_call=True
     )  # fmt: skip
 
 
