@@ -18,9 +18,13 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import fs
 
-__all__ = ["Files", "StoreError", "digest"]
+__all__ = ["Files", "Stamp", "StoreError", "digest"]
 
 _URI = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):/")  # of one slash, too: s3:/bucket is a slip, not a folder
+SMALL_BYTES = 4_000_000
+
+Stamp = tuple[int, int]
+"""A file's size in bytes and the time of its last change in ns."""
 
 
 class StoreError(Exception):
@@ -65,6 +69,22 @@ class Files:
         """A file as messages name it: its path or URI, without the URI's options, which may hold a key."""
         return self._shown + self._at(name)
 
+    def open(self, name: str) -> pa.NativeFile | None:
+        """A file to read parts of, or None if there is none of that name."""
+        with self._saying(name, "read"):
+            try:
+                file = self._system.open_input_file(self._at(name))
+                # of an object store a small file comes faster as a whole than by its parts
+                return pa.BufferReader(file.read()) if not self.is_local and file.size() <= SMALL_BYTES else file
+            except FileNotFoundError:
+                return None
+
+    def refused(self, name: str, error: Exception) -> StoreError | None:
+        """What to say if an error of reading an open file is the file system's and not of what is in the file."""
+        if isinstance(error, OSError) and (error.errno is not None or "AWS Error" in str(error)):
+            return StoreError(f"{self.shown(name)}: cannot be read ({_reason(error)})")
+        return None
+
     def read(self, name: str) -> bytes | None:
         """The content of a file, or None if there is none of that name."""
         with self._saying(name, "read"):
@@ -74,7 +94,7 @@ class Files:
             except FileNotFoundError:
                 return None
 
-    def write(self, name: str, content: bytes) -> None:
+    def write(self, name: str, content: bytes | memoryview) -> None:
         """Write a file or replace it, in one step."""
         with self._saying(name, "written"):
             if not self.is_local:
@@ -132,11 +152,19 @@ class Files:
 
     def names(self, folder: str = "") -> list[str]:
         """The files directly in a folder, in alphabetical order, hidden ones left out; none if there is no folder."""
-        return [name for name, kind in self._listed(folder) if kind == fs.FileType.File]
+        return list(self.stamps(folder))
+
+    def stamps(self, folder: str = "") -> dict[str, Stamp]:
+        """Size and time of the files directly in a folder, in alphabetical order: of a file that is replaced they change."""
+        prefix = f"{folder}/" if folder else ""
+        found = [info for info in self._infos(folder) if info.type == fs.FileType.File]
+        return {
+            prefix + info.base_name: (info.size, info.mtime_ns) for info in sorted(found, key=lambda i: i.base_name)
+        }
 
     def folders_with(self, file: str) -> list[str]:
         """The folders directly below the root that hold a file of that name, in alphabetical order."""
-        folders = [name for name, kind in self._listed("") if kind == fs.FileType.Directory]
+        folders = sorted(info.base_name for info in self._infos("") if info.type == fs.FileType.Directory)
         with self._saying("", "read"):
             found = self._system.get_file_info([self._at(f"{folder}/{file}") for folder in folders])
         return [folder for folder, info in zip(folders, found, strict=True) if info.type == fs.FileType.File]
@@ -197,10 +225,6 @@ class Files:
     def _at(self, name: str) -> str:
         return f"{self._root}/{name}" if name else self._root
 
-    def _listed(self, folder: str) -> list[tuple[str, fs.FileType]]:
-        prefix = f"{folder}/" if folder else ""
-        return sorted((prefix + info.base_name, info.type) for info in self._infos(folder))
-
     def _infos(self, folder: str) -> list[fs.FileInfo]:
         """What is directly in a folder, hidden files left out."""
         with self._saying(folder, "read"):
@@ -224,7 +248,7 @@ class Files:
             raise StoreError(f"{self.shown(name)}: cannot be {what} ({_reason(error)})") from error
 
 
-def digest(content: bytes) -> str:
+def digest(content: bytes | memoryview) -> str:
     """64 bits of SHA-256."""
     return hashlib.sha256(content).hexdigest()[:16]
 
@@ -254,7 +278,7 @@ def _reason(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def _temporary(path: Path, content: bytes) -> Iterator[Path]:
+def _temporary(path: Path, content: bytes | memoryview) -> Iterator[Path]:
     """A synced sibling of ``path`` with that content; gone afterwards unless it was renamed."""
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False) as file:
         written = Path(file.name)

@@ -18,99 +18,41 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from hpscan.axes import FURTHER_AXES
-from hpscan.files import Files, StoreError, digest
+from hpscan.files import Files, Stamp, StoreError, digest
+from hpscan.parts import (
+    CURVES,
+    DIAGNOSTICS,
+    METRICS,
+    RUNS,
+    SCHEMAS,
+    WHERE_IT_RAN,
+    File,
+    Part,
+    Rows,
+    as_frame,
+    as_table,
+    counting,
+    is_merged,
+    merged,
+    merged_file,
+    ordered,
+    to_parquet,
+    together,
+)
 from hpscan.spec import Spec, SpecError, parse_yaml
 
 __all__ = ["CURVES", "DIAGNOSTICS", "METRICS", "RUNS", "Compacted", "Store", "StoreError", "ended"]
 
-METRICS = ("train_loss", "train_error", "val_loss", "val_error", "test_loss", "test_error")
-DIAGNOSTICS = ("weight_norm", "grad_norm", "update_ratio", "rotation", "gap")
-"""What is measured beside the metrics: in the curves at each evaluation; of a run, what ``RunResult.diagnostics`` makes of it."""
-
-RUNS = pa.schema(
-    [
-        # what was trained
-        ("run_id", pa.string()),
-        ("variant", pa.string()),
-        ("lr", pa.float64()),
-        ("wd", pa.float64()),
-        ("seed", pa.int64()),
-        *((setting, pa.float64()) for setting in FURTHER_AXES),  # null where the optimizer has none
-        ("batch_size", pa.int64()),
-        ("width", pa.int64()),  # of the model's first layer; null where the model has none to set
-        ("config", pa.string()),  # the complete canonical config, JSON
-        # what came of it
-        ("state", pa.string()),
-        ("error", pa.string()),  # of a failed run
-        ("steps", pa.int64()),
-        ("steps_done", pa.int64()),
-        *((metric, pa.float64()) for metric in METRICS),
-        *((name, pa.float64()) for name in (*DIAGNOSTICS, "sharpness")),  # null in what an earlier version trained
-        # further metrics of the workload, and those of snapshots' averaged predictions, have columns at the end
-        ("best_val_loss", pa.float64()),  # over the curve
-        ("best_val_error", pa.float64()),
-        ("wall_s", pa.float64()),
-        ("device_s", pa.float64()),
-        ("compile_s", pa.float64()),  # of the whole pack
-        ("flop_per_step", pa.float64()),  # of the one run, forward and backward; null where it cannot be counted
-        # where it ran
-        ("pack_id", pa.string()),
-        ("pack_runs", pa.int64()),
-        ("strategy", pa.string()),
-        ("strategy_reason", pa.string()),
-        ("choice_s", pa.float64()),  # what trying strategies and compiling took the worker, once for all its packs
-        ("compiled", pa.bool_()),
-        ("device", pa.string()),
-        ("device_name", pa.string()),
-        ("gpu", pa.string()),  # which one Ray gave the worker
-        ("host", pa.string()),
-        ("threads", pa.int64()),
-        ("matmul_mode", pa.string()),
-        ("malloc_tuned", pa.bool_()),
-        ("hpscan_version", pa.string()),
-        ("torch_version", pa.string()),
-        ("ray_version", pa.string()),
-        ("python_version", pa.string()),
-        ("git_commit", pa.string()),  # of the folder hpscan was launched in
-        ("finished_at", pa.timestamp("ms", tz="UTC")),
-    ]
-)
-
-CURVES = pa.schema(
-    [
-        ("run_id", pa.string()),
-        ("step", pa.int64()),
-        ("batch_loss", pa.float64()),
-        ("val_loss", pa.float64()),
-        ("val_error", pa.float64()),
-        ("snapshot", pa.bool_()),  # a period of the schedule ends here
-        *((name, pa.float64()) for name in DIAGNOSTICS),
-    ]
-)
-
-
-SCHEMAS = {"runs": RUNS, "curves": CURVES, "rungs": RUNS}
-
-ESSENTIAL = {
-    "runs": {"run_id", "variant", "lr", "wd", "seed", "config", "state", "finished_at"},
-    "rungs": {"run_id", "state", "steps_done", "finished_at"},
-    "curves": {"run_id", "step", "val_loss"},
-}
-"""Columns without which a file is none of ours."""
-
+T = TypeVar("T")
 
 OnBroken = Callable[[str], None]
 """Is told, in one line, of a file that is left out because it cannot be read as one of ours."""
-
-_WRITTEN = b"hpscan.written"  # key of a file's metadata: a UTC time, since a row of a curve has none of its own
 
 
 @dataclass(frozen=True)
@@ -120,15 +62,6 @@ class Compacted:
     files_before: int
     files_after: int
     rows: int
-
-
-@dataclass(frozen=True, eq=False)
-class _Part:
-    """One parquet file as read."""
-
-    table: pa.Table
-    written: str
-    digest: str
 
 
 class Store:
@@ -141,6 +74,9 @@ class Store:
         AWS_* environment); it need not exist before the first write, a bucket must.
     on_broken
         For reads that are not given their own: called with one line for each truncated or foreign file, once.
+    keeps
+        Whether to keep what is read of files until they change, as size and time tell, for who reads again and again:
+        what :meth:`rows` reads, and which runs and steps a file has.
 
     Raises
     ------
@@ -148,10 +84,12 @@ class Store:
         Every method raises it where a file cannot be read or written; here, if a URI is not one we can use.
     """
 
-    def __init__(self, root: str | Path, on_broken: OnBroken | None = None) -> None:
+    def __init__(self, root: str | Path, on_broken: OnBroken | None = None, *, keeps: bool = False) -> None:
         self.files = Files(root)
         self._on_broken = on_broken
         self._told: set[str] = set()
+        self._keeps = keeps
+        self._kept: dict[str, tuple[Stamp, dict[str, Any]]] = {}
 
     @property
     def location(self) -> str:
@@ -222,31 +160,40 @@ class Store:
         """
         for kind, rows in (("curves", curves), ("runs", runs)):
             if rows or kind == "curves":  # of a pack that has come to a rung no run may have ended
-                self._write_pack(sweep, kind, pack_id, _table(kind, rows))
+                self._write_pack(sweep, kind, pack_id, as_table(kind, rows))
 
     def save_rung(self, sweep: str, pack_id: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write the rows of runs that have come to a rung: what their rows will be if they stop there.
 
         ``pack_id`` of a row names the checkpoint that holds the run.
         """
-        self._write_pack(sweep, "rungs", pack_id, _table("rungs", rows))
+        self._write_pack(sweep, "rungs", pack_id, as_table("rungs", rows))
 
     def rungs(self, sweep: str) -> pd.DataFrame:
         """One row a run that has come to a rung: as of the last one it came to."""
-        return _frame(_merged("rungs", self._parts(sweep, "rungs", None, ["config"]), ["config"]))
+        return as_frame(
+            merged("rungs", self._read(sweep, "rungs", None, lambda file: file.part(["config"])), ["config"])
+        )
 
     def stop(self, sweep: str, run_ids: Collection[str]) -> None:
         """Make the last rung that these runs have come to their end."""
-        table = _merged("rungs", self._parts(sweep, "rungs", None))
+        table = merged("rungs", self._read(sweep, "rungs", None, File.part))
         rows = table.filter(pc.is_in(table["run_id"], pa.array(sorted(run_ids), pa.string())))
         self._write_pack(sweep, "runs", digest("".join(rows["run_id"].to_pylist()).encode()), rows)
 
     def _write_pack(self, sweep: str, kind: str, pack_id: str, table: pa.Table) -> None:
         written = datetime.now(UTC).isoformat(timespec="microseconds")
         with self.files.locked(f"{sweep}/{kind}", shared=True):  # or a compaction might delete it for its older self
-            self.files.write(f"{sweep}/{kind}/pack-{pack_id}.parquet", _to_parquet(table, written))
+            self.files.write(f"{sweep}/{kind}/pack-{pack_id}.parquet", to_parquet(table, written))
 
-    def runs(self, sweep: str, on_broken: OnBroken | None = None, *, without: Collection[str] = ()) -> pd.DataFrame:
+    def runs(
+        self,
+        sweep: str,
+        on_broken: OnBroken | None = None,
+        *,
+        without: Collection[str] = (),
+        of: Collection[str] | None = None,
+    ) -> pd.DataFrame:
         """One row a run, the columns of :data:`RUNS`; also of runs that the present spec no longer asks for.
 
         A run that was trained in several packs appears once: completed or diverged before stopped or failed, then the latest.
@@ -260,25 +207,61 @@ class Store:
             store's own.
         without
             Columns that need not be read; ``config`` is most of a sweep's memory.
+        of
+            The run_ids of those that are wanted, if not of all; of a large sweep that reads little.
 
         Raises
         ------
         StoreError
             If a file cannot be read, or is broken and there is no ``on_broken``.
         """
-        return _frame(_merged("runs", self._parts(sweep, "runs", on_broken, without), without))
+        return as_frame(merged("runs", self._of_runs(sweep, "runs", on_broken, without, of), without))
+
+    def rows(self, sweep: str, on_broken: OnBroken | None = None) -> Rows:
+        """What landscapes show of every run, to be looked up by run_id; parameters and errors as those of :meth:`runs`."""
+        without = ["config", *WHERE_IT_RAN]
+        parts = self._read(sweep, "runs", on_broken, lambda file: file.part(without), keep_as="rows")
+        return Rows(counting("runs", together("runs", parts, without)))
 
     @staticmethod
     def give_back() -> None:
         """Return to the system what pyarrow keeps of memory that was freed: after a large sweep, as much as it took."""
         pa.default_memory_pool().release_unused()
 
-    def curves(self, sweep: str, on_broken: OnBroken | None = None) -> pd.DataFrame:
+    def curves(
+        self, sweep: str, on_broken: OnBroken | None = None, *, of: Collection[str] | None = None
+    ) -> pd.DataFrame:
         """One row a run and evaluation, the columns of :data:`CURVES`; parameters and errors as those of :meth:`runs`.
 
         The curve of a run that was trained in several packs is that of the latest.
         """
-        return _frame(_merged("curves", self._parts(sweep, "curves", on_broken)))
+        return as_frame(merged("curves", self._of_runs(sweep, "curves", on_broken, (), of)))
+
+    def curves_at(self, sweep: str, step: int, metric: str, on_broken: OnBroken | None = None) -> pd.DataFrame:
+        """The rows of :meth:`curves` at one step, in no order: ``run_id``, ``step`` and a metric.
+
+        If no file has the metric there are no rows, and all columns that files have.
+        """
+        names = ["run_id", "step", metric]
+        while True:
+            parts = self._read(
+                sweep, "curves", on_broken, lambda file: file.select("step", pa.array([step], pa.int64()), names)
+            )
+            later = self._read(sweep, "curves", on_broken, _runs_of, keep_as="runs", only=frozenset(ordered(parts)[1:]))
+            if len(parts) <= len(later) + 1:  # or a compaction beside us has taken some away
+                break
+        table = pa.concat_tables(
+            [CURVES.empty_table().select(names[:2]), *_last_of_each(parts, later)], promote_options="default"
+        )
+        if metric not in table.column_names:
+            parts = self._read(sweep, "curves", on_broken, lambda file: file.select("step", pa.array([], pa.int64())))
+            return as_frame(together("curves", parts))
+        return as_frame(table)
+
+    def steps(self, sweep: str, on_broken: OnBroken | None = None) -> list[int]:
+        """The steps at which any run was evaluated, in their order; parameters and errors as those of :meth:`runs`."""
+        found = self._read(sweep, "curves", on_broken, File.steps, keep_as="steps")
+        return sorted(set[int]().union(*found.values()))
 
     def compact(self, sweep: str, on_broken: OnBroken | None = None) -> Compacted:
         """Merge the files of a sweep's runs, and those of its curves, into one each.
@@ -289,19 +272,18 @@ class Store:
         """
         before = after = rows = 0
         for kind in ("curves", "runs"):
-            parts = self._parts(sweep, kind, on_broken)
-            names = self._names(sweep, kind)
+            files = self._read(sweep, kind, on_broken, _sound, whole=True)
+            names = self._stamps(sweep, kind)
             before += len(names)
             after += len(names)
-            if len(parts) < 2:
+            if len(files) < 2:
                 continue
-            table = _merged(kind, parts).combine_chunks()
-            content = _to_parquet(table, max(part.written for part in parts.values()))
+            content, n_rows = merged_file(kind, files)
             target = f"{sweep}/{kind}/compact-{digest(content)}.parquet"
             self.files.write(target, content)
-            removed = self.files.supersede(target, {name: part.digest for name, part in parts.items()})
+            removed = self.files.supersede(target, {name: digest(file.content()) for name, file in files.items()})
             after += (target not in names) - removed
-            rows += table.num_rows
+            rows += n_rows
         return Compacted(before, after, rows)
 
     def save_checkpoint(self, sweep: str, pack_id: str, content: bytes) -> None:
@@ -334,49 +316,141 @@ class Store:
             for name in self.files.names(f"{sweep}/{kind}"):
                 self.files.remove(name)
 
-    def _names(self, sweep: str, kind: str) -> list[str]:
-        return [name for name in self.files.names(f"{sweep}/{kind}") if name.endswith(".parquet")]
+    def _stamps(self, sweep: str, kind: str) -> dict[str, Stamp]:
+        found = self.files.stamps(f"{sweep}/{kind}")
+        return {name: stamp for name, stamp in found.items() if name.endswith(".parquet")}
 
-    def _parts(
-        self, sweep: str, kind: str, on_broken: OnBroken | None, without: Collection[str] = ()
-    ) -> dict[str, _Part]:
-        """The files of a folder, by name; what is broken is told once and left out."""
-        parts: dict[str, _Part | None] = {}
-        names = self._names(sweep, kind)
+    def _of_runs(
+        self,
+        sweep: str,
+        kind: str,
+        on_broken: OnBroken | None,
+        without: Collection[str],
+        of: Collection[str] | None,
+    ) -> dict[str, Part]:
+        """The rows of some runs or of all, by file."""
+        if of is None:
+            return self._read(sweep, kind, on_broken, lambda file: file.part(without))
+        wanted = pa.array(sorted(of), pa.string())
+        return self._read(sweep, kind, on_broken, lambda file: file.select("run_id", wanted, without=without))
+
+    def _read(
+        self,
+        sweep: str,
+        kind: str,
+        on_broken: OnBroken | None,
+        taken: Callable[[File], T],
+        *,
+        keep_as: str = "",
+        only: Collection[str] | None = None,
+        whole: bool = False,
+    ) -> dict[str, T]:
+        """What is taken of the files of a folder, or of some, by name; what is broken is told once and left out.
+
+        Where the store keeps things it keeps that ``keep_as``, if named. ``whole`` files are in memory, and are what
+        they were whatever becomes of them in the store.
+        """
+        found: dict[str, T | _Broken] = {}
+        stamps = self._stamps(sweep, kind)
         while True:
             vanished = False
-            for name in names:
-                if name in parts:
+            for name, stamp in stamps.items():
+                if name in found or (only is not None and name not in only):
                     continue
-                content = self.files.read(name)
-                if content is None:
-                    vanished = True
-                else:
-                    parts[name] = self._part(name, kind, content, on_broken, without)
+                kept = self._kept_of(name, stamp)
+                if keep_as not in kept:
+                    taken_now = self._taken(name, kind, taken, whole=whole)
+                    if taken_now is None:
+                        vanished = True
+                        continue
+                    kept[keep_as] = taken_now
+                found[name] = kept[keep_as] if keep_as else kept.pop(keep_as)
             # A compaction beside us may delete a file that we have yet to read, or have yet to list, after we missed
             # the one that replaces it: we are done when no merged file is there that we have not read.
-            names = self._names(sweep, kind)
-            if not vanished and not any(_is_merged(name) and name not in parts for name in names):
-                return {name: part for name, part in parts.items() if part is not None}
+            stamps = self._stamps(sweep, kind)
+            if only is not None or (not vanished and not any(is_merged(name) and name not in found for name in stamps)):
+                break
+        for name in [name for name in self._kept if name.startswith(f"{sweep}/{kind}/") and name not in stamps]:
+            self._kept.pop(name, None)
+        for broken in found.values():
+            if isinstance(broken, _Broken):
+                self._tell(broken, on_broken)
+        return {name: part for name, part in found.items() if not isinstance(part, _Broken)}
 
-    def _part(
-        self, name: str, kind: str, content: bytes, on_broken: OnBroken | None, without: Collection[str]
-    ) -> _Part | None:
-        try:
-            return _from_parquet(content, kind, without)
-        except (OSError, pa.ArrowException, ValueError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            line = f"{self.files.shown(name)}: not a parquet file of hpscan's ({reason})"
-            tell = on_broken or self._on_broken
-            if tell is None:
-                raise StoreError(f"{line}; delete it and relaunch") from None
-            line += (
-                "; its curves are left out" if kind == "curves" else "; its runs count as missing and are trained again"
-            )
-            if on_broken or line not in self._told:
-                tell(line)
-            self._told.add(line)
+    def _kept_of(self, name: str, stamp: Stamp) -> dict[str, Any]:
+        """What is kept of a file as it is now."""
+        if not self._keeps:
+            return {}
+        if name not in self._kept or self._kept[name][0] != stamp:
+            self._kept[name] = stamp, {}
+        return self._kept[name][1]
+
+    def _taken(self, name: str, kind: str, taken: Callable[[File], T], *, whole: bool) -> T | _Broken | None:
+        """What is taken of a file; None if there is none of that name any more."""
+        content = self.files.read(name) if whole else None
+        source = pa.BufferReader(content) if content is not None else None if whole else self.files.open(name)
+        if source is None:
             return None
+        try:
+            return taken(File(source, kind))
+        except (OSError, pa.ArrowException, ValueError) as error:
+            refused = self.files.refused(name, error)
+            if refused is None:
+                reason = (str(error).splitlines() or [type(error).__name__])[0]
+                return _Broken(f"{self.files.shown(name)}: not a parquet file of hpscan's ({reason})", kind)
+            if name not in self._stamps(name.split("/", maxsplit=1)[0], kind):
+                return None
+            raise refused from error
+
+    def _tell(self, broken: _Broken, on_broken: OnBroken | None) -> None:
+        tell = on_broken or self._on_broken
+        if tell is None:
+            raise StoreError(f"{broken.line}; delete it and relaunch")
+        is_curves = broken.kind == "curves"
+        line = f"{broken.line}; its " + (
+            "curves are left out" if is_curves else "runs count as missing and are trained again"
+        )
+        if on_broken or line not in self._told:
+            tell(line)
+        self._told.add(line)
+
+
+@dataclass(frozen=True)
+class _Broken:
+    """In place of what would have been taken of a file."""
+
+    line: str
+    kind: str
+
+
+def _sound(file: File) -> File:
+    """The file, once all its rows could be read."""
+    file.check()
+    return file
+
+
+def _runs_of(file: File) -> Part:
+    return Part(pa.table({"run_id": file.run_ids()}), file.written)
+
+
+def _last_of_each(parts: Mapping[str, Part], later: Mapping[str, Part]) -> list[pa.Table]:
+    """The rows of runs that no later file holds; ``later`` are the runs of each file but the earliest."""
+    order = ordered(parts)
+    if not later:
+        return [parts[name].table for name in order]
+    runs = pa.concat_arrays([later[name].table["run_id"].combine_chunks() for name in order[1:]])
+    counts = pc.value_counts(runs)
+    twice = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
+    last: dict[str, str] = {}
+    for name in order[1:] if len(twice) else ():
+        held = later[name].table["run_id"]
+        last.update(dict.fromkeys(held.filter(pc.is_in(held, twice)).to_pylist(), name))
+    found = []
+    for name in order:
+        gone = runs if name == order[0] else pa.array([run for run, of in last.items() if of != name], pa.string())
+        table = parts[name].table
+        found.append(table.filter(pc.invert(pc.is_in(table["run_id"], gone))) if len(gone) else table)
+    return found
 
 
 def ended(runs: pd.DataFrame, *, retry_failed: bool = False) -> set[str]:
@@ -384,64 +458,5 @@ def ended(runs: pd.DataFrame, *, retry_failed: bool = False) -> set[str]:
     return set(runs.loc[runs["state"] != "failed", "run_id"] if retry_failed else runs["run_id"])
 
 
-def _table(kind: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """Rows as a table of the kind's schema, what is beyond it as further numbers."""
-    schema = SCHEMAS[kind]
-    further = sorted({name for row in rows for name in row} - set(schema.names))
-    wide = pa.schema([*schema, *((name, pa.float64()) for name in further)])
-    return pa.Table.from_pylist(list(rows), schema=wide)
-
-
-def _frame(table: pa.Table) -> pd.DataFrame:
-    """The table as pandas has it, column by column, so that a large one is not held twice."""
-    frame = table.to_pandas(split_blocks=True, self_destruct=True)
-    pa.default_memory_pool().release_unused()
-    return frame
-
-
 def _checkpoint(sweep: str, pack_id: str) -> str:
     return f"{sweep}/checkpoints/pack-{pack_id}.pt"
-
-
-def _is_merged(name: str) -> bool:
-    return name.rpartition("/")[2].startswith("compact-")
-
-
-def _to_parquet(table: pa.Table, written: str) -> bytes:
-    buffer = pa.BufferOutputStream()
-    pq.write_table(table.replace_schema_metadata({_WRITTEN: written}), buffer, compression="zstd")
-    return buffer.getvalue().to_pybytes()
-
-
-def _from_parquet(content: bytes, kind: str, without: Collection[str]) -> _Part:
-    file = pq.ParquetFile(pa.BufferReader(content))
-    absent = ESSENTIAL[kind] - set(file.schema_arrow.names)
-    if absent:
-        raise pa.ArrowInvalid(f"it has no column {min(absent)}")
-    schema, names = SCHEMAS[kind], [name for name in file.schema_arrow.names if name not in without]
-    table = file.read(columns=names)
-    written = (table.schema.metadata or {}).get(_WRITTEN, b"").decode()
-    wide = pa.schema([schema.field(name) if name in schema.names else (name, pa.float64()) for name in names])
-    return _Part(table.cast(wide), written, digest(content))
-
-
-def _merged(kind: str, parts: Mapping[str, _Part], without: Collection[str] = ()) -> pa.Table:
-    """All rows of a kind, what several files hold once; the same table for the same rows, however they were stored."""
-    schema = SCHEMAS[kind]
-    # The later comes last and wins; of files as old as one another a merged one comes first, its rows having been in a pack.
-    order = sorted(parts, key=lambda name: (parts[name].written, not _is_merged(name), name))
-    # columns of a later version, and further metrics, are null in the files that lack them
-    table = pa.concat_tables([schema.empty_table(), *(parts[name].table for name in order)], promote_options="default")
-    wanted = [*schema.names, *sorted(set(table.column_names) - set(schema.names))]
-    table = table.select([name for name in wanted if name not in without])
-    rows = table.select(["run_id", "step"] if kind == "curves" else ["run_id", "state", "steps_done", "finished_at"])
-    rows = rows.to_pandas()
-    if kind != "curves":
-        rows["ended"] = rows["state"].isin(["completed", "diverged"]) if kind == "runs" else rows["steps_done"]
-        rows = rows.sort_values(["ended", "finished_at"], kind="stable", na_position="first")
-        rows = rows.drop_duplicates("run_id", keep="last").sort_values(["finished_at", "run_id"])
-    else:
-        rows["file"] = [place for place, name in enumerate(order) for _ in range(parts[name].table.num_rows)]
-        rows = rows[rows["file"] == rows.groupby("run_id")["file"].transform("max")]
-        rows = rows.drop_duplicates(["run_id", "step"], keep="last").sort_values(["run_id", "step"])
-    return table.take(pa.array(rows.index, type=pa.int64()))
