@@ -119,6 +119,7 @@ def _add_sweeps(routes: APIRouter, reader: Reader) -> None:
 
     @routes.get("/sweeps/{sweep}", tags=["Sweeps"], summary="How far a sweep is", responses=documented(404))
     def status(sweep: SweepName) -> Status:
+        version = reader.version(sweep)  # before all else: what is read after it may be newer, and never is older
         found = reader.status(sweep)
         return Status(
             **_known(reader, sweep),
@@ -128,7 +129,7 @@ def _add_sweeps(routes: APIRouter, reader: Reader) -> None:
             steps=reader.steps(sweep),
             errors=found["errors"],
             broken=reader.problems(sweep),
-            version=reader.version(sweep),
+            version=version,
             read_at=reader.read_at(sweep),
         )
 

@@ -92,6 +92,7 @@ def add_pages(server: FastAPI, reader: Reader, launcher: Launcher, *, signed_in:
     )  # fmt: skip
     for each in (overview, controls, maps, cells, reports, submit):
         each.register(pages)
+    app._setup_server()  # noqa: SLF001  (Dash would at its first request for "/", and a visitor of another page before got no styles)
     return app.csp_hashes()
 
 

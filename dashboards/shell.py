@@ -32,7 +32,7 @@ def shell(sweep_store: str, *, launches: bool, signed_in: bool) -> html.Div:
                     html.Div(
                         [
                             html.Span(sweep_store, className="store", title=f"Store {sweep_store}"),
-                            html.A("API", href="/api/v1/docs", className="nav"),
+                            html.A("API", href="/api/docs", className="nav"),
                             *([html.A("Sign out", href="/logout", className="nav")] if signed_in else []),
                             html.Button(
                                 id="theme",

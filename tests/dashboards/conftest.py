@@ -82,3 +82,27 @@ def serve(store):
 @pytest.fixture
 def client(serve):
     return serve()
+
+
+def text_of(component):
+    """All that a component and what is in it say."""
+    if component is None or isinstance(component, str | int | float):
+        return "" if component is None else str(component)
+    if isinstance(component, list | tuple):
+        return " ".join(text_of(each) for each in component)
+    return text_of(getattr(component, "children", None))
+
+
+def parts_of(component, kind):
+    """The components of a kind in one."""
+    if isinstance(component, list | tuple):
+        return [part for each in component for part in parts_of(each, kind)]
+    if component is None or isinstance(component, str | int | float):
+        return []
+    own = [component] if type(component).__name__ == kind else []
+    return own + parts_of(getattr(component, "children", None), kind)
+
+
+@pytest.fixture
+def reader(store):
+    return Reader(store)

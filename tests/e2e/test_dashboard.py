@@ -272,7 +272,7 @@ def test_a_token_is_asked_for_and_a_viewer_may_not_launch(tmp_path, browser):
         assert cookie["httpOnly"]
         assert cookie["sameSite"] == "Strict"
         request = urllib.request.Request(
-            f"{address}/api/v1/launch", data=json.dumps({"spec": LAUNCHED}).encode(), method="POST",
+            f"{address}/api/v1/launch", data=json.dumps({"text": LAUNCHED}).encode(), method="POST",
             headers={"Authorization": "Bearer another-secret-token", "Content-Type": "application/json"},
         )  # fmt: skip
         with pytest.raises(urllib.error.HTTPError, match="403"):
