@@ -30,6 +30,7 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy dashboards
 	$(BIN)/lint-imports
 
 format: $(VENV)/installed-dev

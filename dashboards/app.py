@@ -92,7 +92,8 @@ def add_pages(server: FastAPI, reader: Reader, launcher: Launcher, *, signed_in:
     )  # fmt: skip
     for each in (overview, controls, maps, cells, reports, submit):
         each.register(pages)
-    app._setup_server()  # noqa: SLF001  (Dash would at its first request for "/", and a visitor of another page before got no styles)
+    # Dash would at the first request for "/": whoever asked for another page before got it without styles
+    app._setup_server()  # type: ignore[no-untyped-call]  # noqa: SLF001
     return app.csp_hashes()
 
 

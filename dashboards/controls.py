@@ -60,7 +60,8 @@ def controls(reader: Reader, names: Sequence[str], view: View, every: list[str],
 def _field(words: Any, control: Any, size: str = "", told: str = "", name: str = "") -> html.Div:
     words = [words] if isinstance(words, str) else words
     inside = [html.Div([*words, html.Span(told, className="quiet")], className="name"), control]
-    return html.Div(inside, className=f"field {size}", **({"id": name} if name else {}))
+    own: dict[str, Any] = {"id": name} if name else {}
+    return html.Div(inside, className=f"field {size}", **own)
 
 
 def _metrics(reader: Reader, names: Sequence[str]) -> list[dict[str, str]]:

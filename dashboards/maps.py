@@ -66,7 +66,7 @@ def page(reader: Reader, names: Sequence[str], query: str, *, comparing: bool = 
 
 def _head(reader: Reader, name: str) -> html.Div:
     spec = reader.spec(name)
-    about = f"{numerals.in_words(spec.workload.identity())} · {numerals.budgets(spec)} · batch {spec.batch_size} · seeds {', '.join(map(str, spec.seeds))}"
+    about = f"{numerals.in_words(spec.workload.identity())} · {numerals.budgets(spec)} · seeds {', '.join(map(str, spec.seeds))}"
     return head(
         name,
         path=[("Sweeps", "/")],
