@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,7 +14,7 @@ from hpscan.grid import Panel, panels
 from hpscan.spec import Spec, SpecError
 from hpscan.store import DIAGNOSTICS
 
-__all__ = ["FURTHER", "STATES", "Best", "Landscape", "is_chosen_by", "landscapes", "recorded", "shown_by"]
+__all__ = ["FURTHER", "STATES", "Best", "Landscape", "arranged", "is_chosen_by", "landscapes", "recorded", "shown_by"]
 
 STATES = ("completed", "diverged", "stopped", "failed", "missing")
 
@@ -146,10 +147,14 @@ def landscapes(spec: Spec, frame: pd.DataFrame) -> list[Landscape]:
     is ``missing``.
     """
     metrics = recorded(frame)
-    rows = frame.set_index("run_id")[["state", *metrics]].reindex(
-        columns=["state", *dict.fromkeys([*metrics, spec.metric])]
-    )
-    return [_arrange(spec, panel, rows) for panel in panels(spec)]
+    rows = frame.set_index("run_id")[["state", *metrics]]
+
+    def of(panel: Panel) -> Landscape:
+        run_ids = panel.run_ids(spec.seeds)
+        found = rows.reindex(run_ids.ravel())
+        return arranged(spec, panel, run_ids, {str(name): found[name].to_numpy() for name in found})
+
+    return [of(panel) for panel in panels(spec)]
 
 
 def recorded(frame: pd.DataFrame) -> list[str]:
@@ -166,17 +171,23 @@ def shown_by(spec: Spec, frame: pd.DataFrame, metric: str) -> Spec:
     return spec.model_copy(update={"metric": metric})
 
 
-def _arrange(spec: Spec, panel: Panel, rows: pd.DataFrame) -> Landscape:
-    run_ids = panel.run_ids(spec.seeds)
+def arranged(spec: Spec, panel: Panel, run_ids: np.ndarray, found: Mapping[str, np.ndarray]) -> Landscape:
+    """The landscape of a panel from its run_ids, and what is known of each of these runs in turn.
+
+    ``found`` has the ``state``, none where there is no row, and the metrics, of which ``spec.metric`` is added if absent.
+    """
     shape = run_ids.shape
-    found = rows.reindex(run_ids.ravel())
-    states = found["state"].fillna("missing").to_numpy(dtype=object)
-    values = {}
-    for metric in found.columns.drop("state"):
-        column = np.where(states == "completed", found[metric].to_numpy(dtype=np.float64), np.nan)
-        # what a stopped run had at its rung is not what it would have ended with
-        no_end = (states == "diverged") | (states == "stopped")
-        values[str(metric)] = np.where(no_end, np.inf, column).reshape(shape)
+    states = np.where(pd.isna(found["state"]), "missing", found["state"].astype(object))
+    completed = states == "completed"
+    # what a stopped run had at its rung is not what it would have ended with
+    no_end = (states == "diverged") | (states == "stopped")
+    values = {
+        metric: np.where(no_end, np.inf, np.where(completed, column.astype(np.float64), np.nan)).reshape(shape)
+        for metric, column in found.items()
+        if metric != "state"
+    }
+    if spec.metric not in values:
+        values[spec.metric] = np.where(no_end, np.inf, np.nan).reshape(shape)
     return Landscape(
         name=panel.name,
         variant=panel.variant,
