@@ -9,7 +9,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-all lint format bench compiler data clean
+.PHONY: demo test test-all lint format bench compiler data browser clean
 
 demo: $(VENV)/installed
 	$(BIN)/hpscan launch quickstart
@@ -20,10 +20,10 @@ demo: $(VENV)/installed
 # Two at a time: much of what the tests wait for is the start of processes.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
 
-test: compiler data lint
+test: compiler data browser lint
 	$(PYTEST)
 
-test-all: compiler data lint
+test-all: compiler data browser lint
 	$(PYTEST) -m ""
 
 lint: $(VENV)/installed-dev
@@ -54,6 +54,13 @@ data:
 		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
 		apt-get install -y -qq dataset-fashion-mnist; } || \
 		echo "Tests on Fashion-MNIST are skipped (Debian: apt-get install dataset-fashion-mnist)" >&2
+
+# The dashboard is tested in a real browser; without one those tests are skipped.
+browser:
+	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || { \
+		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
+		apt-get install -y -qq chromium chromium-driver; } || \
+		echo "Tests in a browser are skipped (Debian: apt-get install chromium chromium-driver)" >&2
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

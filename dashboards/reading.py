@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+import numpy as np
 import pandas as pd
 
 from hpscan.analysis import Analysis, VariantAnalysis, analyze, status
@@ -17,11 +18,12 @@ from hpscan.conventions import partner, redrawn
 from hpscan.evolution import evolution
 from hpscan.grid import Panel, panels
 from hpscan.landscape import Landscape, landscapes, recorded, shown_by
+from hpscan.rounds import belief_of
 from hpscan.spec import Spec, SpecError
 from hpscan.store import RUNS, Store
 from hpscan.variants import Decay
 
-__all__ = ["CONVENTIONS", "Reader", "UnknownError"]
+__all__ = ["CONVENTIONS", "Cached", "Pace", "Reader", "UnknownError"]
 
 T = TypeVar("T")
 
@@ -30,10 +32,21 @@ CONVENTIONS = {"paper": Decay.PAPER, "torch": Decay.TORCH}
 LOOK_S = 1.0
 """How long a listing of a sweep's files is good for: many viewers ask for it at once."""
 MOST_KEPT = 256
+LATE_S = 900.0
+"""What "of late" means where a sweep's pace is told."""
 
 
 class UnknownError(LookupError):
     """There is no such sweep, panel or run; its text is one line for the user."""
+
+
+@dataclass(frozen=True)
+class Cached:
+    """What keeping answers has spared."""
+
+    kept: int
+    hits: int
+    misses: int
 
 
 class _Cache:
@@ -44,6 +57,12 @@ class _Cache:
         self._kept: OrderedDict[Hashable, tuple[Hashable, Any]] = OrderedDict()
         self._lock = threading.Lock()
         self._makers: dict[Hashable, threading.Lock] = {}
+        self._hits = self._misses = 0
+
+    def counts(self) -> Cached:
+        """Answers that are kept; how often one was there, and how often it was made."""
+        with self._lock:
+            return Cached(len(self._kept), self._hits, self._misses)
 
     def get(self, key: Hashable, version: Hashable, make: Callable[[], T]) -> T:
         """The answer made at this ``version`` of what it was read from, made now if there is none."""
@@ -58,6 +77,7 @@ class _Cache:
                 return found[0]
             made = make()
             with self._lock:
+                self._misses += 1
                 self._kept[key] = version, made
                 while len(self._kept) > self._most:
                     dropped, _ = self._kept.popitem(last=False)
@@ -68,8 +88,34 @@ class _Cache:
         with self._lock:
             if key in self._kept and self._kept[key][0] == version:
                 self._kept.move_to_end(key)
+                self._hits += 1
                 return (self._kept[key][1],)
             return None
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast a sweep goes on."""
+
+    last: datetime | None
+    """When its last run ended."""
+    is_running: bool
+    """Whether there is more to come and something came of late: nobody tells a store that its sweep was given up."""
+    eta_s: float | None
+    """Seconds until the last run, by the pace of late; None while it is not running."""
+
+    @classmethod
+    def of(cls, ends: pd.Series[Any], missing: int, now: datetime) -> Pace:
+        """The pace at ``now`` of runs that ended at these times, ``missing`` of them to go."""
+        ends = ends.dropna()
+        if ends.empty:
+            return cls(None, is_running=False, eta_s=None)
+        last = ends.max().to_pydatetime()
+        late = ends[ends >= pd.Timestamp(now) - pd.Timedelta(seconds=LATE_S)]
+        if not missing or late.empty:
+            return cls(last, is_running=False, eta_s=None)
+        seconds = max((now - late.min().to_pydatetime()).total_seconds(), 1.0)
+        return cls(last, is_running=True, eta_s=missing * seconds / len(late))
 
 
 @dataclass(eq=False)
@@ -84,6 +130,10 @@ class Reader:
     _cache: _Cache = field(default_factory=lambda: _Cache(MOST_KEPT))
     _broken: dict[str, list[str]] = field(default_factory=dict)
     _looked: dict[str, tuple[float, str, datetime]] = field(default_factory=dict)
+
+    def cached(self) -> Cached:
+        """How the cache does."""
+        return self._cache.counts()
 
     def sweeps(self) -> list[str]:
         """Names, in alphabetical order."""
@@ -104,11 +154,11 @@ class Reader:
 
     def spec(self, sweep: str) -> Spec:
         """The spec as last launched."""
-        return self._kept(sweep, "spec", lambda: self.store.spec(sweep))
+        return self.kept(sweep, "spec", lambda: self.store.spec(sweep))
 
     def panels(self, sweep: str) -> list[Panel]:
         """What the sweep has a landscape of, in the order of its variants."""
-        return self._kept(sweep, "panels", lambda: panels(self.spec(sweep)))
+        return self.kept(sweep, "panels", lambda: panels(self.spec(sweep)))
 
     def panel(self, sweep: str, name: str) -> Panel:
         """One of :meth:`panels`, by name."""
@@ -126,7 +176,7 @@ class Reader:
 
     def status(self, sweep: str) -> dict[str, Any]:
         """How far it is (:func:`hpscan.analysis.status`)."""
-        return self._kept(sweep, "status", lambda: status(self.store, sweep))
+        return self.kept(sweep, "status", lambda: status(self.store, sweep))
 
     def shapes(self, sweep: str, metric: str | None = None) -> list[Landscape]:
         """A landscape for each panel; raises SpecError if the metric was not recorded."""
@@ -136,7 +186,7 @@ class Reader:
             spec = spec if metric in {None, spec.metric} else shown_by(spec, rows, str(metric))
             return landscapes(spec, rows)
 
-        return self._kept(sweep, ("shapes", metric), read)
+        return self.kept(sweep, ("shapes", metric), read)
 
     def shape(
         self,
@@ -155,9 +205,7 @@ class Reader:
         self.panel(sweep, panel)
         found = next(shape for shape in self.shapes(sweep, metric) if shape.name == panel)
         if step is not None:
-            at = self._kept(
-                sweep, ("steps", panel, metric), lambda: dict(evolution(found, self._curves(sweep), metric))
-            )
+            at = self.kept(sweep, ("steps", panel, metric), lambda: dict(evolution(found, self._curves(sweep), metric)))
             if step not in at:
                 raise SpecError(
                     f"step: must be one of {', '.join(map(str, at)) or 'none, no run has a curve'}; got {step}"
@@ -172,21 +220,37 @@ class Reader:
 
     def steps(self, sweep: str) -> list[int]:
         """The steps at which curves were recorded."""
-        return self._kept(sweep, "all steps", lambda: sorted(map(int, self._curves(sweep)["step"].unique())))
+        return self.kept(sweep, "all steps", lambda: sorted(map(int, self._curves(sweep)["step"].unique())))
 
-    def numbers(self, sweep: str, panel: str, metric: str | None = None) -> VariantAnalysis:
+    def numbers(
+        self, sweep: str, panel: str, metric: str | None = None, convention: str | None = None
+    ) -> VariantAnalysis:
         """The statistics of one landscape; of a large one they take seconds, once."""
-        return self._kept(
-            sweep, ("numbers", panel, metric), lambda: VariantAnalysis.of(self.shape(sweep, panel, metric))
+        return self.kept(
+            sweep,
+            ("numbers", panel, metric, convention),
+            lambda: VariantAnalysis.of(self.shape(sweep, panel, metric, convention=convention)),
+        )
+
+    def predicted(self, sweep: str, panel: str) -> np.ndarray | None:
+        """Cells of an adaptive sweep that were not trained, shape (lrs, wds); None where the sweep is not adaptive."""
+        adaptive = self.spec(sweep).adaptive
+        if adaptive is None:
+            return None
+        missing = (self.shape(sweep, panel).states == "missing").all(axis=0)
+        return (
+            missing
+            if self.kept(sweep, ("belief", panel), lambda: belief_of(self.shape(sweep, panel), adaptive.tolerance))
+            else None
         )
 
     def analysis(self, sweep: str, metric: str | None = None) -> Analysis:
         """Everything that ``hpscan analyze`` and the report say."""
-        return self._kept(sweep, ("analysis", metric), lambda: analyze(self.store, sweep, metric=metric))
+        return self.kept(sweep, ("analysis", metric), lambda: analyze(self.store, sweep, metric=metric))
 
     def runs(self, sweep: str, run_ids: Sequence[str]) -> pd.DataFrame:
         """The rows of some runs with all columns of the store; those that have not been trained have none."""
-        rows = self._kept(sweep, "all rows", lambda: self.store.runs(sweep).set_index("run_id", drop=False))
+        rows = self.kept(sweep, "all rows", lambda: self.store.runs(sweep).set_index("run_id", drop=False))
         return rows.loc[rows.index.intersection(list(run_ids))].reset_index(drop=True)
 
     def curves(self, sweep: str, run_ids: Sequence[str]) -> pd.DataFrame:
@@ -204,12 +268,18 @@ class Reader:
             self._broken[sweep] = broken
             return rows
 
-        return self._kept(sweep, "rows", read)
+        return self.kept(sweep, "rows", read)
 
     def _curves(self, sweep: str) -> pd.DataFrame:
-        return self._kept(sweep, "curves", lambda: self.store.curves(sweep))
+        return self.kept(sweep, "curves", lambda: self.store.curves(sweep))
 
-    def _kept(self, sweep: str, what: Hashable, make: Callable[[], T]) -> T:
+    def pace(self, sweep: str) -> Pace:
+        """When its last run ended, and how long the rest will take."""
+        ends = self.kept(sweep, "ends", lambda: self._rows(sweep)["finished_at"])
+        return Pace.of(ends, self.status(sweep)["states"]["missing"], datetime.now(UTC))
+
+    def kept(self, sweep: str, what: Hashable, make: Callable[[], T]) -> T:
+        """What ``make`` makes of the sweep, made anew only after a file of it changed."""
         return self._cache.get((sweep, what), self.version(sweep), make)
 
     def _look(self, sweep: str) -> tuple[str, datetime]:

@@ -20,7 +20,17 @@ from hpscan.snippets import torch_snippet
 from hpscan.variants import VARIANTS
 from hpscan.verdicts import Pair
 
-__all__ = ["answers", "best_table", "each_variant", "recommended", "report_page", "rise", "separability", "setting_of"]
+__all__ = [
+    "DECAY_ON",
+    "answers",
+    "best_table",
+    "each_variant",
+    "recommended",
+    "report_page",
+    "rise",
+    "separability",
+    "setting_of",
+]
 
 DECAY_ON = {"weights": "weight matrices only", "all": "every parameter"}
 

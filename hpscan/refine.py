@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool
 
-from hpscan.adaptive import Belief
 from hpscan.landscape import Landscape
 from hpscan.rounds import belief_of
 from hpscan.sampling import Adaptive
 from hpscan.spec import Spec, SpecError
 
-__all__ = ["Refinement", "refined"]
+__all__ = ["Refinement", "refined", "refined_within"]
 
 WIDER_BY = 2
 """Points that an axis gains on the side of a best cell on its edge."""
@@ -50,21 +51,47 @@ def refined(spec: Spec, shapes: list[Landscape], *, finer: bool = True, wider: b
         if best is None or belief is None:
             continue
         outside = _outside(shape, best.index) if wider else {}
-        inside = _between(shape, belief) if finer and not outside else {}
+        inside = _between(shape, belief.basin) if finer and not outside else {}
         for axis, values in {**outside, **inside}.items():
             ticks[shape.variant][axis] |= values
         for word, found in (("wider", outside), ("finer", inside)):
-            changes += [
-                f"{shape.name}: {axis} {word} by {' '.join(f'{v:.4g}' for v in sorted(vs))}"
-                for axis, vs in found.items()
-            ]
+            changes += [_change(shape, axis, word, values) for axis, values in found.items()]
     if not changes:
         raise SpecError(f"{spec.name}: nothing to refine: no best cell on an edge, and no basin of whole cells")
+    return Refinement(_revised(spec, shapes, ticks), changes)
+
+
+def refined_within(
+    spec: Spec, shapes: list[Landscape], shape: Landscape, cells: Collection[tuple[int, int]]
+) -> Refinement:
+    """The spec with ticks between and beside those of some cells, (lr, wd) indices, of one of its landscapes.
+
+    Raises
+    ------
+    SpecError
+        If there is nothing between these ticks.
+    """
+    inside = np.zeros(shape.z.shape[1:], dtype=bool)
+    inside[tuple(np.array(list(cells), dtype=int).reshape(-1, 2).T)] = True
+    ticks = {name: dict[str, set[float]](lr=set(), wd=set()) for name in spec.variants}
+    ticks[shape.variant] |= _between(shape, inside)
+    changes = [_change(shape, axis, "finer", values) for axis, values in ticks[shape.variant].items() if values]
+    if not changes:
+        raise SpecError(f"{spec.name}: nothing to refine: no ticks beside these cells")
+    return Refinement(_revised(spec, shapes, ticks), changes)
+
+
+def _change(shape: Landscape, axis: str, word: str, values: Collection[float]) -> str:
+    return f"{shape.name}: {axis} {word} by {' '.join(f'{value:.4g}' for value in sorted(values))}"
+
+
+def _revised(spec: Spec, shapes: list[Landscape], ticks: dict[str, dict[str, set[float]]]) -> Spec:
     raw = _with_ticks(spec, ticks)
+    tolerance = (spec.adaptive or Adaptive()).tolerance
     raw["adaptive"] = {"tolerance": tolerance, "most_cells": 1.0}
     widest = Spec.validated(raw)
     raw["adaptive"]["most_cells"] = _share(widest, shapes)
-    return Refinement(Spec.validated(raw), changes)
+    return Spec.validated(raw)
 
 
 def _with_ticks(spec: Spec, ticks: dict[str, dict[str, set[float]]]) -> dict[str, Any]:
@@ -98,10 +125,10 @@ def _outside(shape: Landscape, best: tuple[int, int]) -> dict[str, set[float]]:
     return found
 
 
-def _between(shape: Landscape, belief: Belief) -> dict[str, set[float]]:
-    """Midpoints, in the logarithm, of neighbouring values of which one has a cell of the basin."""
+def _between(shape: Landscape, chosen: Bool[np.ndarray, "lrs wds"]) -> dict[str, set[float]]:
+    """Midpoints, in the logarithm, of neighbouring values of which one has a chosen cell."""
     found = {}
-    rows, columns = (set(np.nonzero(belief.basin)[axis].tolist()) for axis in (0, 1))
+    rows, columns = (set(np.nonzero(chosen)[axis].tolist()) for axis in (0, 1))
     for axis, values, inside in (("lr", shape.lr, rows), ("wd", shape.wd, columns)):
         middles = {
             _tidy(math.sqrt(low * high))

@@ -7,7 +7,7 @@ import pytest
 
 import hpscan
 
-HEAVY = {"torch", "ray", "optuna", "sklearn", "matplotlib", "pandas", "pyarrow"}
+HEAVY = {"torch", "ray", "optuna", "sklearn", "matplotlib", "pandas", "pyarrow", "dash", "plotly", "fastapi", "uvicorn"}
 
 
 def loaded_by(code):
@@ -31,6 +31,12 @@ def loaded_by(code):
         ("from hpscan import open_sweep", {"pandas", "pyarrow"}),
         ("import hpscan.importing", {"pandas", "pyarrow"}),
         ("import hpscan.exporting", {"pandas", "pyarrow"}),
+        ("import hpscan.dashboards.launching", {"pandas", "pyarrow"}),
+        ("import hpscan.dashboards.server", {"pandas", "pyarrow", "matplotlib", "fastapi", "uvicorn"}),
+        (
+            "import hpscan.dashboards.app",
+            {"pandas", "pyarrow", "matplotlib", "fastapi", "uvicorn", "dash", "plotly"},
+        ),
         ("import hpscan.engine", {"torch"}),
         ("import hpscan.reproduce", {"torch", "pandas", "pyarrow"}),
     ],

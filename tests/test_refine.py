@@ -3,7 +3,7 @@ import pytest
 
 from hpscan.grid import runs
 from hpscan.landscape import landscapes
-from hpscan.refine import refined
+from hpscan.refine import refined, refined_within
 from hpscan.spec import SpecError
 from hpscan.store import Store
 from tests.test_rounds import GRID, all_rounds
@@ -63,3 +63,22 @@ def test_nothing_stored_is_nothing_to_refine(make_spec, tmp_path):
     store.save_spec(spec)
     with pytest.raises(SpecError, match="nothing to refine"):
         refined(spec, shapes(spec, store))
+
+
+def test_refining_within_a_box_adds_ticks_between_and_beside_its_cells_of_that_landscape_alone(full):
+    spec, store = full
+    (shape,) = shapes(spec, store)
+    found = refined_within(spec, [shape], shape, [(2, 1), (3, 1)])
+    for axis, old, chosen in (("lr", shape.lr, (2, 3)), ("wd", shape.wd, (1,))):
+        new = sorted(set(found.spec.grid.axes("sgdw")[("lr", "wd").index(axis)]) - set(old))
+        low, high = old[max(min(chosen) - 1, 0)], old[max(chosen) + 1]
+        assert new
+        assert all(low < tick < high for tick in new)
+    assert {run.run_id for run in runs(spec)} < {run.run_id for run in runs(found.spec)}
+
+
+def test_nothing_lies_beside_a_grid_of_one_cell(make_spec, make_landscape):
+    spec = make_spec(variants=["sgdw"], grid={"lr": [0.1], "wd": [0.1]})
+    shape = make_landscape(np.ones((1, 1, 1)))
+    with pytest.raises(SpecError, match="nothing to refine"):
+        refined_within(spec, [shape], shape, [(0, 0)])

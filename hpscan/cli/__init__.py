@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hpscan.cli import exchange, launching, refining, reproducing, results
+from hpscan.cli import exchange, launching, refining, reproducing, results, serving
 from hpscan.cli.output import one_line_errors
 
 __all__ = ["app", "main"]
@@ -33,6 +33,7 @@ for command in (
     launching.logs,
     launching.cancel,
     results.compact,
+    serving.dashboard,
     results.specs,
     results.schedule,
 ):

@@ -1,0 +1,433 @@
+"""The REST API: every route reads by the same functions as the pages do, and presents."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import pandas as pd
+from fastapi import APIRouter, FastAPI, Path, Query
+from fastapi.responses import HTMLResponse
+from starlette.responses import Response
+
+from hpscan import __version__
+from hpscan.files import StoreError
+from hpscan.grid import panels
+from hpscan.landscape import Landscape, recorded
+from hpscan.spec import Spec, SpecError, shipped_specs
+
+from .answers import (
+    AnalysisAnswer,
+    BestCell,
+    Curve,
+    Curves,
+    LandscapeAnswer,
+    Launch,
+    Log,
+    Page,
+    PanelStates,
+    Run,
+    RunDetail,
+    ShippedSpec,
+    SpecText,
+    State,
+    Status,
+    SweepSummary,
+    Validated,
+    ValidationText,
+    finite,
+    plain,
+)
+from .downloads import REPORT_FILES, TABLES, report_file, table
+from .launching import IdleError, Launcher, RefusedError, Started
+from .problems import add_handlers, documented
+from .reading import Reader, UnknownError
+from .reference import reference_page
+
+__all__ = ["BASE", "api", "router"]
+
+BASE = "/api"
+MOST_CURVES = 200
+PAGE = 100
+MOST_OF_PAGE = 1000
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+"""What a sweep may be called: nothing that a path could mean."""
+
+SweepName = Annotated[str, Path(pattern=NAME, description="A sweep of the store.")]
+Offset = Annotated[int, Query(ge=0, le=10**9, description="How many to leave out.")]
+Limit = Annotated[int, Query(ge=1, le=MOST_OF_PAGE, description="How many to give at most.")]
+Metric = Annotated[str | None, Query(max_length=100, description="A metric or diagnostic; the sweep's own by default.")]
+Step = Annotated[
+    int | None, Query(ge=0, lt=2**63, description="An evaluation (`steps` of the status); the end by default.")
+]
+Units = Annotated[
+    Literal["paper", "torch"] | None, Query(description="The convention a decoupled landscape is drawn in.")
+]
+ReportName = Annotated[str, Path(max_length=100, json_schema_extra={"enum": list(REPORT_FILES)})]
+
+EVERY = (400, 401, 403, 413, 422, 429, 500, 503, 504)
+"""What any route may answer, the guard's answers among them."""
+
+SANDBOX = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:"
+"""A report is a page that holds all it needs, and text that came from specs: nothing in it is run."""
+
+
+def api(reader: Reader, launcher: Launcher) -> FastAPI:
+    """The API as an application of its own, to be mounted at :data:`BASE`: what it does not know never is a page."""
+    app = FastAPI(
+        title="hpscan API",
+        version=__version__,
+        description="Sweeps of hyperparameters: how far they are, their landscapes, runs, curves and numbers. "
+        "Errors are problem+json (RFC 9457); what is not known or not finite is null. A token, if the server has any, "
+        "goes into the header Authorization: Bearer TOKEN.",
+        servers=[{"url": BASE}],
+        docs_url=None,
+        redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,
+    )
+    add_handlers(app)
+    app.include_router(router(reader, launcher), prefix="/v1")
+
+    @app.get("/docs", include_in_schema=False)
+    def reference() -> HTMLResponse:
+        return HTMLResponse(reference_page(app.openapi(), BASE))
+
+    return app
+
+
+def router(reader: Reader, launcher: Launcher) -> APIRouter:
+    """All routes of the API."""
+    every = APIRouter(responses=documented(*EVERY))
+    _add_sweeps(every, reader)
+    _add_runs(every, reader)
+    _add_results(every, reader)
+    _add_specs(every, launcher)
+    _add_launches(every, launcher)
+    return every
+
+
+def _add_sweeps(routes: APIRouter, reader: Reader) -> None:
+    @routes.get("/sweeps", tags=["Sweeps"], summary="All sweeps, in alphabetical order")
+    def sweeps(offset: Offset = 0, limit: Limit = PAGE) -> Page[SweepSummary]:
+        names = reader.sweeps()
+        items = [_summary(reader, name) for name in names[offset : offset + limit]]
+        return Page(total=len(names), offset=offset, limit=limit, items=items)
+
+    @routes.get("/sweeps/{sweep}", tags=["Sweeps"], summary="How far a sweep is", responses=documented(404))
+    def status(sweep: SweepName) -> Status:
+        version = reader.version(sweep)  # before all else: what is read after it may be newer, and never is older
+        found = reader.status(sweep)
+        return Status(
+            **_known(reader, sweep),
+            metric=reader.spec(sweep).metric,
+            panels=[PanelStates(**each) for each in found["variants"]],
+            metrics=reader.metrics(sweep),
+            steps=reader.steps(sweep),
+            errors=found["errors"],
+            broken=reader.problems(sweep),
+            version=version,
+            read_at=reader.read_at(sweep),
+        )
+
+    @routes.get(
+        "/sweeps/{sweep}/spec", tags=["Sweeps"], summary="The spec as last launched",
+        response_class=Response,
+        responses={200: {"content": {"application/yaml": {}, "application/json": {"schema": {"type": "object"}}}}, **documented(404)},
+    )  # fmt: skip
+    def spec(sweep: SweepName, format: Literal["yaml", "json"] = "yaml") -> Response:  # noqa: A002  (of the URL)
+        found = reader.spec(sweep)
+        if format == "json":
+            return _json(plain(found.model_dump(mode="json")))
+        return _file(found.to_yaml().encode(), f"{sweep}.yaml", "application/yaml")
+
+
+def _add_runs(routes: APIRouter, reader: Reader) -> None:
+    @routes.get(
+        "/sweeps/{sweep}/runs", tags=["Runs"], summary="Runs, those that are missing among them", responses=documented(404)
+    )  # fmt: skip
+    def runs(
+        sweep: SweepName,
+        panel: Annotated[str | None, Query(max_length=300, description="Of this landscape.")] = None,
+        state: Annotated[State | None, Query(description="In this state.")] = None,
+        offset: Offset = 0,
+        limit: Limit = PAGE,
+    ) -> Page[Run]:
+        every = _planned(reader, sweep)
+        chosen = np.ones(len(every), dtype=bool)
+        if panel is not None:
+            chosen &= (every["panel"] == reader.panel(sweep, panel).name).to_numpy()
+        if state is not None:
+            chosen &= (every["state"] == state).to_numpy()
+        page = every.iloc[np.flatnonzero(chosen)[offset : offset + limit]]
+        items = [Run(**each) for each in _runs(reader, sweep, page)]
+        return Page(total=int(chosen.sum()), offset=offset, limit=limit, items=items)
+
+    @routes.get(
+        "/sweeps/{sweep}/runs/{run_id}", tags=["Runs"], summary="One run, with its config", responses=documented(404)
+    )
+    def run(sweep: SweepName, run_id: Annotated[str, Path(max_length=100)]) -> RunDetail:
+        every = _planned(reader, sweep)
+        page = every[every["run_id"] == run_id]
+        if page.empty:
+            raise UnknownError(f"run {run_id!r}: is none of {sweep}")
+        (told,) = _runs(reader, sweep, page)
+        row = reader.runs(sweep, [run_id])
+        further = {} if row.empty else plain(row.iloc[0].to_dict())
+        config = further.pop("config", None)
+        return RunDetail(**told, config=plain(json.loads(config)) if config else None, row=further)
+
+    @routes.get(
+        "/sweeps/{sweep}/curves", tags=["Runs"], summary="Learning curves of some runs", responses=documented(404)
+    )
+    def curves(
+        sweep: SweepName,
+        run_id: Annotated[list[str], Query(min_length=1, max_length=MOST_CURVES, description="A run; repeatable.")],
+    ) -> Curves:
+        rows = reader.curves(sweep, run_id)
+        found = [_curve(str(name), rows) for name, rows in rows.sort_values("step").groupby("run_id", sort=False)]
+        order = {name: place for place, name in enumerate(run_id)}
+        return Curves(curves=sorted(found, key=lambda curve: order[curve.run_id]))
+
+
+def _add_results(routes: APIRouter, reader: Reader) -> None:
+    tables: dict[str, Any] = {kind.partition(";")[0]: {} for kind in TABLES.values()}
+
+    @routes.get(
+        "/sweeps/{sweep}/landscapes/{panel}", tags=["Results"], summary="One landscape",
+        response_model=LandscapeAnswer, responses={200: {"content": tables}, **documented(404)},
+    )  # fmt: skip
+    def landscape(
+        sweep: SweepName,
+        panel: Annotated[str, Path(max_length=300, description="A panel of the sweep's status.")],
+        format: Annotated[  # noqa: A002  (of the URL)
+            Literal["json", "csv", "parquet", "arrow"], Query(description="Arrays, or a table with one row a run.")
+        ] = "json",
+        metric: Metric = None,
+        step: Step = None,
+        units: Units = None,
+    ) -> Response:
+        shape = reader.shape(sweep, panel, metric, step=step, convention=units)
+        if format == "json":
+            return _json(_landscape(sweep, shape, step))
+        return _file(table(shape, format), f"{sweep} {panel}.{format}", TABLES[format])
+
+    @routes.get(
+        "/sweeps/{sweep}/analysis", tags=["Results"], summary="Every number that hpscan analyze prints", responses=documented(404)
+    )  # fmt: skip
+    def analysis(sweep: SweepName, metric: Metric = None) -> AnalysisAnswer:
+        return AnalysisAnswer(**reader.analysis(sweep, metric).to_json())
+
+    @routes.get(
+        "/sweeps/{sweep}/report/{file}", tags=["Results"], summary="A file of the report, as hpscan report writes it",
+        response_class=Response,
+        responses={200: {"content": {kind.partition(";")[0]: {} for kind in REPORT_FILES.values()}}, **documented(404)},
+    )  # fmt: skip
+    def report(sweep: SweepName, file: ReportName) -> Response:
+        if file not in REPORT_FILES:
+            raise UnknownError(f"file {file!r}: a report has {', '.join(REPORT_FILES)}")
+        answer = _file(report_file(reader, sweep, file), f"{sweep} {file}", REPORT_FILES[file])
+        answer.headers["Content-Security-Policy"] = SANDBOX
+        return answer
+
+
+def _add_specs(routes: APIRouter, launcher: Launcher) -> None:
+    @routes.get("/specs", tags=["Specs"], summary="The specs that come with hpscan")
+    def specs() -> list[ShippedSpec]:
+        return [_shipped(name) for name in shipped_specs()]
+
+    @routes.get(
+        "/specs/{name}", tags=["Specs"], summary="One of them, as YAML", response_class=Response,
+        responses={200: {"content": {"application/yaml": {}}}, **documented(404)},
+    )  # fmt: skip
+    def shipped_spec(name: Annotated[str, Path(pattern=NAME)]) -> Response:
+        known = shipped_specs()
+        if name not in known:
+            raise UnknownError(f"spec {name!r}: shipped are {', '.join(known)}")
+        return _file(known[name].encode(), f"{name}.yaml", "application/yaml")
+
+    @routes.post("/validate", tags=["Specs"], summary="Check a spec, and estimate what it would cost")
+    def validate(spec: ValidationText) -> Validated:
+        """Nothing is written. `valid` is false where the spec cannot be launched, and `error` says why."""
+        try:
+            found = launcher.check(spec.text, cost=spec.cost)
+        except (SpecError, RefusedError) as error:
+            return Validated(valid=False, error=str(error), may_launch=launcher.may_launch)
+        return Validated(
+            valid=True,
+            sweep=found.sweep,
+            runs=found.runs,
+            to_train=found.to_train,
+            cost=found.cost or None,
+            may_launch=launcher.may_launch,
+        )
+
+
+def _add_launches(routes: APIRouter, launcher: Launcher) -> None:
+    @routes.get("/launches", tags=["Launching"], summary="The last launch of every sweep that was launched from here")
+    def launches() -> list[Launch]:
+        return [_launch(each) for each in launcher.launches()]
+
+    @routes.post(
+        "/launch", tags=["Launching"], summary="Launch a spec", status_code=202, responses=documented(409, 502)
+    )
+    def launch(spec: SpecText, response: Response) -> Launch:
+        """Trains the runs that the store lacks. Its results come into the store as they land."""
+        started = launcher.launch(spec.text)
+        response.headers["Location"] = f"{BASE}/v1/sweeps/{started.sweep}"
+        return _launch(started)
+
+    @routes.post(
+        "/sweeps/{sweep}/cancel", tags=["Launching"], summary="End a launch; what it has trained stays",
+        status_code=202, responses=documented(409, 502),
+    )  # fmt: skip
+    def cancel(sweep: SweepName) -> Launch:
+        return _launch(launcher.cancel(sweep))
+
+    @routes.get(
+        "/sweeps/{sweep}/log", tags=["Launching"], summary="The end of what a launch printed",
+        responses=documented(404, 502),
+    )  # fmt: skip
+    def log(sweep: SweepName) -> Log:
+        try:
+            return Log(**_launch(launcher.last(sweep)).model_dump(), text=launcher.log(sweep))
+        except IdleError as error:
+            raise UnknownError(str(error)) from None
+
+
+def _summary(reader: Reader, sweep: str) -> SweepSummary:
+    """A sweep in the list; one that cannot be read hides none of the others."""
+    try:
+        return SweepSummary(**_known(reader, sweep))
+    except (StoreError, SpecError, UnknownError) as error:
+        return SweepSummary(name=sweep, problem=str(error))
+
+
+def _known(reader: Reader, sweep: str) -> dict[str, Any]:
+    found, pace = reader.status(sweep), reader.pace(sweep)
+    runs, missing = found["runs"], found["states"]["missing"]
+    best = [cell for shape in reader.shapes(sweep) if (cell := _best(shape)) and cell.mean is not None]
+    return {
+        "name": sweep,
+        "runs": runs,
+        "states": found["states"],
+        "progress": (runs - missing) / runs if runs else 1.0,
+        "best": min(best, key=lambda cell: cell.mean or 0.0, default=None),
+        "updated": pace.last,
+        "running": pace.is_running,
+        "eta_s": pace.eta_s,
+    }
+
+
+def _best(shape: Landscape) -> BestCell | None:
+    best = shape.best()
+    if best is None:
+        return None
+    return BestCell(
+        panel=shape.name,
+        lr=best.lr,
+        wd=best.wd,
+        metric=shape.metric,
+        mean=finite(best.means[shape.metric]),
+        n_seeds=best.n_seeds,
+    )
+
+
+def _landscape(sweep: str, shape: Landscape, step: int | None) -> dict[str, Any]:
+    best = _best(shape)
+    return {
+        "sweep": sweep,
+        "panel": shape.name,
+        "variant": shape.variant,
+        "at": dict(shape.at),
+        "metric": shape.metric,
+        "step": step,
+        "axes": list(shape.axes),
+        "first": shape.lr.tolist(),
+        "second": shape.wd.tolist(),
+        "seeds": list(shape.seeds),
+        "mean": _with_nulls(shape.mean()),
+        "values": _with_nulls(shape.z),
+        "states": shape.states.tolist(),
+        "best": best.model_dump() if best else None,
+    }
+
+
+def _with_nulls(values: np.ndarray) -> Any:
+    known = values.astype(object)
+    known[~np.isfinite(values)] = None
+    return known.tolist()
+
+
+def _planned(reader: Reader, sweep: str) -> pd.DataFrame:
+    """Every run that the spec asks for, trained or not: one row each."""
+
+    def lay_out() -> pd.DataFrame:
+        parts, shapes = [], reader.shapes(sweep)
+        names = [shape.name for shape in shapes]
+        for shape in shapes:
+            seeds, lr, wd = np.meshgrid(np.array(shape.seeds), shape.lr, shape.wd, indexing="ij")
+            columns = {"run_id": shape.run_ids, "lr": lr, "wd": wd, "seed": seeds, "state": shape.states}
+            part = pd.DataFrame({name: column.ravel() for name, column in columns.items()})
+            part["panel"] = pd.Categorical([shape.name], categories=names).repeat(len(part))
+            parts.append(part)
+        every = pd.concat(parts, ignore_index=True)
+        return every.astype({"state": "category"})
+
+    return reader.kept(sweep, "planned runs", lay_out)
+
+
+def _runs(reader: Reader, sweep: str, page: pd.DataFrame) -> list[dict[str, Any]]:
+    """Some of the planned runs, with what the store holds of them."""
+    rows = reader.runs(sweep, page["run_id"].tolist()).set_index("run_id")
+    metrics = recorded(rows)
+    told: list[dict[str, Any]] = []
+    for planned in page.to_dict("records"):
+        run_id = planned["run_id"]
+        row: Mapping[str, Any] = plain(rows.loc[run_id].to_dict()) if run_id in rows.index else {}
+        whole = {"steps_done": None if row.get("steps_done") is None else int(row["steps_done"])}
+        further = {name: row.get(name) for name in ("error", "wall_s", "finished_at")}
+        known = {name: row[name] for name in metrics if row}
+        told.append({**{str(name): value for name, value in planned.items()}, **whole, **further, "metrics": known})
+    return told
+
+
+def _curve(run_id: str, rows: pd.DataFrame) -> Curve:
+    values = {
+        str(name): _with_nulls(column.to_numpy(dtype=np.float64))
+        for name, column in rows.items()
+        if pd.api.types.is_float_dtype(column) and column.notna().any()
+    }
+    return Curve(run_id=run_id, step=rows["step"].tolist(), values=values)
+
+
+@lru_cache(maxsize=64)
+def _shipped(name: str) -> ShippedSpec:
+    spec = Spec.load(name)
+    cells = sum(len(panel.lr) * len(panel.wd) for panel in panels(spec))
+    return ShippedSpec(
+        name=name,
+        workload=spec.workload.name,
+        variants=list(spec.variants),
+        runs=cells * len(spec.seeds),
+        notes=spec.notes.strip(),
+    )
+
+
+def _launch(started: Started) -> Launch:
+    return Launch.model_validate(started, from_attributes=True)
+
+
+def _json(value: Any) -> Response:
+    """A document that is JSON values already: checking a large one once more takes longer than making it."""
+    return Response(json.dumps(value, allow_nan=False).encode(), media_type="application/json")
+
+
+def _file(content: bytes, name: str, media_type: str) -> Response:
+    ascii_name = "".join(
+        letter if letter.isascii() and letter.isprintable() and letter not in '"\\' else "_" for letter in name
+    )
+    return Response(content, media_type=media_type, headers={"Content-Disposition": f'inline; filename="{ascii_name}"'})

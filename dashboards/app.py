@@ -1,0 +1,131 @@
+"""The pages: which there are, which one an address means, and what all of them do."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from dash import Dash, Input, Output, State, dcc, html, no_update, set_props
+from fastapi import FastAPI
+
+from hpscan.files import StoreError
+from hpscan.spec import SpecError
+
+from . import cells, controls, maps, overview, reports, submit
+from .callbacks import Pages
+from .launching import Launcher
+from .reading import Reader, UnknownError
+from .shell import empty, head, shell
+
+__all__ = ["add_pages"]
+
+EXPECTED = (UnknownError, StoreError, SpecError)
+"""What a callback may meet that is nobody's mistake here: told in a line."""
+_LOG = logging.getLogger(__name__)
+
+INDEX = """<!DOCTYPE html>
+<html lang="en">
+<head>
+{%metas%}
+<title>{%title%}</title>
+{%favicon%}
+{%css%}
+</head>
+<body>
+{%app_entry%}
+{%config%}
+{%scripts%}
+{%renderer%}
+</body>
+</html>"""
+
+
+def add_pages(server: FastAPI, reader: Reader, launcher: Launcher, *, signed_in: bool = False) -> Sequence[str]:
+    """Add the pages to a server that has its other routes already; return the hashes of their inline scripts."""
+    app = Dash(
+        __name__, server=server, backend="fastapi", title="hpscan", update_title=None, index_string=INDEX,  # type: ignore[arg-type]
+        assets_folder=str(Path(__file__).parent / "assets"), suppress_callback_exceptions=True, enable_mcp=False,
+        add_log_handler=False, on_error=_told,
+        meta_tags=[
+            {"name": "viewport", "content": "width=device-width, initial-scale=1"},
+            {"name": "color-scheme", "content": "light dark"},
+            {"name": "description", "content": "How error depends on learning rate and weight decay"},
+        ],
+    )  # fmt: skip
+    app.backend.websocket_capability = False  # no page uses it, and browsers connect to it wherever it is offered
+    pages = Pages(app, reader, launcher)
+    app.layout = shell(reader.store.location, launches=launcher.allowed, signed_in=signed_in)
+
+    @pages.callback(Output("page", "children"), Input("url", "pathname"), State("url", "search"))
+    def route(path: str | None, query: str | None) -> Any:
+        try:
+            return _page(pages, path or "/", query or "")
+        except EXPECTED as error:
+            command = f"hpscan status --store {reader.store.location}"
+            return [head("Not to be shown"), empty("This cannot be shown", str(error), command)]
+
+    @pages.callback(
+        Output("version", "data"), Output("read-at", "children"), Output("notice", "children"), Output("notice", "hidden"),
+        Input("tick", "n_intervals"), Input("page", "children"), State("url", "pathname"), State("url", "search"), State("version", "data"),
+    )  # fmt: skip
+    def look(_: int, __: Any, path: str | None, query: str | None, shown: str | None) -> tuple[Any, ...]:
+        names = _sweeps_of(reader, path or "/", query or "")
+        try:
+            known = [name for name in names if name in reader.sweeps()]
+            version = " ".join(reader.version(name) for name in known)
+            broken = [line for name in known for line in reader.problems(name)] if version != shown else []
+            at = max((reader.read_at(name) for name in known), default=datetime.now(UTC))
+        except StoreError as error:
+            return no_update, no_update, f"The store cannot be read: {error}", False
+        told = f"Data read {at.astimezone(UTC):%H:%M:%S} UTC"
+        if version == shown:
+            return no_update, told, no_update, no_update
+        return version, told, [html.P(f"Left out, broken: {line}") for line in broken], not broken
+
+    pages.in_browser(
+        "here", *(Output(f"nav-{name}", "className") for name in ("sweeps", "compare", "launch")),
+        Input("url", "pathname"),
+    )  # fmt: skip
+    for each in (overview, controls, maps, cells, reports, submit):
+        each.register(pages)
+    app._setup_server()  # noqa: SLF001  (Dash would at its first request for "/", and a visitor of another page before got no styles)
+    return app.csp_hashes()
+
+
+def _page(pages: Pages, path: str, query: str) -> Any:
+    parts = [unquote(part) for part in path.strip("/").split("/") if part]
+    match parts:
+        case []:
+            return overview.page(pages.reader)
+        case ["compare"]:
+            return maps.page(pages.reader, maps.compared(pages.reader, query), query, comparing=True)
+        case ["launch"]:
+            return submit.page(pages)
+        case ["sweeps", name]:
+            return maps.page(pages.reader, [name], query)
+        case ["sweeps", name, "report"]:
+            return reports.page(pages.reader, name)
+    return [head("Not found"), html.P(["There is no such page. ", dcc.Link("All sweeps", href="/")])]
+
+
+def _sweeps_of(reader: Reader, path: str, query: str) -> list[str]:
+    """The sweeps that a page shows."""
+    parts = [unquote(part) for part in path.strip("/").split("/") if part]
+    if parts[:1] == ["sweeps"]:
+        return parts[1:2]
+    return maps.compared(reader, query) if parts == ["compare"] else []
+
+
+def _told(error: Exception) -> Any:
+    """What goes wrong in a callback is told on the page, and what is our mistake in the log, too."""
+    if isinstance(error, EXPECTED):
+        text = str(error)
+    else:
+        _LOG.error("a callback failed", exc_info=error)
+        text = "Something went wrong here; the server's log says what."
+    set_props("notice", {"children": text, "hidden": False})
+    return no_update

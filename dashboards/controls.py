@@ -1,0 +1,142 @@
+"""What of landscapes is shown, and how: the controls of a page, whose choices are its address."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from dash import Input, Output, State, dcc, html, no_update
+
+from hpscan import numerals
+
+from .callbacks import Pages
+from .reading import Reader
+from .shell import aria
+from .view import SCALES, SHOWN, View
+
+__all__ = ["MOST_MAPS", "controls", "register"]
+
+MOST_MAPS = 12
+"""Maps that are drawn before anything is chosen."""
+METRICS_FIRST = ("val_loss", "val_error", "test_loss", "test_error", "train_loss", "train_error", "gap")
+
+
+def controls(reader: Reader, names: Sequence[str], view: View, every: list[str], shown: list[str]) -> html.Section:
+    """Everything that can be chosen, as the view has it."""
+    own = reader.spec(names[0]).metric
+    seeds = sorted({seed for name in names for seed in reader.spec(name).seeds})
+    steps = _steps(reader, names)
+    at = steps.index(view.step) if view.step in steps else len(steps)
+    short = len(names) == 1
+    options = [{"label": name.split("/", 1)[1] if short else name, "value": name} for name in every]
+    shows = [
+        *({"label": told, "value": key} for key, told in SHOWN.items()),
+        *({"label": f"seed {seed}", "value": str(seed)} for seed in seeds),
+    ]
+    slider = dcc.Slider(
+        0, len(steps), 1, value=at, id="choose-step", marks=None, className="slider", updatemode="drag", allow_direct_input=False,
+    )  # fmt: skip
+    return html.Section(
+        [
+            _field("Metric", dcc.Dropdown(_metrics(reader, names), view.metric or own, clearable=False, id="choose-metric"), "wide"),
+            _field("Shown", dcc.Dropdown(shows, view.shows, clearable=False, id="choose-shows")),
+            _field("Colours", dcc.RadioItems(list(SCALES), view.scale, inline=True, id="choose-scale", className="segmented")),
+            _field("Worst colour at", dcc.Slider(5, 100, 5, value=view.clip, id="choose-clip", marks=None, className="slider", allow_direct_input=False), told="of cells, %"),
+            _field("Basin within", dcc.Slider(0, 25, 1, value=view.tolerance, id="choose-tolerance", marks=None, className="slider", allow_direct_input=False), told="% of the best"),
+            _field("Units of decay", dcc.RadioItems([{"label": "own", "value": ""}, {"label": "paper", "value": "paper"}, {"label": "torch", "value": "torch"}], view.units, inline=True, id="choose-units", className="segmented")),
+            _field("Lines", dcc.Checklist([{"label": "lr·wd", "value": "iso"}], ["iso"] if view.iso else [], id="choose-iso", className="segmented")),
+            _field("Maps", dcc.Dropdown(options, shown, multi=True, clearable=False, id="choose-maps"), "widest" if len(every) > 1 else "absent"),
+            _field(
+                [html.Button("▶", id="play", className="icon", **aria({"aria-label": "Play the evaluations"})), html.Span(_step_words(steps, at), id="step-words")],
+                slider, _reel(steps), name="reel",
+            ),
+            dcc.Store(id="steps", data=steps),
+            dcc.Interval(id="play-tick", interval=900, disabled=True),
+        ],
+        className="controls", **aria({"aria-label": "What is shown, and how"}),
+    )  # fmt: skip
+
+
+def _field(words: Any, control: Any, size: str = "", told: str = "", name: str = "") -> html.Div:
+    words = [words] if isinstance(words, str) else words
+    inside = [html.Div([*words, html.Span(told, className="quiet")], className="name"), control]
+    return html.Div(inside, className=f"field {size}", **({"id": name} if name else {}))
+
+
+def _metrics(reader: Reader, names: Sequence[str]) -> list[dict[str, str]]:
+    """What all sweeps of a page have recorded."""
+    lists = [reader.metrics(name) for name in names]
+    common = [metric for metric in lists[0] if all(metric in other for other in lists)]
+    common.sort(key=lambda metric: METRICS_FIRST.index(metric) if metric in METRICS_FIRST else len(METRICS_FIRST))
+    return [{"label": numerals.metric_name(metric), "value": metric} for metric in common]
+
+
+def _steps(reader: Reader, names: Sequence[str]) -> list[int]:
+    found = [set(reader.steps(name)) for name in names]
+    return sorted(set.intersection(*found))[:-1] if found else []
+
+
+def _reel(steps: Sequence[int]) -> str:
+    return "widest" if steps else "absent"
+
+
+def _step_words(steps: Sequence[int], at: int) -> str:
+    return f"after {steps[at]:,} steps" if at < len(steps) else "end of training"
+
+
+def register(pages: Pages) -> None:
+    """Make a view of what is chosen, and its address."""
+    reader = pages.reader
+
+    @pages.callback(
+        Output("view", "data"), Output("query", "data"), Output("step-words", "children"),
+        Input("choose-metric", "value"), Input("choose-shows", "value"), Input("choose-scale", "value"), Input("choose-clip", "value"),
+        Input("choose-tolerance", "value"), Input("choose-units", "value"), Input("choose-iso", "value"), Input("choose-step", "value"),
+        Input("choose-maps", "value"), State("steps", "data"), State("sweeps-of-page", "data"),
+        prevent_initial_call=True,
+    )  # fmt: skip
+    def choose(
+        metric: str, shows: str, scale: str, clip: float, tolerance: float, units: str, iso: list[str], at: int,
+        maps: list[str] | None, steps: list[int], names: list[str],
+    ) -> tuple[Any, ...]:  # fmt: skip
+        own = reader.spec(names[0]).metric
+        step = steps[at] if at is not None and at < len(steps) else None
+        every = [f"{name}/{panel.name}" for name in names for panel in reader.panels(name)]
+        chosen = () if not maps or list(maps) == every[:MOST_MAPS] else tuple(maps)
+        view = View(
+            maps=chosen, metric="" if metric == own else metric, shows=shows, scale=scale, clip=float(clip), step=step,
+            units=units or "", tolerance=float(tolerance), iso="iso" in (iso or []),
+        ).sane()  # fmt: skip
+        query = view.to_query(names if len(names) > 1 else ())
+        return view.to_data(), query, _step_words(steps, at if at is not None else len(steps))
+
+    @pages.callback(
+        Output("steps", "data"), Output("choose-step", "max"), Output("choose-step", "value"), Output("reel", "className"), Output("choose-metric", "options"),
+        Input("version", "data"), State("steps", "data"), State("choose-step", "value"), State("sweeps-of-page", "data"), prevent_initial_call=True,
+    )  # fmt: skip
+    def lengthen(_: str, steps: list[int], at: int, names: list[str]) -> tuple[Any, ...]:
+        """Offer the evaluations and metrics that have come since the page was opened."""
+        now = _steps(reader, names)
+        metrics = _metrics(reader, names)
+        if now == steps:
+            return (*[no_update] * 4, metrics)
+        held = now.index(steps[at]) if at < len(steps) and steps[at] in now else len(now)
+        return now, len(now), held, f"field {_reel(now)}", metrics
+
+    pages.in_browser(
+        "address", Output("addressed", "data"),
+        Input("query", "data"), prevent_initial_call=True
+    )  # fmt: skip
+    pages.in_browser(
+        "play",
+        Output("choose-step", "value", allow_duplicate=True), Input("play-tick", "n_intervals"), State("choose-step", "value"), State("choose-step", "max"),
+        prevent_initial_call=True,
+    )  # fmt: skip
+    pages.in_browser(
+        "playing",
+        Output("play-tick", "disabled"), Output("play", "children"), Input("play", "n_clicks"), State("play-tick", "disabled"),
+        prevent_initial_call=True,
+    )  # fmt: skip
+    pages.in_browser(
+        "compare", Output("choose-sweeps", "className"), Input("choose-sweeps", "value"), prevent_initial_call=True
+    )  # fmt: skip

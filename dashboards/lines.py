@@ -1,0 +1,88 @@
+"""Slices through landscapes, and learning curves of runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hpscan.landscape import Landscape
+
+from .axes import axis_name, axis_places, gridded, metric_title, octaves, plain, ticked, typed
+from .charts import surface
+from .view import View
+
+__all__ = ["LINES", "curves", "slices"]
+
+LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#666666", "#a05a2c")
+"""Of Okabe and Ito: told apart by the colour-blind."""
+
+
+def slices(
+    shapes: Sequence[tuple[str, Landscape]], view: View, lr: float, wd: float
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What is shown over weight decay at the learning rate nearest to ``lr``, and over learning rate at ``wd``: a line a landscape."""
+    over_wd: list[dict[str, Any]] = []
+    over_lr: list[dict[str, Any]] = []
+    for number, (name, shape) in enumerate(shapes):
+        z = surface(shape, view)
+        i, j = (
+            int(np.abs(octaves(axis) - octaves(np.array([at]))[0]).argmin())
+            for axis, at in ((shape.lr, lr), (shape.wd, wd))
+        )
+        color = LINES[number % len(LINES)]
+        for found, values, places in (
+            (over_wd, z[i], axis_places(shape.axes[1], shape.wd)),
+            (over_lr, z[:, j], axis_places(shape.axes[0], shape.lr)),
+        ):
+            found.append({
+                "type": "scatter", "mode": "lines+markers", "name": name, "x": typed(places),
+                "y": typed(np.where(np.isfinite(values), values, np.nan)), "line": {"color": color, "width": 1.8},
+                "marker": {"size": 5, "symbol": number % 8}, "connectgaps": False,
+                "hovertemplate": f"{name}: %{{y:.4g}}<extra></extra>",
+            })  # fmt: skip
+    if not shapes:
+        return {"data": []}, {"data": []}
+    first = shapes[0][1]
+    title = metric_title(first.metric)
+    logged = view.scale == "log" and first.metric not in {"gap", "sharpness"} and view.shows != "n"
+
+    def figure(found: list[dict[str, Any]], axis: str) -> dict[str, Any]:
+        values = np.unique(np.concatenate([getattr(shape, axis) for _, shape in shapes]))
+        return {
+            "data": found,
+            "layout": {
+                **plain(), "showlegend": len(found) > 1 and axis == "wd", "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "font": {"size": 11}}, "height": 250,
+                "xaxis": {**ticked(axis, values), "title": {"text": axis_name(axis)}},
+                "yaxis": {"title": {"text": title}, "type": "log" if logged else "linear", **gridded(), "automargin": True},
+            },
+        }  # fmt: skip
+
+    return figure(over_wd, "wd"), figure(over_lr, "lr")
+
+
+def curves(rows: pd.DataFrame, runs: Sequence[tuple[str, str, int]], metric: str) -> dict[str, Any]:
+    """Learning curves of runs: (run_id, cell in words, number of the cell); one colour a cell, one line a seed."""
+    data = []
+    told: set[str] = set()
+    for run_id, cell, number in runs:
+        own = rows[rows["run_id"] == run_id].sort_values("step")
+        if own.empty:
+            continue
+        data.append({
+            "type": "scatter", "mode": "lines+markers", "x": typed(own["step"].to_numpy(dtype=float)),
+            "y": typed(np.where(np.isfinite(own[metric]), own[metric], np.nan)), "name": cell, "legendgroup": cell,
+            "showlegend": cell not in told, "line": {"color": LINES[number % len(LINES)], "width": 1.4},
+            "marker": {"size": 4}, "hovertemplate": "step %{x}: %{y:.4g}<extra></extra>",
+        })  # fmt: skip
+        told.add(cell)
+    return {
+        "data": data,
+        "layout": {
+            **plain(), "height": 280, "showlegend": len(told) > 1, "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+            "xaxis": {"title": {"text": "step"}, **gridded(), "automargin": True},
+            "yaxis": {"title": {"text": metric_title(metric)}, "type": "linear" if metric == "gap" else "log", **gridded(), "automargin": True},
+        },
+    }  # fmt: skip

@@ -1,0 +1,245 @@
+"""Landscapes side by side on one scale: what is chosen, the maps, and their numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import parse_qsl
+
+from dash import MATCH, Input, Output, State, dcc, html
+
+from hpscan import numerals
+from hpscan.analysis import VariantAnalysis
+
+from . import cells, controls
+from .axes import MOST_CELLS
+from .callbacks import Pages
+from .charts import Colours, colours, heatmap
+from .marks import MARKS
+from .overview import progress
+from .reading import Reader
+from .shell import aria, chip, empty, head
+from .view import SHOWN, View
+
+__all__ = ["compared", "page", "register"]
+
+GRADIENT = "linear-gradient(to right, #440154, #482878, #3e4989, #31688e, #26828e, #1f9e89, #35b779, #6ece58, #b5de2b, #fde725)"
+STATE_WORDS = {"diverged": "diverged", "stopped": "stopped early", "failed": "failed", "missing": "not trained yet"}
+
+
+def page(reader: Reader, names: Sequence[str], query: str, *, comparing: bool = False) -> list[Any]:
+    """The page of one sweep, or of several on a shared scale."""
+    if comparing:
+        choice = html.Label(
+            ["Sweeps", dcc.Dropdown(reader.sweeps(), list(names), multi=True, id="choose-sweeps")],
+            className="field wide",
+        )
+        top = head("Compare", about=html.P("Landscapes of several sweeps on one scale.", className="quiet"))
+        if not names:
+            command = f"hpscan launch quickstart --store {reader.store.location}"
+            return [top, empty("Nothing to compare", f"{reader.store.location} has no sweep yet.", command)]
+        above = [top, html.Div(choice, className="controls first")]
+    else:
+        above = [_head(reader, names[0]), html.Div(_progress(reader, names[0]), id="progress")]
+    view = View.from_query(query)
+    every = [f"{name}/{panel.name}" for name in names for panel in reader.panels(name)]
+    shown = [name for name in view.maps if name in every] or every[: controls.MOST_MAPS]
+    return [
+        *above,
+        dcc.Store(id="sweeps-of-page", data=list(names)),
+        dcc.Store(id="view", data=view.to_data()),
+        dcc.Store(id="query"),
+        dcc.Store(id="addressed"),
+        dcc.Store(id="picked", data={"cells": [], "box": None}),
+        controls.controls(reader, names, view, every, shown),
+        html.Div(_legend(reader, names, view), id="legend", className="legend"),
+        html.Div(
+            [
+                html.Div([_card(reader, name, len(names) > 1) for name in shown], id="maps", className="maps"),
+                cells.inspector(),
+            ],
+            className="side-by-side",
+        ),
+        cells.details(),
+    ]  # fmt: skip
+
+
+def _head(reader: Reader, name: str) -> html.Div:
+    spec = reader.spec(name)
+    about = f"{numerals.in_words(spec.workload.identity())} · {numerals.budgets(spec)} · batch {spec.batch_size} · seeds {', '.join(map(str, spec.seeds))}"
+    return head(
+        name,
+        path=[("Sweeps", "/")],
+        about=html.P(about, className="quiet"),
+        actions=[
+            dcc.Link("Report", href=f"/sweeps/{name}/report", className="button"),
+            dcc.Link("Compare", href=f"/compare?sweep={name}", className="button"),
+            html.A("Spec", href=f"/api/v1/sweeps/{name}/spec", className="button"),
+        ],
+    )
+
+
+def _progress(reader: Reader, name: str) -> Any:
+    return progress(reader.status(name), reader.pace(name))
+
+
+def _card(reader: Reader, name: str, several: bool) -> html.Article:
+    sweep, panel = name.split("/", 1)
+    shown = reader.panel(sweep, panel)
+    return html.Article(
+        [
+            html.Div(
+                [html.H2([html.Span(f"{sweep} · ", className="quiet") if several else None, panel]), html.Span(id={"type": "verdict", "name": name})],
+                className="row",
+            ),
+            dcc.Graph(
+                id={"type": "map", "name": name}, className="map", responsive=True,
+                figure={"data": [], "layout": {"height": 340, "xaxis": {"visible": False}, "yaxis": {"visible": False}, "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)"}},
+                style={"height": "340px"}, config={"displayModeBar": False, "scrollZoom": True},
+            ),
+            dcc.Store(id={"type": "sight", "name": name}, data={"large": max(len(shown.lr), len(shown.wd)) > MOST_CELLS}),
+            html.Div(html.P("Numbers are being computed…", className="quiet"), id={"type": "numbers", "name": name}, className="numbers"),
+        ],
+        className="card", title="", **aria({"aria-label": f"Landscape of {panel}: {len(shown.lr)} learning rates by {len(shown.wd)} weight decays"}),
+    )  # fmt: skip
+
+
+def _scale(reader: Reader, names: Sequence[str], view: View) -> Colours:
+    """The colours of a page: those of its sweeps at the end of training, whatever is drawn, so that they stay."""
+    key = (
+        "colours",
+        tuple(names),
+        view.metric,
+        view.shows,
+        view.scale,
+        view.clip,
+        *(reader.version(name) for name in names),
+    )
+    shapes = [shape for name in names for shape in reader.shapes(name, view.metric or None)]
+    return reader.kept(names[0], key, lambda: colours(shapes, view))
+
+
+def _legend(reader: Reader, names: Sequence[str], view: View) -> list[Any]:
+    scale = _scale(reader, names, view)
+    metric = view.metric or reader.spec(names[0]).metric
+    counts: dict[str, int] = {}
+    for name in names:
+        for state, count in reader.status(name)["states"].items():
+            counts[state] = counts.get(state, 0) + count
+    ends = [
+        numerals.metric_value(metric, scale.value_at(share)) if view.shows != "n" else f"{scale.value_at(share):.0f}"
+        for share in (0.0, 0.25, 0.5, 0.75, 1.0)
+    ]
+    title = (
+        numerals.metric_name(metric)
+        if view.shows == "mean" or view.seed is not None
+        else f"{SHOWN.get(view.shows, '')} of {numerals.metric_name(metric)}"
+    )
+    bar = html.Div(className="gradient" + (" reversed" if scale.reverse else ""), style={"backgroundImage": GRADIENT})
+    keys = [
+        ("★", "best", "star"),
+        ("○", "ten best", "ring"),
+        ("▭", f"within {view.tolerance:g} % of the best", "basin"),
+    ]
+    states = [(MARKS[state][1], word, state) for state, word in STATE_WORDS.items() if counts.get(state)]
+    marks = [
+        html.Li([html.Span(sign, className=f"sign {kind}", **aria({"aria-hidden": "true"})), word])
+        for sign, word, kind in [*keys, *states]
+    ]
+    return [
+        html.Div([html.Span(title, className="name"), bar, html.Div([html.Span(end) for end in ends], className="ticks")], className="colours"),
+        html.Ul(marks, className="keys"),
+    ]  # fmt: skip
+
+
+def _numbers(analysis: VariantAnalysis, view: View, name: str) -> list[Any]:
+    shape, numbers, best = analysis.landscape, analysis.separability, analysis.best
+    metric = shape.metric
+    facts = [
+        ("Contour slope", numerals.interval(numbers.contour_slope, sign=True), "dlog wd / dlog lr: 0 where the best weight decay does not depend on the learning rate, −1 where only their product matters"),
+        ("Interaction share", numerals.interval(numbers.interaction_share), "the part of the variance over cells that no sum f(lr) + g(wd) explains"),
+        ("Regret of tuning apart", numerals.interval(numbers.independent_tuning_regret, 3), "how much worse than the joint best it is to tune each alone"),
+    ]  # fmt: skip
+    told: list[Any] = [
+        html.P(analysis.verdict.sentence[:1].upper() + analysis.verdict.sentence[1:], className="sentence")
+    ]
+    if best is not None and analysis.best_metric is not None:
+        where = f"lr {numerals.power(best.lr)}, wd {numerals.power(best.wd)}{' (on an edge of the grid)' if best.on_edge else ''}"
+        facts.insert(
+            0,
+            (
+                "Best cell",
+                f"{where}: {numerals.metric_interval(metric, analysis.best_metric)}",
+                "chosen by validation; [ ] is a 95 % interval over seeds",
+            ),
+        )
+    if view.step is not None:
+        told.append(html.P("These numbers are of the end of training.", className="quiet"))
+    rows = [html.Div([html.Dt(term, title=about), html.Dd(value)]) for term, value, about in facts]
+    return [*told, html.Dl(rows, className="facts"), cells.best_cells(shape, name)]
+
+
+def register(pages: Pages) -> None:
+    """Draw the maps, and draw them again when something is chosen or a pack lands."""
+    reader = pages.reader
+
+    @pages.callback(
+        Output("legend", "children"), Input("view", "data"), Input("version", "data"), State("sweeps-of-page", "data"), prevent_initial_call=True
+    )  # fmt: skip
+    def explain(data: dict[str, Any], _: str, names: list[str]) -> list[Any]:
+        return _legend(reader, names, View.from_data(data))
+
+    @pages.callback(
+        Output("maps", "children"),
+        Input("choose-maps", "value"), State("sweeps-of-page", "data"), prevent_initial_call=True,
+    )  # fmt: skip
+    def lay_out(maps: list[str] | None, names: list[str]) -> list[Any]:
+        every = [f"{name}/{panel.name}" for name in names for panel in reader.panels(name)]
+        return [_card(reader, name, len(names) > 1) for name in maps or every[: controls.MOST_MAPS] if name in every]
+
+    @pages.callback(
+        Output({"type": "map", "name": MATCH}, "figure"),
+        Input("view", "data"), Input("version", "data"), Input({"type": "sight", "name": MATCH}, "data"),
+        State({"type": "map", "name": MATCH}, "id"), State("sweeps-of-page", "data"),
+    )  # fmt: skip
+    def draw(data: dict[str, Any], _: str, sight: dict[str, Any], own: dict[str, str], names: list[str]) -> Any:
+        view = View.from_data(data)
+        name = own["name"]
+        shape = cells.drawn(reader, view, name)
+        scale = _scale(reader, names, view)
+        predicted = reader.predicted(*name.split("/", 1)) if view.step is None else None
+        return heatmap(
+            shape, view, scale, predicted=predicted, window=sight.get("window"), uirevision=f"{name} {view.units}"
+        )  # fmt: skip
+
+    @pages.callback(
+        Output({"type": "numbers", "name": MATCH}, "children"), Output({"type": "verdict", "name": MATCH}, "children"),
+        Input("view", "data"), Input("version", "data"), State({"type": "numbers", "name": MATCH}, "id"),
+    )  # fmt: skip
+    def tell(data: dict[str, Any], _: str, own: dict[str, str]) -> tuple[Any, Any]:
+        view, (sweep, panel) = View.from_data(data), own["name"].split("/", 1)
+        analysis = reader.numbers(sweep, panel, view.metric or None, view.units or None)
+        word = analysis.verdict.word
+        return _numbers(analysis, view, own["name"]), chip(word, word)
+
+    @pages.callback(
+        Output("progress", "children"),
+        Input("tick", "n_intervals"),
+        State("sweeps-of-page", "data"),
+        prevent_initial_call=True,
+    )
+    def go_on(_: int, names: list[str]) -> Any:
+        return _progress(reader, names[0])
+
+    pages.in_browser(
+        "sight",
+        Output({"type": "sight", "name": MATCH}, "data"),
+        Input({"type": "map", "name": MATCH}, "relayoutData"), State({"type": "sight", "name": MATCH}, "data"),
+        prevent_initial_call=True,
+    )  # fmt: skip
+
+
+def compared(reader: Reader, query: str) -> list[str]:
+    """The sweeps that a query compares; the first two of the store if it names none."""
+    named = [value for key, value in parse_qsl((query or "").removeprefix("?")) if key == "sweep"]
+    return list(dict.fromkeys(named)) or reader.sweeps()[:2]

@@ -1,0 +1,142 @@
+"""What is drawn over the colours of a map: states, the best cells, the basin, lines of constant lr·wd."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from hpscan.conventions import OUTSIDE
+from hpscan.landscape import Landscape
+
+from .axes import edges, typed
+
+__all__ = ["MARKS", "basin", "blanks", "iso_lines", "marks", "outline", "stars", "states_of"]
+
+N_CIRCLED = 10
+STAYS = {"marker": {"opacity": 1}}
+"""Plotly pales what is not selected."""
+MARKS = {  # of cells without a finite value: (Plotly's symbol, the same as text, face)
+    "diverged": ("x-thin-open", "×", "#c9c9c9"),
+    "stopped": ("line-ew-open", "–", "#dbe2ea"),
+    "failed": ("triangle-up-open", "△", "#f1b8b2"),
+    "missing": ("circle-open", "○", "rgba(128,128,128,0.08)"),
+    OUTSIDE: ("", "", "rgba(0,0,0,0)"),
+}
+
+
+def states_of(shape: Landscape, z: np.ndarray) -> np.ndarray:
+    """Of each cell without a finite value its state, of others the empty text."""
+    found = np.full(z.shape, "", dtype=object)
+    blank = ~np.isfinite(z)
+    for state in ("missing", "failed", "stopped", "diverged", OUTSIDE):  # the last that any seed has is told
+        found[blank & (shape.states == state).any(axis=0)] = state
+    return found
+
+
+def blanks(
+    states: np.ndarray, x: np.ndarray, y: np.ndarray, rows: list[tuple[int, int]], columns: list[tuple[int, int]]
+) -> dict[str, Any]:
+    """Faces of the cells that have no finite value."""
+    names = list(MARKS)
+    codes = np.full(states.shape, -1, dtype=np.int8)
+    for number, name in enumerate(names):
+        codes[states == name] = number
+    starts = [[first for first, _ in blocks] for blocks in (rows, columns)]
+    within = codes[: rows[-1][1], : columns[-1][1]]
+    codes = np.maximum.reduceat(np.maximum.reduceat(within, starts[0], axis=0), starts[1], axis=1)
+    faces = ["rgba(0,0,0,0)", *(face for _, _, face in MARKS.values())]
+    steps = [[(number + end) / len(faces), face] for number, face in enumerate(faces) for end in (0, 1)]
+    return {
+        "type": "heatmap", "z": typed(codes, "i1"), "x": typed(edges(x, None, columns)), "y": typed(edges(y, None, rows)),
+        "zmin": -1.5, "zmax": len(names) - 0.5, "colorscale": steps, "showscale": False, "hoverinfo": "none",
+    }  # fmt: skip
+
+
+def marks(
+    shape: Landscape, states: np.ndarray, x: np.ndarray, y: np.ndarray, predicted: np.ndarray | None
+) -> list[dict[str, Any]]:
+    """Each state has a shape of its own, and so have cells with fewer seeds than planned."""
+    size = max(4.0, min(9.0, 150.0 / max(states.shape)))
+    data = []
+    partial = (states == "") & (shape.known < len(shape.seeds))
+    wanted = [(state, states == state, symbol) for state, (symbol, _, _) in MARKS.items() if symbol]
+    predicted = np.zeros(states.shape, dtype=bool) if predicted is None else predicted
+    wanted += [("fewer seeds", partial, "circle"), ("predicted", predicted, "diamond-open")]
+    for name, where, symbol in wanted:
+        i, j = np.nonzero(where & ~predicted) if name != "predicted" else np.nonzero(where)
+        if len(i):
+            data.append({
+                "type": "scatter", "mode": "markers", "x": typed(x[j]), "y": typed(y[i]), "hoverinfo": "skip", "name": name, "unselected": STAYS,
+                "marker": {"symbol": symbol, "size": 3 if name == "fewer seeds" else size, "color": "#555", "line": {"width": 1.2, "color": "#555"}},
+                "showlegend": False,
+            })  # fmt: skip
+    return data
+
+
+def stars(ranked: list[tuple[int, int]], x: np.ndarray, y: np.ndarray) -> list[dict[str, Any]]:
+    """The best cell and the ten best."""
+    best = ranked[0]
+    others = ranked[1:N_CIRCLED]
+    return [
+        {
+            "type": "scatter", "mode": "markers", "x": typed(x[[j for _, j in others]]), "y": typed(y[[i for i, _ in others]]),
+            "marker": {"symbol": "circle-open", "size": 11, "color": "#111", "line": {"width": 1.4}}, "hoverinfo": "skip", "name": "ten best", "unselected": STAYS,
+            "showlegend": False,
+        },
+        {
+            "type": "scatter", "mode": "markers", "x": typed(x[[best[1]]]), "y": typed(y[[best[0]]]), "hoverinfo": "skip", "name": "best", "unselected": STAYS,
+            "marker": {"symbol": "star", "size": 15, "color": "#e3342f", "line": {"width": 1.2, "color": "#fff"}}, "showlegend": False,
+        },
+    ]  # fmt: skip
+
+
+def basin(shape: Landscape, best: tuple[int, int], tolerance: float) -> np.ndarray:
+    """Cells at most so many percent worse than the best one."""
+    z = shape.mean()
+    return np.isfinite(z) & (z <= z[best] + abs(z[best]) * tolerance / 100.0)
+
+
+def outline(inside: np.ndarray, x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
+    """The borders of a set of cells, drawn along the cells' own."""
+    every = [(k, k + 1) for k in range(len(x))], [(k, k + 1) for k in range(len(y))]
+    right, top = edges(x, None, every[0]), edges(y, None, every[1])
+    padded = np.pad(inside, 1)
+    across = np.argwhere(padded[:, 1:] != padded[:, :-1])  # a vertical border left of column k
+    along = np.argwhere(padded[1:] != padded[:-1])
+    apart = np.full(len(across) + len(along), np.nan)
+    xs = np.stack(
+        [
+            np.concatenate(two)
+            for two in ((right[across[:, 1]], right[along[:, 1] - 1]), (right[across[:, 1]], right[along[:, 1]]))
+        ]
+        + [apart]
+    )
+    ys = np.stack(
+        [
+            np.concatenate(two)
+            for two in ((top[across[:, 0] - 1], top[along[:, 0]]), (top[across[:, 0]], top[along[:, 0]]))
+        ]
+        + [apart]
+    )
+    return {
+        "type": "scatter", "mode": "lines", "x": typed(xs.T.ravel()), "y": typed(ys.T.ravel()), "line": {"color": "#ffffff", "width": 2.2}, "hoverinfo": "skip",
+        "showlegend": False, "name": "basin",
+    }  # fmt: skip
+
+
+def iso_lines(shape: Landscape, x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
+    """Lines along which lr·wd is the same, two octaves apart."""
+    first = int(shape.wd[0] == 0)
+    left, right, low, high = x[first] - 0.5, x[-1] + 0.5, y[0] - 0.5, y[-1] + 0.5
+    xs, ys = [], []
+    for total in np.arange(math.ceil(left + low), right + high, 2.0):
+        a, b = max(left, total - high), min(right, total - low)
+        if a < b:
+            xs += [a, b, None]
+            ys += [total - a, total - b, None]
+    return {
+        "type": "scatter", "mode": "lines", "x": xs, "y": ys, "line": {"color": "rgba(255,255,255,0.65)", "width": 1, "dash": "dot"},
+        "hoverinfo": "skip", "showlegend": False, "name": "lr·wd",
+    }  # fmt: skip

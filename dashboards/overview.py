@@ -1,0 +1,140 @@
+"""The list of sweeps: how far each is, what it found, and what to run when there is none."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from dash import Input, Output, dcc, html, no_update
+
+from hpscan import numerals
+from hpscan.files import StoreError
+from hpscan.spec import SpecError
+
+from .callbacks import Pages
+from .reading import Pace, Reader, UnknownError
+from .shell import aria, chip, empty, head
+from .thumbnails import thumbnail
+
+__all__ = ["page", "progress", "register", "since"]
+
+MOST_THUMBNAILS = 8
+STATES = ("completed", "diverged", "stopped", "failed")
+
+
+def page(reader: Reader) -> list[Any]:
+    """The page before its first look at the store."""
+    search = html.Label(
+        [
+            html.Span("Find a sweep", className="unseen"),
+            dcc.Input(id="search", type="search", autoComplete="off", placeholder="Find a sweep"),
+        ]
+    )
+    return [
+        head("Sweeps", actions=[search]),
+        html.Div(_cards(reader, ""), id="sweeps", className="sweeps"),
+        dcc.Store(id="sweeps-shown", data=_versions(reader)),
+    ]
+
+
+def register(pages: Pages) -> None:
+    """Keep the list as the store is."""
+
+    @pages.callback(
+        Output("sweeps", "children"), Output("sweeps-shown", "data"),
+        Input("tick", "n_intervals"), Input("search", "value"), Input("sweeps-shown", "data"),
+        prevent_initial_call=True,
+    )  # fmt: skip
+    def refresh(_: int, wanted: str | None, shown: str) -> tuple[Any, Any]:
+        now = f"{_versions(pages.reader)} {wanted or ''}"
+        return (no_update, no_update) if now == shown else (_cards(pages.reader, wanted or ""), now)
+
+
+def _versions(reader: Reader) -> str:
+    return " ".join(f"{name}={reader.version(name)}" for name in reader.sweeps())
+
+
+def _cards(reader: Reader, wanted: str) -> list[Any]:
+    names = reader.sweeps()
+    if not names:
+        told = f"{reader.store.location} is an empty store. This trains the quickstart, a few minutes on a laptop:"
+        return [empty("No sweeps yet", told, f"hpscan launch quickstart --store {reader.store.location}")]
+    found: list[tuple[datetime, str, Any]] = []
+    for name in names:
+        if wanted.lower() not in name.lower():
+            continue
+        try:
+            pace = reader.pace(name)
+            found.append((pace.last or datetime.min.replace(tzinfo=UTC), name, _card(reader, name, pace)))
+        except (StoreError, SpecError, UnknownError) as error:
+            broken = html.Div([html.H2(name), html.P(str(error), className="bad")], className="card sweep")
+            found.append((datetime.min.replace(tzinfo=UTC), name, broken))
+    if not found:
+        return [empty("Nothing found", f"No sweep of this store has “{wanted}” in its name.")]
+    return [card for *_, card in sorted(found, key=lambda each: each[:2], reverse=True)]
+
+
+def _card(reader: Reader, name: str, pace: Pace) -> html.Article:
+    spec, status = reader.spec(name), reader.status(name)
+    shapes = reader.shapes(name)
+    best = [(cell.means[spec.metric], shape.name, cell) for shape in shapes if (cell := shape.best())]
+    least = min(best, key=lambda each: each[0]) if best else None
+    told = "no result yet"
+    if least:
+        value, panel, cell = least
+        told = f"{panel}, lr {numerals.power(cell.lr)}, wd {numerals.power(cell.wd)}: {numerals.metric_name(spec.metric)} {numerals.metric_value(spec.metric, value)}"
+    pictures = [
+        html.Figure(
+            [html.Img(src=reader.kept(name, ("thumbnail", shape.name), lambda shape=shape: thumbnail(shape)), alt=""), html.Figcaption(shape.name)],  # type: ignore[misc]
+            className="thumb",
+        )
+        for shape in shapes[:MOST_THUMBNAILS]
+    ]  # fmt: skip
+    more = len(shapes) - MOST_THUMBNAILS
+    return html.Article(
+        [
+            html.Div([html.H2(dcc.Link(name, href=f"/sweeps/{name}")), _condition(status, pace)], className="row"),
+            html.P(f"{spec.workload.name} · {status['runs']:,} runs · {numerals.budgets(spec)}", className="quiet"),
+            progress(status, pace),
+            html.Div([*pictures, html.Span(f"and {more} more", className="quiet") if more > 0 else None], className="thumbs"),
+            html.P([html.Span("Best so far ", className="quiet"), told], className="best"),
+        ],
+        className="card sweep",
+    )  # fmt: skip
+
+
+def progress(status: dict[str, Any], pace: Pace) -> html.Div:
+    """A bar of states, and what it says in words."""
+    states, total = status["states"], max(status["runs"], 1)
+    done = total - states["missing"] if status["runs"] else 0
+    words = [f"{states[state]:,} {state}" for state in STATES if states[state]]
+    if states["missing"]:
+        words.append(f"{states['missing']:,} to go")
+        if pace.eta_s is not None:
+            words.append(f"about {_duration(pace.eta_s)} left")
+    elif pace.last:
+        words.append(f"ended {since(pace.last)}")
+    bar = html.Div(
+        [html.Div(className=f"part {state}", style={"width": f"{100 * states[state] / total:.2f}%"}) for state in STATES if states[state]],
+        className="bar", role="progressbar",
+        **aria({"aria-valuenow": str(round(100 * done / total)), "aria-valuemin": "0", "aria-valuemax": "100", "aria-label": "Runs that ended, percent"}),
+    )  # fmt: skip
+    return html.Div([bar, html.P(" · ".join(words), className="quiet")], className="progress")
+
+
+def _condition(status: dict[str, Any], pace: Pace) -> html.Span:
+    if not status["states"]["missing"]:
+        return chip("complete", "good") if not status["states"]["failed"] else chip("with failures", "bad")
+    return chip("running", "busy") if pace.is_running else chip("incomplete", "warn")
+
+
+def since(moment: datetime) -> str:
+    """How long ago."""
+    return f"{_duration((datetime.now(UTC) - moment).total_seconds())} ago"
+
+
+def _duration(seconds: float) -> str:
+    for size, name in ((86400.0, "d"), (3600.0, "h"), (60.0, "min")):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.0f} {name}"
+    return f"{max(seconds, 0):.0f} s"

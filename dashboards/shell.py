@@ -1,0 +1,102 @@
+"""The frame of every page: navigation, notices, and what a page says that has nothing to show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from dash import dcc, html
+
+__all__ = ["TICK_MS", "aria", "chip", "empty", "head", "heading", "shell"]
+
+TICK_MS = 2000
+"""How often a page asks whether there is anything new."""
+
+
+def shell(sweep_store: str, *, launches: bool, signed_in: bool) -> html.Div:
+    """What stays when pages change."""
+    links = [("Sweeps", "/"), ("Compare", "/compare"), ("Launch", "/launch")]
+    return html.Div(
+        [
+            html.A("Skip to the content", href="#page", className="skip"),
+            dcc.Location(id="url", refresh=False),
+            dcc.Store(id="version"),
+            dcc.Interval(id="tick", interval=TICK_MS),
+            html.Header(
+                [
+                    dcc.Link([html.Span(className="logo"), "hpscan"], href="/", className="brand"),
+                    html.Nav(
+                        [dcc.Link(name, href=href, className="nav", id=f"nav-{name.lower()}") for name, href in links],
+                        **aria({"aria-label": "Pages"}),
+                    ),
+                    html.Div(
+                        [
+                            html.Span(sweep_store, className="store", title=f"Store {sweep_store}"),
+                            html.A("API", href="/api/docs", className="nav"),
+                            *([html.A("Sign out", href="/logout", className="nav")] if signed_in else []),
+                            html.Button(
+                                id="theme",
+                                className="icon",
+                                title="Light or dark",
+                                **aria({"aria-label": "Light or dark"}),
+                            ),
+                        ],
+                        className="tools",
+                    ),
+                ],
+                className="top",
+            ),
+            html.Div(id="notice", role="status", className="notice", hidden=True),
+            html.Main(html.Div("Loading…", className="quiet"), id="page", tabIndex=-1),
+            html.Footer(
+                [html.Span(id="read-at"), html.Span("launching is on" if launches else "view only", className="quiet")],
+            ),
+        ],
+        className="shell",
+    )
+
+
+def head(
+    title: str, *, path: Sequence[tuple[str, str]] = (), about: Any = None, actions: Sequence[Any] = ()
+) -> html.Div:
+    """The head of a page: where it is, its name, what it is about, and what can be done."""
+    crumbs = [item for name, href in path for item in (dcc.Link(name, href=href), html.Span("/", className="quiet"))]
+    return html.Div(
+        [
+            html.Div([html.Div(crumbs, className="crumbs") if crumbs else None, html.H1(title), about]),
+            html.Div(list(actions), className="actions"),
+        ],
+        className="head",
+    )
+
+
+def heading(text: str, about: str = "") -> html.Div:
+    """The head of a part of a page."""
+    return html.Div([html.H2(text), html.P(about, className="quiet") if about else None], className="heading")
+
+
+def aria(names: dict[str, str]) -> dict[str, Any]:
+    """Attributes whose names are no words of Python."""
+    return names
+
+
+def chip(text: str, kind: str = "") -> html.Span:
+    """A word that is told at a glance."""
+    return html.Span(text, className=f"chip {kind.replace(' ', '-')}")
+
+
+def empty(title: str, text: str, command: str = "") -> html.Div:
+    """What is shown in place of nothing: why there is nothing, and what to run next."""
+    return html.Div(
+        [
+            html.H2(title),
+            html.P(text),
+            html.Div(
+                [html.Code(command, id="next"), dcc.Clipboard(target_id="next", title="Copy the command")],
+                className="command",
+            )
+            if command
+            else None,
+        ],
+        className="empty",
+    )

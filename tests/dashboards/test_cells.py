@@ -1,0 +1,85 @@
+"""What is told of cells, as text."""
+
+import numpy as np
+import pytest
+import yaml
+
+from hpscan.dashboards import cells
+from hpscan.dashboards.callbacks import Pages
+from hpscan.dashboards.launching import Launcher
+from hpscan.dashboards.view import View
+
+from .conftest import parts_of, text_of
+
+
+def at(shape, i, j, **values):
+    return {"name": f"tiny/{shape.name}", "cell": f"{i},{j}", **values}
+
+
+def test_a_cell_tells_every_seed_its_mean_and_rank(reader):
+    shape = reader.shape("tiny", "sgdw")
+    i, j = shape.ranked()[0]
+    told = text_of(cells._hovered(reader, shape, "tiny/sgdw", i, j))
+    for seed, value in zip(shape.seeds, shape.z[:, i, j], strict=True):
+        assert f"seed {seed} {value:.3f}" in told
+    assert "rank 1 of 12" in told
+
+
+def test_states_are_told_in_words(reader):
+    shape = reader.shape("tiny", "sgd")
+    i, j = np.argwhere((shape.states == "diverged").any(axis=0))[0]
+    assert "diverged" in text_of(cells._hovered(reader, shape, "tiny/sgd", i, j))
+
+
+def test_picked_cells_are_told_with_runs_curves_snippet_and_config(reader):
+    shape = reader.shape("tiny", "sgdw")
+    i, j = shape.ranked()[0]
+    places = cells._picked(reader, View(), {"cells": [at(shape, i, j), at(shape, 0, 0), at(shape, i, j)]})
+    assert places == [("tiny/sgdw", i, j), ("tiny/sgdw", 0, 0)]
+    told = cells._told(reader, View(), places)
+    for run_id in shape.run_ids[:, i, j]:
+        assert run_id in text_of(told)
+    assert "2 cells compared" in text_of(told)
+    assert "torch.optim" in text_of(told)
+    (graph,) = parts_of(told, "Graph")
+    assert len(graph.figure["data"]) == 4
+
+
+def test_an_error_of_a_run_is_text_and_nothing_else(reader):
+    shape = reader.shape("tiny", "sgd")
+    i, j = np.argwhere((shape.states == "failed").any(axis=0))[0]
+    told = cells._told(reader, View(), [("tiny/sgd", int(i), int(j))])
+    assert "RuntimeError: <b>boom</b>" in text_of(told)
+    assert not parts_of(told, "Markdown")
+
+
+def test_a_cell_beyond_the_grid_is_left_out(reader):
+    shape = reader.shape("tiny", "sgdw")
+    assert cells._picked(reader, View(), {"cells": [at(shape, 99, 0)]}) == []
+
+
+def test_a_refined_spec_can_be_launched_and_holds_the_old_grid(reader, store):
+    pages = Pages(None, reader, Launcher(store))
+    shape = reader.shape("tiny", "sgdw")
+    text, told = cells._refined(pages, View(), {"cells": [at(shape, 1, 1)]})
+    spec = pages.launcher.check(text, cost=False).spec
+    assert set(shape.lr) < set(spec.grid.axes("sgdw")[0])
+    assert spec.grid.axes("sgd") == reader.spec("tiny").grid.axes("sgd")
+    assert "hpscan launch refined.yaml" in text_of(told)
+    assert not parts_of(told, "Button")  # launching is off
+    assert yaml.safe_load(text)["name"] == "tiny"
+
+
+def test_refining_asks_for_the_grid_s_own_units(reader, store):
+    shape = reader.shape("tiny", "sgdw")
+    pages = Pages(None, reader, Launcher(store))
+    text, told = cells._refined(pages, View(units="torch"), {"cells": [at(shape, 1, 1)]})
+    assert text == ""
+    assert "own" in text_of(told)
+
+
+@pytest.mark.parametrize("units", ["", "torch", "paper"])
+def test_units_change_where_a_cell_lies_and_not_what_it_is(reader, units):
+    shape = cells.drawn(reader, View(units=units), "tiny/sgdw")
+    own = reader.shape("tiny", "sgdw")
+    assert sorted(filter(None, shape.run_ids.ravel())) == sorted(own.run_ids.ravel())

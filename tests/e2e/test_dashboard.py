@@ -1,0 +1,294 @@
+"""The dashboard in a real browser, from an empty store through a sweep that is launched in it to its report."""
+
+import json
+import re
+import shutil
+import urllib.request
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+import yaml
+from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from hpscan.spec import Spec
+from tests.e2e.conftest import SWEEP, answers, end, free_port, started, wait_for
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+AXE = files("axe_core_python") / "axe.min.js"
+LAUNCHED = yaml.safe_dump(SWEEP)
+
+pytestmark = [
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(CHROMIUM is None or DRIVER is None, reason="needs chromium and chromium-driver"),
+]
+
+
+class Browser:
+    """A headless Chromium, and what a user does with it."""
+
+    def __init__(self, width=1400, height=1000):
+        options = webdriver.ChromeOptions()
+        options.binary_location = CHROMIUM
+        for argument in (
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-dev-shm-usage",
+            f"--window-size={width},{height}",
+        ):
+            options.add_argument(argument)
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        self.driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+
+    def open(self, url):
+        self.driver.get(url)
+
+    def all(self, selector):
+        return self.driver.find_elements(By.CSS_SELECTOR, selector)
+
+    def one(self, selector, *, timeout=30):
+        """The element, once it is there and in sight."""
+        return wait_for(
+            lambda: next((each for each in self.all(selector) if each.is_displayed()), None),
+            timeout=timeout, what=selector,
+        )  # fmt: skip
+
+    def text(self, selector="body"):
+        try:
+            return self.one(selector).text
+        except StaleElementReferenceException:  # the page was drawn anew between finding and reading
+            return self.one(selector).text
+
+    def until(self, words, selector="body", *, timeout=60):
+        wait_for(lambda: words in self.text(selector), timeout=timeout, what=f"{words!r} in {selector}")
+
+    def click(self, selector):
+        element = self.one(selector)
+        self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
+        element.click()
+
+    def script(self, code, *arguments):
+        return self.driver.execute_script(code, *arguments)
+
+    def write(self, selector, text):
+        """Put a text into a field at once, as pasting does."""
+        self.script(
+            """Object.getOwnPropertyDescriptor(HTMLTextAreaElement.prototype, 'value').set.call(arguments[0], arguments[1]);
+            arguments[0].dispatchEvent(new Event('input', {bubbles: true}));""",
+            self.one(selector),
+            text,
+        )
+
+    def complaints(self):
+        """What the console says of mistakes."""
+        return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] in {"SEVERE", "WARNING"}]
+
+    def violations(self):
+        """What axe finds that keeps people out, serious or worse."""
+        self.script(AXE.read_text())
+        found = self.driver.execute_async_script(
+            # Dash's own list boxes have an input that is hidden and takes the focus for them
+            "axe.run({exclude: [['.dash-dropdown-focus-target']]}, {resultTypes: ['violations']})"
+            ".then(arguments[arguments.length - 1])"
+        )
+        return [
+            (each["id"], [node["html"][:120] for node in each["nodes"][:3]])
+            for each in found["violations"]
+            if each["impact"] in {"serious", "critical"}
+        ]
+
+    def painted(self):
+        """How many maps have a picture."""
+        return self.script("return document.querySelectorAll('#maps .hm image').length")
+
+    def map(self, number):
+        return self.all("#maps .nsewdrag")[number]
+
+
+@pytest.fixture
+def browser():
+    browser = Browser()
+    yield browser
+    browser.driver.quit()
+
+
+def served(folder, *options, env=None):
+    """A dashboard of the store in a folder: its address and its process."""
+    port = free_port()
+    process = started(
+        "dashboard", "--store", "results", "--port", port, *options, cwd=folder, env=env, log="dashboard.log"
+    )
+    wait_for(lambda: answers(port) or process.poll() is not None, what="the dashboard")
+    assert process.poll() is None, Path(folder, "dashboard.log").read_text()
+    return f"http://127.0.0.1:{port}", process
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """A dashboard that may launch, on a store that is empty at first."""
+    folder = tmp_path_factory.mktemp("dashboard")
+    address, process = served(folder, "--allow-launch")
+    yield address
+    end(process)
+
+
+def test_from_an_empty_store_through_a_launch_to_its_report(site, browser):
+    browser.open(site)
+    browser.until("No sweeps yet")
+    assert "hpscan launch quickstart" in browser.text(".command")
+    assert browser.violations() == []
+
+    browser.click("#nav-launch")
+    browser.write("#spec", LAUNCHED.replace("batch_size: 32", "batch_size: many"))
+    browser.until("cannot be launched", "#checked")
+    assert "batch_size" in browser.text("#checked")
+    browser.write("#spec", LAUNCHED)
+    browser.one("#checked .chip.good")
+    assert "100" in browser.text("#checked")
+    wait_for(lambda: browser.one("#launch").is_enabled(), what="the button")
+    browser.click("#launch")
+    browser.until("running", "#launches")
+
+    # its page fills while it runs
+    wait_for(lambda: urllib.request.urlopen(f"{site}/api/v1/sweeps").read().find(b'"sweep"') >= 0, what="the sweep")
+    browser.open(f"{site}/sweeps/sweep")
+    browser.until("to go", "#progress", timeout=120)
+    browser.until("ended", "#progress", timeout=240)
+    wait_for(lambda: browser.painted() >= 2, what="both maps")
+    browser.until("100 completed", "#progress")
+
+    # a cell, its curves, its snippet
+    ActionChains(browser.driver).move_to_element(browser.map(0)).click().perform()
+    browser.until("One cell", "#details")
+    assert len(browser.all("#details .curves .scatterlayer .trace")) == 2
+    assert "torch.optim.SGD(" in browser.text("#optimizer-code")
+    assert "learning rate" in browser.text("#hovered")
+    browser.driver.execute_script("window.scrollTo(0, 0)")
+    ActionChains(browser.driver).move_to_element(browser.map(1)).key_down(Keys.SHIFT).click().key_up(
+        Keys.SHIFT
+    ).perform()
+    browser.until("2 cells compared", "#details")
+
+    # every choice is in the address, and the address is the choice
+    browser.driver.execute_script("window.scrollTo(0, 0)")
+    browser.click("label:has(input[value='torch'])")
+    wait_for(lambda: "units=torch" in browser.driver.current_url, what="the address")
+    browser.click("label:has(input[value=''])")
+    browser.one("#choose-step .dash-slider-thumb").send_keys(Keys.ARROW_LEFT)
+    browser.until("after 150 steps", "#step-words")
+    wait_for(lambda: "step=150" in browser.driver.current_url, what="the address")
+    browser.open(browser.driver.current_url)
+    browser.until("after 150 steps", "#step-words")
+
+    # refine what is chosen by keyboard
+    browser.open(f"{site}/sweeps/sweep")
+    browser.click(".numbers summary")
+    browser.click(".numbers .pick")
+    browser.until("One cell", "#details")
+    browser.click("#refine")
+    browser.until("finer by", "#refined")
+    browser.click("#refined summary")
+    refined = Spec.validated(yaml.safe_load(browser.text("#refined-code")))
+    assert refined.adaptive is not None
+    assert browser.violations() == []
+
+    browser.open(f"{site}/sweeps/sweep/report")
+    browser.until("Best configuration of each variant", "#report")
+    for link in browser.all(".downloads a"):
+        assert len(urllib.request.urlopen(link.get_attribute("href")).read()) > 100
+    wait_for(
+        lambda: browser.script("return [...document.images].every((image) => image.complete && image.naturalWidth)"),
+        what="its pictures",
+    )
+    assert browser.violations() == []
+    assert browser.complaints() == []
+
+
+@pytest.mark.parametrize("path", ["/", "/compare?sweep=sweep", "/launch", "/sweeps/sweep", "/sweeps/sweep/report"])
+def test_no_page_is_wider_than_a_phone(site, path):
+    browser = Browser(width=390, height=850)
+    try:
+        browser.driver.execute_cdp_cmd(
+            "Emulation.setDeviceMetricsOverride", {"width": 390, "height": 850, "deviceScaleFactor": 1, "mobile": True}
+        )
+        browser.open(site + path)
+        browser.one("h1")
+        wait_for(lambda: "…" not in browser.text("main") or path == "/launch", what="the page")
+        assert browser.script("return document.documentElement.scrollWidth") <= 390
+    finally:
+        browser.driver.quit()
+
+
+def test_dark_is_kept(site, browser):
+    browser.open(site)
+    first = browser.script("return document.documentElement.dataset.theme")
+    browser.click("#theme")
+    browser.open(f"{site}/compare")
+    second = browser.script("return document.documentElement.dataset.theme")
+    assert {first, second} == {"light", "dark"}
+    browser.until("Landscapes of several sweeps")
+    assert browser.violations() == []
+
+
+def test_a_page_that_is_not_there_says_so(site, browser):
+    browser.open(f"{site}/sweeps/other")
+    browser.until("not in the store")
+    browser.open(f"{site}/nowhere")
+    browser.until("no such page")
+
+
+def test_a_broken_file_is_told_and_the_rest_is_shown(tmp_path, spec_file, browser):
+    from tests.e2e.conftest import hpscan
+
+    path = spec_file(variants=["sgdw"], seeds=[0], budget={"steps": 20}, grid={"lr": [0.1, 0.2], "wd": [0.01, 0.02]})
+    assert hpscan("launch", path, cwd=tmp_path).returncode == 0
+    Path(tmp_path, "results", "sweep", "runs", "0123456789abcdef.parquet").write_bytes(b"not parquet")
+    address, process = served(tmp_path)
+    try:
+        browser.open(f"{address}/sweeps/sweep")
+        browser.until("Left out, broken", "#notice")
+        wait_for(browser.painted, what="the map")
+    finally:
+        end(process)
+
+
+def test_a_token_is_asked_for_and_a_viewer_may_not_launch(tmp_path, browser):
+    env = {"HPSCAN_TOKEN": "a-long-secret-token", "HPSCAN_READ_TOKEN": "another-secret-token"}
+    address, process = served(tmp_path, "--allow-launch", env=env)
+    try:
+        browser.open(f"{address}/launch")
+        assert "/login" in browser.driver.current_url
+        assert browser.violations() == []
+        browser.one("input[type=password]").send_keys("wrong" + Keys.ENTER)
+        wait_for(lambda: "/login" in browser.driver.current_url and browser.all("[role=alert]"), what="refusal")
+        browser.one("input[type=password]").send_keys("another-secret-token" + Keys.ENTER)
+        browser.until("only shows")
+        assert not [each for each in browser.all("#launch") if each.is_displayed()]
+        cookie = next(each for each in browser.driver.get_cookies() if "hpscan" in each["name"])
+        assert cookie["httpOnly"]
+        assert cookie["sameSite"] == "Strict"
+        request = urllib.request.Request(
+            f"{address}/api/v1/launch", data=json.dumps({"text": LAUNCHED}).encode(), method="POST",
+            headers={"Authorization": "Bearer another-secret-token", "Content-Type": "application/json"},
+        )  # fmt: skip
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(request)
+        browser.click("a[href='/logout']")
+        browser.click("button")
+        wait_for(lambda: "/logout" not in browser.driver.current_url, what="the end of the session")
+        browser.open(f"{address}/")
+        assert "/login" in browser.driver.current_url
+    finally:
+        end(process)
+
+
+def test_nothing_is_fetched_from_elsewhere(site, browser):
+    browser.open(f"{site}/")
+    browser.one("h1")
+    names = browser.script("return performance.getEntriesByType('resource').map((each) => each.name)")
+    assert len(names) > 5
+    assert not [name for name in names if not re.match(rf"{re.escape(site)}/|data:", name)]
