@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,7 +14,10 @@ from hpscan.grid import Panel, panels
 from hpscan.spec import Spec, SpecError
 from hpscan.store import DIAGNOSTICS
 
-__all__ = ["FURTHER", "STATES", "Best", "Landscape", "arranged", "is_chosen_by", "landscapes", "recorded", "shown_by"]
+__all__ = [
+    "FURTHER", "STATES", "Best", "Landscape", "arranged", "is_chosen_by", "landscapes", "metrics_among", "recorded",
+    "showing", "shown_by",
+]  # fmt: skip
 
 STATES = ("completed", "diverged", "stopped", "failed", "missing")
 
@@ -159,13 +162,22 @@ def landscapes(spec: Spec, frame: pd.DataFrame) -> list[Landscape]:
 
 def recorded(frame: pd.DataFrame) -> list[str]:
     """The metrics of a store's rows, and the diagnostics that any of them has."""
-    metrics = [name for name in frame.columns if name.startswith(("train_", "val_", "test_", "ensemble_"))]
-    return metrics + [name for name in FURTHER if name in frame and frame[name].notna().any()]
+    return metrics_among(list(frame.columns), lambda name: bool(frame[name].notna().any()))
+
+
+def metrics_among(names: Sequence[str], has: Callable[[str], bool]) -> list[str]:
+    """The metrics among columns, and the diagnostics that any row has."""
+    metrics = [name for name in names if name.startswith(("train_", "val_", "test_", "ensemble_"))]
+    return metrics + [name for name in FURTHER if name in names and has(name)]
 
 
 def shown_by(spec: Spec, frame: pd.DataFrame, metric: str) -> Spec:
     """The spec with another metric to show; raises SpecError if no row has it."""
-    known = [name for name in recorded(frame) if frame[name].notna().any()]
+    return showing(spec, [name for name in recorded(frame) if frame[name].notna().any()], metric)
+
+
+def showing(spec: Spec, known: Sequence[str], metric: str) -> Spec:
+    """The spec with another metric to show; raises SpecError if it is none of those known."""
     if metric not in known:
         raise SpecError(f"--metric {metric}: not recorded in {spec.name}; there are {', '.join(known) or 'no results'}")
     return spec.model_copy(update={"metric": metric})

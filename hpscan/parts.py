@@ -378,17 +378,28 @@ class Rows:
 
     def __init__(self, table: pa.Table) -> None:
         self._table = table
+        self._has: dict[str, bool] = {}
 
-    @cached_property
-    def recorded(self) -> list[str]:
-        """The numbers that any run has."""
-        numbers = [field.name for field in self._table.schema if pa.types.is_float64(field.type)]
-        return [name for name in numbers if not np.isnan(self._numbers(name)).all()]
+    def has(self, name: str) -> bool:
+        """Whether any run has that number."""
+        if name not in self._has:
+            self._has[name] = not np.isnan(self._numbers(name)).all()
+        return self._has[name]
 
     @property
     def names(self) -> list[str]:
         """All columns."""
         return self._table.column_names
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that it takes."""
+        return self._table.nbytes
+
+    @property
+    def ends(self) -> pd.Series:
+        """When each run ended."""
+        return self._table["finished_at"].to_pandas()
 
     @property
     def errors(self) -> pd.Series:
