@@ -6,21 +6,22 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 
-from hpscan.analysis import Analysis, VariantAnalysis, analyze, status
+from hpscan.analysis import Analysis, VariantAnalysis, analyze, status_of
 from hpscan.conventions import partner, redrawn
 from hpscan.evolution import evolution
 from hpscan.grid import Panel, panels
-from hpscan.landscape import Landscape, landscapes, recorded, shown_by
+from hpscan.landscape import Landscape, arranged, metrics_among, showing
 from hpscan.rounds import belief_of
 from hpscan.spec import Spec, SpecError
-from hpscan.store import RUNS, Store
+from hpscan.store import Rows, Store
 from hpscan.variants import Decay
 
 __all__ = ["CONVENTIONS", "Cached", "Pace", "Reader", "UnknownError"]
@@ -32,6 +33,8 @@ CONVENTIONS = {"paper": Decay.PAPER, "torch": Decay.TORCH}
 LOOK_S = 1.0
 """How long a listing of a sweep's files is good for: many viewers ask for it at once."""
 MOST_KEPT = 256
+MOST_BYTES = 1_000_000_000
+"""Of answers that are kept, about: those of a million runs take 10 to 100 MB each."""
 LATE_S = 900.0
 """What "of late" means where a sweep's pace is told."""
 
@@ -52,9 +55,9 @@ class Cached:
 class _Cache:
     """Answers by key, each made once however many ask at the same time; the longest unused are dropped."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._kept: OrderedDict[Hashable, tuple[Hashable, Any]] = OrderedDict()
+    def __init__(self, most: int, most_bytes: int) -> None:
+        self._most, self._most_bytes = most, most_bytes
+        self._kept: OrderedDict[Hashable, tuple[Hashable, Any, int]] = OrderedDict()
         self._lock = threading.Lock()
         self._makers: dict[Hashable, threading.Lock] = {}
         self._hits = self._misses = 0
@@ -78,11 +81,15 @@ class _Cache:
             made = make()
             with self._lock:
                 self._misses += 1
-                self._kept[key] = version, made
-                while len(self._kept) > self._most:
+                self._kept[key] = version, made, _bytes_of(made)
+                self._kept.move_to_end(key)
+                while len(self._kept) > 1 and not self._fits():
                     dropped, _ = self._kept.popitem(last=False)
                     self._makers.pop(dropped, None)
             return made
+
+    def _fits(self) -> bool:
+        return len(self._kept) <= self._most and sum(kept[2] for kept in self._kept.values()) <= self._most_bytes
 
     def _found(self, key: Hashable, version: Hashable) -> tuple[Any] | None:
         with self._lock:
@@ -91,6 +98,21 @@ class _Cache:
                 self._hits += 1
                 return (self._kept[key][1],)
             return None
+
+
+def _bytes_of(made: Any) -> int:
+    """About the memory that an answer takes, but for run_ids, which landscapes share."""
+    if isinstance(made, Landscape):
+        return sum(array.nbytes for array in (made.states, *made.values.values()))
+    if isinstance(made, Rows):
+        return made.nbytes
+    if isinstance(made, np.ndarray):
+        return made.nbytes if made.dtype != object else made.size * 73  # run_ids
+    if isinstance(made, pd.DataFrame | pd.Series):
+        return int(np.sum(made.memory_usage()))
+    if isinstance(made, list | tuple):
+        return sum(map(_bytes_of, made))
+    return len(made) if isinstance(made, str | bytes) else 1_000
 
 
 @dataclass(frozen=True)
@@ -127,9 +149,12 @@ class Reader:
     """
 
     store: Store
-    _cache: _Cache = field(default_factory=lambda: _Cache(MOST_KEPT))
-    _broken: dict[str, list[str]] = field(default_factory=dict)
+    _cache: _Cache = field(default_factory=lambda: _Cache(MOST_KEPT, MOST_BYTES))
+    _broken: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     _looked: dict[str, tuple[float, str, datetime]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._files = self.store.keeping()
 
     def cached(self) -> Cached:
         """How the cache does."""
@@ -150,7 +175,8 @@ class Reader:
     def problems(self, sweep: str) -> list[str]:
         """One line for each file of the sweep that is broken and left out."""
         self._rows(sweep)
-        return list(self._broken.get(sweep, ()))
+        self.steps(sweep)
+        return [line for kind in ("runs", "curves") for line in self._broken.get((sweep, kind), ())]
 
     def spec(self, sweep: str) -> Spec:
         """The spec as last launched."""
@@ -170,23 +196,15 @@ class Reader:
     def metrics(self, sweep: str) -> list[str]:
         """What can be shown: the sweep's own metric first."""
         own = self.spec(sweep).metric
-        rows = self._rows(sweep)
-        known = [name for name in recorded(rows) if rows[name].notna().any()]
-        return [own, *(name for name in known if name != own)]
+        return [own, *(name for name in self._known(sweep) if name != own)]
 
     def status(self, sweep: str) -> dict[str, Any]:
         """How far it is (:func:`hpscan.analysis.status`)."""
-        return self.kept(sweep, "status", lambda: status(self.store, sweep))
+        return self.kept(sweep, "status", lambda: status_of(sweep, self.shapes(sweep), self._rows(sweep).errors))
 
     def shapes(self, sweep: str, metric: str | None = None) -> list[Landscape]:
         """A landscape for each panel; raises SpecError if the metric was not recorded."""
-
-        def read() -> list[Landscape]:
-            spec, rows = self.spec(sweep), self._rows(sweep)
-            spec = spec if metric in {None, spec.metric} else shown_by(spec, rows, str(metric))
-            return landscapes(spec, rows)
-
-        return self.kept(sweep, ("shapes", metric), read)
+        return [self.shape(sweep, panel.name, metric) for panel in self.panels(sweep)]
 
     def shape(
         self,
@@ -202,25 +220,26 @@ class Reader:
         A landscape that does not exist in the convention (a coupled one) is given as it is. Raises SpecError if the metric
         was not recorded or the convention is not one of :data:`CONVENTIONS`.
         """
-        self.panel(sweep, panel)
-        found = next(shape for shape in self.shapes(sweep, metric) if shape.name == panel)
+        found = self._shape(sweep, self.panel(sweep, panel))
+        if metric not in {None, found.metric}:
+            found = replace(found, metric=showing(self.spec(sweep), self._known(sweep), str(metric)).metric)
         if step is not None:
-            at = self.kept(sweep, ("steps", panel, metric), lambda: dict(evolution(found, self._curves(sweep), metric)))
-            if step not in at:
-                raise SpecError(
-                    f"step: must be one of {', '.join(map(str, at)) or 'none, no run has a curve'}; got {step}"
-                )
-            found = at[step]
+            found = self._shape_at(sweep, found, step)
         if convention is not None:
             if convention not in CONVENTIONS:
                 raise SpecError(f"convention: must be one of {', '.join(CONVENTIONS)}; got {convention!r}")
             if partner(found.variant, CONVENTIONS[convention]) not in {None, found.variant}:
-                return redrawn(found, CONVENTIONS[convention])
+                own = found
+                return self.kept(
+                    sweep,
+                    ("redrawn", panel, found.metric, step, convention),
+                    lambda: redrawn(own, CONVENTIONS[convention]),
+                )
         return found
 
     def steps(self, sweep: str) -> list[int]:
         """The steps at which curves were recorded."""
-        return self.kept(sweep, "all steps", lambda: sorted(map(int, self._curves(sweep)["step"].unique())))
+        return self.kept(sweep, "steps", lambda: self._files.steps(sweep, self._on_broken(sweep, "curves")))
 
     def numbers(
         self, sweep: str, panel: str, metric: str | None = None, convention: str | None = None
@@ -250,32 +269,64 @@ class Reader:
 
     def runs(self, sweep: str, run_ids: Sequence[str]) -> pd.DataFrame:
         """The rows of some runs with all columns of the store; those that have not been trained have none."""
-        rows = self.kept(sweep, "all rows", lambda: self.store.runs(sweep).set_index("run_id", drop=False))
-        return rows.loc[rows.index.intersection(list(run_ids))].reset_index(drop=True)
+        return self._files.runs(sweep, self._on_broken(sweep, "runs"), of=list(run_ids))
 
     def curves(self, sweep: str, run_ids: Sequence[str]) -> pd.DataFrame:
         """The evaluations of some runs."""
-        rows = self._curves(sweep)
-        return rows[rows["run_id"].isin(list(run_ids))]
+        key = "curves", tuple(sorted(run_ids))
+        return self.kept(
+            sweep, key, lambda: self._files.curves(sweep, self._on_broken(sweep, "curves"), of=list(run_ids))
+        )
 
-    def _rows(self, sweep: str) -> pd.DataFrame:
+    def _shape(self, sweep: str, panel: Panel) -> Landscape:
+        """A landscape of the sweep's own metric, with the others beside it."""
+
+        def read() -> Landscape:
+            spec = self.spec(sweep)
+            with ThreadPoolExecutor(1) as beside:  # files are read while run_ids are hashed
+                reading = beside.submit(self._rows, sweep)
+                run_ids = self._run_ids(spec, panel)
+                rows = reading.result()
+            return arranged(spec, panel, run_ids, rows.of(run_ids.ravel(), metrics_among(rows.names, rows.has)))
+
+        return self.kept(sweep, ("shape", panel.name), read)
+
+    def _shape_at(self, sweep: str, shape: Landscape, step: int) -> Landscape:
+        """A landscape at an evaluation."""
+
+        def read() -> Landscape | None:
+            told = self._on_broken(sweep, "curves")
+            key = "evaluations", shape.metric, step
+            at = self.kept(sweep, key, lambda: self._files.curves_at(sweep, step, shape.metric, told))
+            return next((found for _, found in evolution(shape, at)), None)
+
+        found = self.kept(sweep, ("at", shape.name, shape.metric, step), read)
+        if found is None:
+            known = ", ".join(str(each) for each in self.steps(sweep) if each != step)
+            raise SpecError(f"step: must be one of {known or 'none, no run has a curve'}; got {step}")
+        return found
+
+    def _run_ids(self, spec: Spec, panel: Panel) -> np.ndarray:
+        """They depend on the spec alone, and are kept as long as that is what it was."""
+        return self._cache.get((spec.name, "run_ids", panel.name), spec.to_yaml(), lambda: panel.run_ids(spec.seeds))
+
+    def _rows(self, sweep: str) -> Rows:
         """What landscapes need of every run."""
-        where_it_ran = RUNS.names[RUNS.names.index("wall_s") : RUNS.names.index("finished_at")]
+        return self.kept(sweep, "rows", lambda: self._files.rows(sweep, self._on_broken(sweep, "runs")))
 
-        def read() -> pd.DataFrame:
-            broken: list[str] = []
-            rows = self.store.runs(sweep, broken.append, without=["config", "error", *where_it_ran])
-            self._broken[sweep] = broken
-            return rows
+    def _known(self, sweep: str) -> list[str]:
+        """The metrics that any run has."""
+        rows = self._rows(sweep)
+        return [name for name in metrics_among(rows.names, rows.has) if rows.has(name)]
 
-        return self.kept(sweep, "rows", read)
-
-    def _curves(self, sweep: str) -> pd.DataFrame:
-        return self.kept(sweep, "curves", lambda: self.store.curves(sweep))
+    def _on_broken(self, sweep: str, kind: str) -> Callable[[str], None]:
+        """What is told of a sweep's files replaces what was told of them before."""
+        told = self._broken[sweep, kind] = []
+        return told.append
 
     def pace(self, sweep: str) -> Pace:
         """When its last run ended, and how long the rest will take."""
-        ends = self.kept(sweep, "ends", lambda: self._rows(sweep)["finished_at"])
+        ends = self.kept(sweep, "ends", lambda: self._rows(sweep).ends)
         return Pace.of(ends, self.status(sweep)["states"]["missing"], datetime.now(UTC))
 
     def kept(self, sweep: str, what: Hashable, make: Callable[[], T]) -> T:

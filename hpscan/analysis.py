@@ -18,6 +18,7 @@ from hpscan.conventions import on_grid, redrawn
 from hpscan.conventions import pairs as paired
 from hpscan.intervals import Interval, mean_of_seeds
 from hpscan.landscape import Best, Landscape, is_chosen_by, landscapes, shown_by
+from hpscan.parts import WHERE_IT_RAN
 from hpscan.recommendation import Recommendation, recommend
 from hpscan.rounds import belief_of
 from hpscan.scaling import Scaling, scalings
@@ -28,11 +29,10 @@ from hpscan.variants import Decay
 from hpscan.verdicts import Pair, Verdict, compare, partners, verdict
 from hpscan.views import view
 
-__all__ = ["Analysis", "VariantAnalysis", "analyze", "status"]
+__all__ = ["Analysis", "VariantAnalysis", "analyze", "status", "status_of"]
 
 
-_WHERE_IT_RAN = RUNS.names[RUNS.names.index("wall_s") : RUNS.names.index("finished_at")]
-_UNREAD = ("config", "error", *_WHERE_IT_RAN)
+_UNREAD = ("config", "error", *WHERE_IT_RAN)
 """Columns that no landscape shows: most of the memory of 100,000 runs."""
 
 AXES_IN_WORDS = {"lr": "learning rate", "wd": "weight decay", "batch_size": "batch size"}
@@ -220,14 +220,19 @@ def analyze(
 def status(store: Store, sweep: str) -> dict[str, Any]:
     """How far a sweep is: its runs by state, all together and by variant; what failed runs raised, and how many."""
     rows = store.runs(sweep, without=set(RUNS.names) - {"run_id", "state", "error", "steps_done", "finished_at"})
-    shapes = landscapes(store.spec(sweep), rows)
-    states = _added([shape.counts for shape in shapes])
+    return status_of(sweep, landscapes(store.spec(sweep), rows), rows["error"])
+
+
+def status_of(sweep: str, shapes: list[Landscape], errors: pd.Series[Any]) -> dict[str, Any]:
+    """The same of landscapes, and the errors of runs that failed."""
+    counts = [shape.counts for shape in shapes]
+    states = _added(counts)
     return {
         "sweep": sweep,
         "runs": sum(states.values()),
         "states": states,
-        "variants": [{"variant": shape.name, "states": shape.counts} for shape in shapes],
-        "errors": {str(text): int(count) for text, count in rows["error"].dropna().value_counts().items()},
+        "variants": [{"variant": shape.name, "states": of} for shape, of in zip(shapes, counts, strict=True)],
+        "errors": {str(text): int(count) for text, count in errors.dropna().value_counts().items()},
     }
 
 

@@ -29,10 +29,11 @@ def evolution(landscape: Landscape, curves: pd.DataFrame, metric: str | None = N
         known = ", ".join(str(name) for name in curves.columns if str(name).startswith("val_"))
         raise SpecError(f"{landscape.name}: curves have {known}, and no {metric}")
     ids = landscape.run_ids.ravel()
-    rows = curves[curves["run_id"].isin(ids)]
+    place = pd.Index(ids).get_indexer(curves["run_id"])
+    rows, place = curves[place >= 0], place[place >= 0]
     steps, at = np.unique(rows["step"].to_numpy(), return_inverse=True)
     values = np.full((len(steps), ids.size), np.nan)
-    values[at, pd.Index(ids).get_indexer(rows["run_id"])] = rows[metric].to_numpy(dtype=np.float64)
+    values[at, place] = rows[metric].to_numpy(dtype=np.float64)
     values = values.reshape(-1, *landscape.run_ids.shape)
     lost = ~np.isfinite(values) & (landscape.states == "diverged")
     values[lost] = np.inf

@@ -112,9 +112,16 @@ class Panel:
     def run_ids(self, seeds: Iterable[int]) -> np.ndarray:
         """The run_id of each of its runs, shape (seeds, lrs, wds)."""
         template = Run(Cell(self.variant, self.lr[0], self.wd[0], self.settings), 0, self.recipe).template
-        lrs, wds = ([float.__repr__(value) for value in axis] for axis in (self.lr, self.wd))
-        found = [_run_id(template, lr, seed, wd) for seed in seeds for lr in lrs for wd in wds]
-        return np.array(found, dtype=object).reshape(-1, len(lrs), len(wds))
+        before, between, amid, after = template
+        ends = [f"{amid}{float.__repr__(wd)}{after}".encode() for wd in self.wd]
+        found: list[str] = []
+        for seed, lr in product(seeds, self.lr):
+            begun = hashlib.sha256(f"{before}{float.__repr__(lr)}{between}{seed}".encode())  # what a row shares, once
+            for end in ends:
+                whole = begun.copy()
+                whole.update(end)
+                found.append(whole.hexdigest()[:16])
+        return np.array(found, dtype=object).reshape(-1, len(self.lr), len(self.wd))
 
 
 @dataclass(frozen=True)
@@ -167,7 +174,9 @@ class Run:
     @cached_property
     def run_id(self) -> str:
         """64 bits of SHA-256 over the canonical config, as 16 hexadecimal digits."""
-        return _run_id(self.template, float.__repr__(self.cell.lr), self.seed, float.__repr__(self.cell.wd))
+        before, between, amid, after = self.template
+        lr, wd = (float.__repr__(value) for value in (self.cell.lr, self.cell.wd))  # as JSON has them
+        return hashlib.sha256(f"{before}{lr}{between}{self.seed}{amid}{wd}{after}".encode()).hexdigest()[:16]
 
     @property
     def template(self) -> list[str]:
@@ -179,12 +188,6 @@ class Run:
             text = json.dumps([IDENTITY, blank], sort_keys=True, separators=(",", ":"), allow_nan=False)
             parts = self.recipe.templates[key] = text.split(f'"{_BLANK}"')
         return parts
-
-
-def _run_id(template: list[str], lr: str, seed: int, wd: str) -> str:
-    """The run_id; ``lr`` and ``wd`` as JSON has them."""
-    before, between, amid, after = template
-    return hashlib.sha256(f"{before}{lr}{between}{seed}{amid}{wd}{after}".encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

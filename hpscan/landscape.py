@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,7 +14,10 @@ from hpscan.grid import Panel, panels
 from hpscan.spec import Spec, SpecError
 from hpscan.store import DIAGNOSTICS
 
-__all__ = ["FURTHER", "STATES", "Best", "Landscape", "is_chosen_by", "landscapes", "recorded", "shown_by"]
+__all__ = [
+    "FURTHER", "STATES", "Best", "Landscape", "arranged", "is_chosen_by", "landscapes", "metrics_among", "recorded",
+    "showing", "shown_by",
+]  # fmt: skip
 
 STATES = ("completed", "diverged", "stopped", "failed", "missing")
 
@@ -146,37 +150,56 @@ def landscapes(spec: Spec, frame: pd.DataFrame) -> list[Landscape]:
     is ``missing``.
     """
     metrics = recorded(frame)
-    rows = frame.set_index("run_id")[["state", *metrics]].reindex(
-        columns=["state", *dict.fromkeys([*metrics, spec.metric])]
-    )
-    return [_arrange(spec, panel, rows) for panel in panels(spec)]
+    rows = frame.set_index("run_id")[["state", *metrics]]
+
+    def of(panel: Panel) -> Landscape:
+        run_ids = panel.run_ids(spec.seeds)
+        found = rows.reindex(run_ids.ravel())
+        return arranged(spec, panel, run_ids, {str(name): found[name].to_numpy() for name in found})
+
+    return [of(panel) for panel in panels(spec)]
 
 
 def recorded(frame: pd.DataFrame) -> list[str]:
     """The metrics of a store's rows, and the diagnostics that any of them has."""
-    metrics = [name for name in frame.columns if name.startswith(("train_", "val_", "test_", "ensemble_"))]
-    return metrics + [name for name in FURTHER if name in frame and frame[name].notna().any()]
+    return metrics_among(list(frame.columns), lambda name: bool(frame[name].notna().any()))
+
+
+def metrics_among(names: Sequence[str], has: Callable[[str], bool]) -> list[str]:
+    """The metrics among columns, and the diagnostics that any row has."""
+    metrics = [name for name in names if name.startswith(("train_", "val_", "test_", "ensemble_"))]
+    return metrics + [name for name in FURTHER if name in names and has(name)]
 
 
 def shown_by(spec: Spec, frame: pd.DataFrame, metric: str) -> Spec:
     """The spec with another metric to show; raises SpecError if no row has it."""
-    known = [name for name in recorded(frame) if frame[name].notna().any()]
+    return showing(spec, [name for name in recorded(frame) if frame[name].notna().any()], metric)
+
+
+def showing(spec: Spec, known: Sequence[str], metric: str) -> Spec:
+    """The spec with another metric to show; raises SpecError if it is none of those known."""
     if metric not in known:
         raise SpecError(f"--metric {metric}: not recorded in {spec.name}; there are {', '.join(known) or 'no results'}")
     return spec.model_copy(update={"metric": metric})
 
 
-def _arrange(spec: Spec, panel: Panel, rows: pd.DataFrame) -> Landscape:
-    run_ids = panel.run_ids(spec.seeds)
+def arranged(spec: Spec, panel: Panel, run_ids: np.ndarray, found: Mapping[str, np.ndarray]) -> Landscape:
+    """The landscape of a panel from its run_ids, and what is known of each of these runs in turn.
+
+    ``found`` has the ``state``, none where there is no row, and the metrics, of which ``spec.metric`` is added if absent.
+    """
     shape = run_ids.shape
-    found = rows.reindex(run_ids.ravel())
-    states = found["state"].fillna("missing").to_numpy(dtype=object)
-    values = {}
-    for metric in found.columns.drop("state"):
-        column = np.where(states == "completed", found[metric].to_numpy(dtype=np.float64), np.nan)
-        # what a stopped run had at its rung is not what it would have ended with
-        no_end = (states == "diverged") | (states == "stopped")
-        values[str(metric)] = np.where(no_end, np.inf, column).reshape(shape)
+    states = np.where(pd.isna(found["state"]), "missing", found["state"].astype(object))
+    completed = states == "completed"
+    # what a stopped run had at its rung is not what it would have ended with
+    no_end = (states == "diverged") | (states == "stopped")
+    values = {
+        metric: np.where(no_end, np.inf, np.where(completed, column.astype(np.float64), np.nan)).reshape(shape)
+        for metric, column in found.items()
+        if metric != "state"
+    }
+    if spec.metric not in values:
+        values[spec.metric] = np.where(no_end, np.inf, np.nan).reshape(shape)
     return Landscape(
         name=panel.name,
         variant=panel.variant,

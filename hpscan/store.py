@@ -47,7 +47,7 @@ from hpscan.parts import (
 )
 from hpscan.spec import Spec, SpecError, parse_yaml
 
-__all__ = ["CURVES", "DIAGNOSTICS", "METRICS", "RUNS", "Compacted", "Store", "StoreError", "ended"]
+__all__ = ["CURVES", "DIAGNOSTICS", "METRICS", "RUNS", "Compacted", "Rows", "Store", "StoreError", "ended"]
 
 T = TypeVar("T")
 
@@ -90,6 +90,10 @@ class Store:
         self._told: set[str] = set()
         self._keeps = keeps
         self._kept: dict[str, tuple[Stamp, dict[str, Any]]] = {}
+
+    def keeping(self) -> Store:
+        """The same store, but one that keeps what it reads."""
+        return Store(self.location, self._on_broken, keeps=True)
 
     @property
     def location(self) -> str:
@@ -370,7 +374,7 @@ class Store:
             stamps = self._stamps(sweep, kind)
             if only is not None or (not vanished and not any(is_merged(name) and name not in found for name in stamps)):
                 break
-        for name in [name for name in self._kept if name.startswith(f"{sweep}/{kind}/") and name not in stamps]:
+        for name in [name for name in list(self._kept) if name.startswith(f"{sweep}/{kind}/") and name not in stamps]:
             self._kept.pop(name, None)
         for broken in found.values():
             if isinstance(broken, _Broken):
@@ -381,9 +385,11 @@ class Store:
         """What is kept of a file as it is now."""
         if not self._keeps:
             return {}
-        if name not in self._kept or self._kept[name][0] != stamp:
-            self._kept[name] = stamp, {}
-        return self._kept[name][1]
+        of, kept = self._kept.get(name, (stamp, {}))
+        if of != stamp:
+            kept = {}
+        self._kept[name] = stamp, kept
+        return kept
 
     def _taken(self, name: str, kind: str, taken: Callable[[File], T], *, whole: bool) -> T | _Broken | None:
         """What is taken of a file; None if there is none of that name any more."""
