@@ -49,7 +49,7 @@ def drawn(reader: Reader, view: View, name: str) -> Landscape:
 
 def best_cells(shape: Landscape, name: str) -> Any:
     """The best cells as a list to choose from, for keyboards and screen readers, too."""
-    ranked, mean = shape.ranked()[:N_BEST], shape.mean()
+    ranked, mean = shape.ranked(N_BEST), shape.mean()
     if not ranked:
         return None
     rows = [

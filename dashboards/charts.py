@@ -12,7 +12,7 @@ import numpy as np
 from hpscan.landscape import FURTHER, Landscape
 
 from .axes import axis_name, axis_places, edges, in_blocks, in_sight, plain, ticked, typed, zero_stands_alone
-from .marks import basin, blanks, iso_lines, marks, outline, stars, states_of
+from .marks import N_CIRCLED, basin, blanks, iso_lines, marks, outline, stars, states_of
 from .view import View
 
 __all__ = ["Colours", "cells_of", "colours", "heatmap", "surface"]
@@ -121,7 +121,7 @@ def heatmap(
     })  # fmt: skip
     if z.size <= MOST_MARKED:
         data += marks(shape, states, x, y, predicted)
-    ranked = shape.ranked() if view.shows == "mean" else []
+    ranked = shape.ranked(N_CIRCLED) if view.shows == "mean" else []
     if ranked and view.tolerance:
         data.append(outline(basin(shape, ranked[0], view.tolerance), x, y))
     if view.iso and shape.axes == ("lr", "wd"):

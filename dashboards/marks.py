@@ -12,7 +12,7 @@ from hpscan.landscape import Landscape
 
 from .axes import edges, typed
 
-__all__ = ["MARKS", "basin", "blanks", "iso_lines", "marks", "outline", "stars", "states_of"]
+__all__ = ["MARKS", "N_CIRCLED", "basin", "blanks", "iso_lines", "marks", "outline", "stars", "states_of"]
 
 N_CIRCLED = 10
 STAYS = {"marker": {"opacity": 1}}
@@ -78,7 +78,7 @@ def marks(
 def stars(ranked: list[tuple[int, int]], x: np.ndarray, y: np.ndarray) -> list[dict[str, Any]]:
     """The best cell and the ten best."""
     best = ranked[0]
-    others = ranked[1:N_CIRCLED]
+    others = ranked[1:]
     return [
         {
             "type": "scatter", "mode": "markers", "x": typed(x[[j for _, j in others]]), "y": typed(y[[i for i, _ in others]]),

@@ -103,22 +103,22 @@ class Landscape:
             values={metric: values[row] for metric, values in self.values.items()},
         )
 
-    def ranked(self) -> list[tuple[int, int]]:
+    def ranked(self, most: int | None = None) -> list[tuple[int, int]]:
         """Indices of the comparable cells, best first: no seed diverged or stopped, and as many seeds as any such cell has.
 
-        None where the metric is not one to choose by.
+        The first ``most`` of them, or all; none where the metric is not one to choose by.
         """
         if not is_chosen_by(self.metric):
             return []
         z = self.mean()
         whole = np.isfinite(z)
         comparable = whole & (self.known == self.known[whole].max(initial=0))
-        order = np.argsort(np.where(comparable, z, np.inf), axis=None, kind="stable")[: int(comparable.sum())]
+        order = np.argsort(np.where(comparable, z, np.inf), axis=None, kind="stable")[: int(comparable.sum())][:most]
         return [(int(i), int(j)) for i, j in zip(*np.unravel_index(order, z.shape), strict=True)]
 
     def best(self) -> Best | None:
         """The best cell; None if no cell has a finite metric, or the metric is not one to choose by."""
-        ranked = self.ranked()
+        ranked = self.ranked(1)
         if not ranked:
             return None
         i, j = ranked[0]

@@ -137,3 +137,9 @@ def test_a_diagnostic_that_was_recorded_is_shown_and_another_is_refused(make_spe
     assert "sharpness" not in shape.values  # noqa: PD011  (no frame)
     with pytest.raises(SpecError, match=r"--metric sharpness: not recorded in tiny; there are .*val_loss.*rotation"):
         shown_by(spec, frame, "sharpness")
+
+
+def test_the_first_of_the_ranking_are_those_of_the_whole(make_landscape):
+    shape = make_landscape(np.random.default_rng(0).normal(size=(2, 4, 5)))
+    assert shape.ranked(3) == shape.ranked()[:3]
+    assert shape.ranked(100) == shape.ranked()
