@@ -6,9 +6,13 @@ import copy
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from hpscan.landscape import Landscape
 from hpscan.spec import Spec
+
+settings.register_profile("hpscan", deadline=None)  # a busy machine is no failure
+settings.load_profile("hpscan")
 
 TINY = {
     "name": "tiny",
