@@ -16,7 +16,7 @@ from starlette.responses import Response
 from hpscan import __version__
 from hpscan.files import StoreError
 from hpscan.grid import panels
-from hpscan.landscape import Landscape, recorded
+from hpscan.landscape import Best, Landscape, recorded
 from hpscan.spec import Spec, SpecError, shipped_specs
 
 from .answers import (
@@ -309,23 +309,20 @@ def _summary(reader: Reader, sweep: str) -> SweepSummary:
 def _known(reader: Reader, sweep: str) -> dict[str, Any]:
     found, pace = reader.status(sweep), reader.pace(sweep)
     runs, missing = found["runs"], found["states"]["missing"]
-    best = [cell for shape in reader.shapes(sweep) if (cell := _best(shape)) and cell.mean is not None]
+    best = reader.best(sweep)
     return {
         "name": sweep,
         "runs": runs,
         "states": found["states"],
         "progress": (runs - missing) / runs if runs else 1.0,
-        "best": min(best, key=lambda cell: cell.mean or 0.0, default=None),
+        "best": _best(*best) if best else None,
         "updated": pace.last,
         "running": pace.is_running,
         "eta_s": pace.eta_s,
     }
 
 
-def _best(shape: Landscape) -> BestCell | None:
-    best = shape.best()
-    if best is None:
-        return None
+def _best(shape: Landscape, best: Best) -> BestCell:
     return BestCell(
         panel=shape.name,
         lr=best.lr,
@@ -337,7 +334,7 @@ def _best(shape: Landscape) -> BestCell | None:
 
 
 def _landscape(sweep: str, shape: Landscape, step: int | None) -> dict[str, Any]:
-    best = _best(shape)
+    best = shape.best()
     return {
         "sweep": sweep,
         "panel": shape.name,
@@ -352,7 +349,7 @@ def _landscape(sweep: str, shape: Landscape, step: int | None) -> dict[str, Any]
         "mean": _with_nulls(shape.mean()),
         "values": _with_nulls(shape.z),
         "states": shape.states.tolist(),
-        "best": best.model_dump() if best else None,
+        "best": _best(shape, best).model_dump() if best else None,
     }
 
 

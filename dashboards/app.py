@@ -60,28 +60,31 @@ def add_pages(server: FastAPI, reader: Reader, launcher: Launcher, *, signed_in:
     pages = Pages(app, reader, launcher)
     app.layout = shell(reader.store.location, launches=launcher.allowed, signed_in=signed_in)
 
-    @pages.callback(Output("page", "children"), Input("url", "pathname"), State("url", "search"))
-    def route(path: str | None, query: str | None) -> Any:
+    @pages.callback(
+        Output("page", "children"), Output("at", "data"), Input("url", "pathname"), State("url", "search")
+    )  # fmt: skip
+    def route(path: str | None, query: str | None) -> tuple[Any, list[str]]:
+        at = [path or "/", query or ""]
         try:
-            return _page(pages, path or "/", query or "")
+            return _page(pages, *at), at
         except EXPECTED as error:
             command = f"hpscan status --store {reader.store.location}"
-            return [head("Not to be shown"), empty("This cannot be shown", str(error), command)]
+            return [head("Not to be shown"), empty("This cannot be shown", str(error), command)], at
 
     @pages.callback(
         Output("version", "data"), Output("read-at", "children"), Output("notice", "children"), Output("notice", "hidden"),
-        Input("tick", "n_intervals"), Input("page", "children"), State("url", "pathname"), State("url", "search"), State("version", "data"),
+        Input("tick", "n_intervals"), Input("at", "data"), State("version", "data"), prevent_initial_call=True,
     )  # fmt: skip
-    def look(_: int, __: Any, path: str | None, query: str | None, shown: str | None) -> tuple[Any, ...]:
-        names = _sweeps_of(reader, path or "/", query or "")
+    def look(_: int, at: list[str] | None, shown: str | None) -> tuple[Any, ...]:
         try:
-            known = [name for name in names if name in reader.sweeps()]
+            stored = reader.sweeps()
+            known = [name for name in _sweeps_of(reader, *(at or ["/", ""])) if name in stored]
             version = " ".join(reader.version(name) for name in known)
             broken = [line for name in known for line in reader.problems(name)] if version != shown else []
-            at = max((reader.read_at(name) for name in known), default=datetime.now(UTC))
+            read_at = max((reader.read_at(name) for name in known), default=datetime.now(UTC))
         except StoreError as error:
             return no_update, no_update, f"The store cannot be read: {error}", False
-        told = f"Data read {at.astimezone(UTC):%H:%M:%S} UTC"
+        told = f"Data read {read_at.astimezone(UTC):%H:%M:%S} UTC"
         if version == shown:
             return no_update, told, no_update, no_update
         return version, told, [html.P(f"Left out, broken: {line}") for line in broken], not broken
@@ -98,8 +101,7 @@ def add_pages(server: FastAPI, reader: Reader, launcher: Launcher, *, signed_in:
 
 
 def _page(pages: Pages, path: str, query: str) -> Any:
-    parts = [unquote(part) for part in path.strip("/").split("/") if part]
-    match parts:
+    match _parts(path):
         case []:
             return overview.page(pages.reader)
         case ["compare"]:
@@ -115,10 +117,14 @@ def _page(pages: Pages, path: str, query: str) -> Any:
 
 def _sweeps_of(reader: Reader, path: str, query: str) -> list[str]:
     """The sweeps that a page shows."""
-    parts = [unquote(part) for part in path.strip("/").split("/") if part]
+    parts = _parts(path)
     if parts[:1] == ["sweeps"]:
         return parts[1:2]
     return maps.compared(reader, query) if parts == ["compare"] else []
+
+
+def _parts(path: str) -> list[str]:
+    return [unquote(part) for part in path.strip("/").split("/") if part]
 
 
 def _told(error: Exception) -> Any:

@@ -280,10 +280,10 @@ def register(pages: Pages) -> None:
 
     @pages.callback(
         Output("hovered", "children"), Output("over-wd", "figure"), Output("over-lr", "figure"), Output("slices", "className"),
-        Input({"type": "map", "name": ALL}, "hoverData"), State("view", "data"), State("maps", "children"), State({"type": "map", "name": ALL}, "id"),
+        Input({"type": "map", "name": ALL}, "hoverData"), State("view", "data"), State({"type": "map", "name": ALL}, "id"),
         prevent_initial_call=True,
     )  # fmt: skip
-    def hover(found: list[Any], data: dict[str, Any], _: Any, ids: list[dict[str, str]]) -> tuple[Any, ...]:
+    def hover(found: list[Any], data: dict[str, Any], ids: list[dict[str, str]]) -> tuple[Any, ...]:
         own = pages.triggered()
         at = next((point for point, each in zip(found, ids, strict=True) if each == own), None)
         if not own or not at:

@@ -77,12 +77,11 @@ def _cards(reader: Reader, wanted: str) -> list[Any]:
 def _card(reader: Reader, name: str, pace: Pace) -> html.Article:
     spec, status = reader.spec(name), reader.status(name)
     shapes = reader.shapes(name)
-    best = [(cell.means[spec.metric], shape.name, cell) for shape in shapes if (cell := shape.best())]
-    least = min(best, key=lambda each: each[0]) if best else None
     told = "no result yet"
-    if least:
-        value, panel, cell = least
-        told = f"{panel}, lr {numerals.power(cell.lr)}, wd {numerals.power(cell.wd)}: {numerals.metric_name(spec.metric)} {numerals.metric_value(spec.metric, value)}"
+    if best := reader.best(name):
+        shape, cell = best
+        value = numerals.metric_value(spec.metric, cell.means[spec.metric])
+        told = f"{shape.name}, lr {numerals.power(cell.lr)}, wd {numerals.power(cell.wd)}: {numerals.metric_name(spec.metric)} {value}"
     pictures = [
         html.Figure(
             [html.Img(src=reader.kept(name, ("thumbnail", shape.name), lambda shape=shape: thumbnail(shape)), alt=""), html.Figcaption(shape.name)],  # type: ignore[misc]

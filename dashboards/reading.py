@@ -18,7 +18,7 @@ from hpscan.analysis import Analysis, VariantAnalysis, analyze, status_of
 from hpscan.conventions import partner, redrawn
 from hpscan.evolution import evolution
 from hpscan.grid import Panel, panels
-from hpscan.landscape import Landscape, arranged, metrics_among, showing
+from hpscan.landscape import Best, Landscape, arranged, metrics_among, showing
 from hpscan.rounds import belief_of
 from hpscan.spec import Spec, SpecError
 from hpscan.store import Rows, Store
@@ -128,15 +128,15 @@ class Pace:
 
     @classmethod
     def of(cls, ends: pd.Series[Any], missing: int, now: datetime) -> Pace:
-        """The pace at ``now`` of runs that ended at these times, ``missing`` of them to go."""
-        ends = ends.dropna()
+        """The pace at ``now`` of runs that ended at these times, in order, ``missing`` runs to go."""
         if ends.empty:
             return cls(None, is_running=False, eta_s=None)
-        last = ends.max().to_pydatetime()
-        late = ends[ends >= pd.Timestamp(now) - pd.Timedelta(seconds=LATE_S)]
+        last = ends.iloc[-1].to_pydatetime()
+        since = (pd.Timestamp(now) - pd.Timedelta(seconds=LATE_S)).as_unit(ends.dt.unit)
+        late = ends.iloc[int(ends.searchsorted(since)) :]
         if not missing or late.empty:
             return cls(last, is_running=False, eta_s=None)
-        seconds = max((now - late.min().to_pydatetime()).total_seconds(), 1.0)
+        seconds = max((now - late.iloc[0].to_pydatetime()).total_seconds(), 1.0)
         return cls(last, is_running=True, eta_s=missing * seconds / len(late))
 
 
@@ -237,6 +237,15 @@ class Reader:
                 )
         return found
 
+    def best(self, sweep: str) -> tuple[Landscape, Best] | None:
+        """The best cell of all panels so far and its landscape; None if no cell has a result to compare."""
+
+        def least() -> tuple[Landscape, Best] | None:
+            found = [(shape, cell) for shape in self.shapes(sweep) if (cell := shape.best())]
+            return min(found, key=lambda each: each[1].means[each[0].metric], default=None)
+
+        return self.kept(sweep, "best", least)
+
     def steps(self, sweep: str) -> list[int]:
         """The steps at which curves were recorded."""
         return self.kept(sweep, "steps", lambda: self._files.steps(sweep, self._on_broken(sweep, "curves")))
@@ -326,7 +335,7 @@ class Reader:
 
     def pace(self, sweep: str) -> Pace:
         """When its last run ended, and how long the rest will take."""
-        ends = self.kept(sweep, "ends", lambda: self._rows(sweep).ends)
+        ends = self.kept(sweep, "ends", lambda: self._rows(sweep).ends.dropna().sort_values())
         return Pace.of(ends, self.status(sweep)["states"]["missing"], datetime.now(UTC))
 
     def kept(self, sweep: str, what: Hashable, make: Callable[[], T]) -> T:
