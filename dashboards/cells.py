@@ -127,8 +127,8 @@ def _in_words(shape: Landscape, i: int, j: int) -> str:
     return f"lr {numerals.power(float(shape.lr[i]))}, wd {numerals.power(float(shape.wd[j]))}"
 
 
-def _hovered(reader: Reader, shape: Landscape, name: str, i: int, j: int) -> list[Any]:
-    sweep = name.split("/", 1)[0]
+def _hovered(reader: Reader, view: View, name: str, i: int, j: int) -> list[Any]:
+    sweep, shape = name.split("/", 1)[0], drawn(reader, view, name)
     metric, states = shape.metric, shape.states[:, i, j]
     mean = float(shape.mean()[i, j])
     rows = [
@@ -152,7 +152,11 @@ def _hovered(reader: Reader, shape: Landscape, name: str, i: int, j: int) -> lis
             if math.isfinite(value):
                 rows.append((numerals.metric_name(other), numerals.metric_value(other, value)))
     ranked = (
-        reader.kept(sweep, ("ranks", name, metric), lambda: {cell: k for k, cell in enumerate(shape.ranked(), 1)})
+        reader.kept(
+            sweep,
+            ("ranks", name, metric, view.step, view.units),
+            lambda: {cell: k for k, cell in enumerate(shape.ranked(), 1)},
+        )
         if shape.axes == ("lr", "wd")
         else {}
     )
@@ -296,7 +300,7 @@ def register(pages: Pages) -> None:
         (i, j) = cell[0]
         others = [(each["name"].split("/", 1)[1], drawn(reader, view, each["name"])) for each in ids[:8]]
         over_wd, over_lr = slices(others, view, float(shape.lr[i]), float(shape.wd[j]))
-        return _hovered(reader, shape, name, i, j), over_wd, over_lr, "slices"
+        return _hovered(reader, view, name, i, j), over_wd, over_lr, "slices"
 
     pages.in_browser(
         "pick",

@@ -10,6 +10,7 @@ from dash import MATCH, Input, Output, State, dcc, html
 
 from hpscan import numerals
 from hpscan.analysis import VariantAnalysis
+from hpscan.landscape import is_chosen_by
 
 from . import cells, controls
 from .axes import MOST_CELLS
@@ -136,11 +137,11 @@ def _legend(reader: Reader, names: Sequence[str], view: View) -> list[Any]:
         else f"{SHOWN.get(view.shows, '')} of {numerals.metric_name(metric)}"
     )
     bar = html.Div(className="gradient" + (" reversed" if scale.reverse else ""), style={"backgroundImage": GRADIENT})
-    keys = [
-        ("★", "best", "star"),
-        ("○", "ten best", "ring"),
-        ("▭", f"within {view.tolerance:g} % of the best", "basin"),
-    ]
+    keys = [("★", "best", "star"), ("○", "ten best", "ring")]
+    if view.tolerance:
+        keys.append(("▭", f"within {view.tolerance:g} % of the best", "basin"))
+    if view.shows != "mean" or not is_chosen_by(metric):
+        keys = []  # no cell is the best one, and none is marked
     states = [(MARKS[state][1], word, state) for state, word in STATE_WORDS.items() if counts.get(state)]
     marks = [
         html.Li([html.Span(sign, className=f"sign {kind}", **aria({"aria-hidden": "true"})), word])

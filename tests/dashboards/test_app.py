@@ -114,3 +114,9 @@ def test_a_sweep_runs_while_runs_end_and_its_rest_takes_as_long_as_they_did():
     assert not Pace.of(ends, 0, now.to_pydatetime()).is_running
     assert not Pace.of(ends, 6, (now + pd.Timedelta(hours=1)).to_pydatetime()).is_running
     assert Pace.of(ends.iloc[:0], 6, now.to_pydatetime()) == Pace(None, is_running=False, eta_s=None)
+
+
+@pytest.mark.parametrize("query", ["?shows=se", "?shows=n", "?shows=0", "?metric=test_loss"])
+def test_a_legend_explains_only_marks_that_are_drawn(reader, query):
+    assert "ten best" in text_of(maps.page(reader, ["tiny"], ""))
+    assert "ten best" not in text_of(maps.page(reader, ["tiny"], query))

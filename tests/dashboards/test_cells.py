@@ -19,7 +19,7 @@ def at(shape, i, j, **values):
 def test_a_cell_tells_every_seed_its_mean_and_rank(reader):
     shape = reader.shape("tiny", "sgdw")
     i, j = shape.ranked()[0]
-    told = text_of(cells._hovered(reader, shape, "tiny/sgdw", i, j))
+    told = text_of(cells._hovered(reader, View(), "tiny/sgdw", i, j))
     for seed, value in zip(shape.seeds, shape.z[:, i, j], strict=True):
         assert f"seed {seed} {value:.3f}" in told
     assert "rank 1 of 12" in told
@@ -28,7 +28,7 @@ def test_a_cell_tells_every_seed_its_mean_and_rank(reader):
 def test_states_are_told_in_words(reader):
     shape = reader.shape("tiny", "sgd")
     i, j = np.argwhere((shape.states == "diverged").any(axis=0))[0]
-    assert "diverged" in text_of(cells._hovered(reader, shape, "tiny/sgd", i, j))
+    assert "diverged" in text_of(cells._hovered(reader, View(), "tiny/sgd", i, j))
 
 
 def test_picked_cells_are_told_with_runs_curves_snippet_and_config(reader):
@@ -83,3 +83,11 @@ def test_units_change_where_a_cell_lies_and_not_what_it_is(reader, units):
     shape = cells.drawn(reader, View(units=units), "tiny/sgdw")
     own = reader.shape("tiny", "sgdw")
     assert sorted(filter(None, shape.run_ids.ravel())) == sorted(own.run_ids.ravel())
+
+
+def test_the_rank_under_the_pointer_is_that_of_what_is_drawn(reader):
+    views = View(), View(step=6), View(units="torch"), View()
+    for view in views:
+        shape = cells.drawn(reader, view, "tiny/sgdw")
+        for place, (i, j) in enumerate(shape.ranked(), 1):
+            assert f"rank {place} of " in text_of(cells._hovered(reader, view, "tiny/sgdw", i, j))
