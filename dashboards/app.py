@@ -12,6 +12,7 @@ from urllib.parse import unquote
 from dash import Dash, Input, Output, State, dcc, html, no_update, set_props
 from fastapi import FastAPI
 
+from hpscan.caveats import command
 from hpscan.files import StoreError
 from hpscan.spec import SpecError
 
@@ -68,8 +69,10 @@ def add_pages(server: FastAPI, reader: Reader, launcher: Launcher, *, signed_in:
         try:
             return _page(pages, *at), at
         except EXPECTED as error:
-            command = f"hpscan status --store {reader.store.location}"
-            return [head("Not to be shown"), empty("This cannot be shown", str(error), command)], at
+            return [
+                head("Not to be shown"),
+                empty("This cannot be shown", str(error), command(reader.store, "status")),
+            ], at
 
     @pages.callback(
         Output("version", "data"), Output("read-at", "children"), Output("notice", "children"), Output("notice", "hidden"),

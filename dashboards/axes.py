@@ -15,6 +15,7 @@ __all__ = [
     "MOST_CELLS",
     "axis_name",
     "axis_places",
+    "cell_name",
     "edges",
     "gridded",
     "in_blocks",
@@ -102,6 +103,11 @@ def metric_title(metric: str) -> str:
 def axis_name(axis: str) -> str:
     """An axis in words, with the paper's letter."""
     return {"lr": "learning rate α", "wd": "weight decay λ"}.get(axis, axis)
+
+
+def cell_name(lr: float, wd: float) -> str:
+    """A cell in words."""
+    return f"lr {numerals.power(lr)}, wd {numerals.power(wd)}"
 
 
 def octaves(values: np.ndarray) -> np.ndarray:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from dash import dcc, html
+from dash import html
 
 from hpscan.pages import Block, Code, Facts, Page, Paragraph, Picture, Points, Table
 
-from .shell import aria
+from .shell import aria, code, facts
 
 __all__ = ["of_page"]
 
@@ -30,15 +30,12 @@ def _block(block: Block, picture: Callable[[str], str], name: str) -> Any:
             return html.P(text)
         case Points(points):
             return html.Ul([_point(*point) for point in points])
-        case Facts(facts):
-            return html.Dl([html.Div([html.Dt(term), html.Dd(told)]) for term, told in facts], className="facts")
+        case Facts(pairs):
+            return facts(pairs)
         case Table(about, columns, rows, wraps):
             return table(about, columns, rows, wraps)
         case Code(text):
-            return html.Div(
-                [html.Pre(html.Code(text), id=name, tabIndex=0), dcc.Clipboard(target_id=name, title="Copy")],
-                className="code",
-            )
+            return code(name, text)
         case Picture(file, alt, caption):
             return html.Figure([html.Img(src=picture(file), alt=alt), html.Figcaption(caption)], className="picture")
     raise AssertionError(block)

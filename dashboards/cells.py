@@ -10,8 +10,7 @@ from typing import Any
 import pandas as pd
 from dash import ALL, Input, Output, State, dcc, html, no_update
 
-from hpscan import numerals
-from hpscan.caveats import command
+from hpscan import caveats, numerals
 from hpscan.content import DECAY_ON
 from hpscan.conventions import OUTSIDE
 from hpscan.landscape import Landscape
@@ -20,13 +19,14 @@ from hpscan.snippets import torch_optimizer, torch_snippet
 from hpscan.spec import SpecError
 from hpscan.store import StoreError
 
+from .axes import cell_name
 from .blocks import table
 from .callbacks import Pages
 from .charts import cells_of
 from .launching import LaunchError
 from .lines import LINES, curves, slices
 from .reading import Reader
-from .shell import aria, empty, heading
+from .shell import aria, code, command, empty, facts, heading
 from .view import View
 
 __all__ = ["best_cells", "details", "drawn", "inspector", "register"]
@@ -55,7 +55,7 @@ def best_cells(shape: Landscape, name: str) -> Any:
     rows = [
         html.Li(
             html.Button(
-                [f"lr {numerals.power(float(shape.lr[i]))}, wd {numerals.power(float(shape.wd[j]))}", html.Span(numerals.metric_value(shape.metric, float(mean[i, j])))],
+                [_in_words(shape, i, j), html.Span(numerals.metric_value(shape.metric, float(mean[i, j])))],
                 id={"type": "best", "name": name, "cell": f"{i},{j}"}, className="pick",
             )
         )
@@ -124,7 +124,7 @@ def _picked(reader: Reader, view: View, picked: dict[str, Any]) -> list[Place]:
 
 
 def _in_words(shape: Landscape, i: int, j: int) -> str:
-    return f"lr {numerals.power(float(shape.lr[i]))}, wd {numerals.power(float(shape.wd[j]))}"
+    return cell_name(float(shape.lr[i]), float(shape.wd[j]))
 
 
 def _hovered(reader: Reader, view: View, name: str, i: int, j: int) -> list[Any]:
@@ -163,7 +163,7 @@ def _hovered(reader: Reader, view: View, name: str, i: int, j: int) -> list[Any]
     rank = [("rank", f"{ranked[i, j]:,} of {len(ranked):,}")] if (i, j) in ranked else []
     return [
         html.H2(shape.name),
-        html.Dl([html.Div([html.Dt(term), html.Dd(value)]) for term, value in [*rows, *rank]], className="facts narrow"),
+        facts([*rows, *rank], kind="narrow"),
     ]  # fmt: skip
 
 
@@ -222,15 +222,15 @@ def _snippet(reader: Reader, place: Place) -> Any:
         return html.P("This cell has no training of its own.", className="quiet")
     lr, wd = float(shape.lr[i]), float(shape.wd[j])
     known = reader.runs(sweep, [str(run_id) for run_id in shape.run_ids[:, i, j]])
-    short, code = torch_optimizer(panel, lr, wd), torch_snippet(spec, panel, lr, wd)
+    short, loop = torch_optimizer(panel, lr, wd), torch_snippet(spec, panel, lr, wd)
     found: list[Any] = []
     if short is not None:
         arguments = ", ".join(f"{key}={value!r}" for key, value in short.items() if key != "class")
-        found.append(_code("optimizer-code", f"{short['class']}(model.parameters(), {arguments})"))
+        found.append(code("optimizer-code", f"{short['class']}(model.parameters(), {arguments})"))
         found.append(
             html.P(f"Decay on {DECAY_ON[panel.recipe.decay_on]}, as in the training loop below.", className="quiet")
         )
-    if code is None:
+    if loop is None:
         found.append(
             html.P(
                 "torch.optim has no such optimizer, or the source of this sweep does not say enough.", className="quiet"
@@ -238,18 +238,12 @@ def _snippet(reader: Reader, place: Place) -> Any:
         )
     else:
         found.append(
-            html.Details([html.Summary("Training loop"), _code("loop-code", code.rstrip())], open=short is None)
+            html.Details([html.Summary("Training loop"), code("loop-code", loop.rstrip())], open=short is None)
         )
     if len(known):
         text = json.dumps(json.loads(known["config"].iloc[0]), indent=2)
-        found.append(html.Details([html.Summary("Config"), _code("config-code", text)]))
+        found.append(html.Details([html.Summary("Config"), code("config-code", text)]))
     return html.Div(found)
-
-
-def _code(name: str, text: str) -> html.Div:
-    return html.Div(
-        [html.Pre(html.Code(text), id=name, tabIndex=0), dcc.Clipboard(target_id=name, title="Copy")], className="code"
-    )
 
 
 def _refined(pages: Pages, view: View, picked: dict[str, Any]) -> tuple[str, Any]:
@@ -264,13 +258,12 @@ def _refined(pages: Pages, view: View, picked: dict[str, Any]) -> tuple[str, Any
     found = refined_within(reader.spec(sweep), reader.shapes(sweep), shape, inside)
     text = found.spec.to_yaml()
     assert found.spec.adaptive is not None
-    again = command(reader.store, "launch", "refined.yaml")
     told = [
         heading("Refine here", "Finer about the picked cells. What is trained stays, and counts; of the new cells the promising ones are trained, the others predicted."),
         html.Ul([html.Li(change) for change in found.changes]),
-        html.Details([html.Summary("The spec"), _code("refined-code", text)]),
+        html.Details([html.Summary("The spec"), code("refined-code", text)]),
         html.P(["Save it as ", html.Code("refined.yaml"), " and run:"]),
-        html.Div([html.Code(again, id="refined-command"), dcc.Clipboard(target_id="refined-command", title="Copy the command")], className="command"),
+        command("refined-command", caveats.command(reader.store, "launch", "refined.yaml")),
     ]  # fmt: skip
     if pages.launcher.may_launch:
         told.append(html.Button("Launch it", id={"type": "launch-refined", "name": sweep}, className="button primary"))

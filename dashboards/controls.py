@@ -14,11 +14,16 @@ from .reading import Reader
 from .shell import aria
 from .view import SCALES, SHOWN, View
 
-__all__ = ["MOST_MAPS", "controls", "register"]
+__all__ = ["MOST_MAPS", "controls", "maps_of", "register"]
 
 MOST_MAPS = 12
 """Maps that are drawn before anything is chosen."""
 METRICS_FIRST = ("val_loss", "val_error", "test_loss", "test_error", "train_loss", "train_error", "gap")
+
+
+def maps_of(reader: Reader, names: Sequence[str]) -> list[str]:
+    """All maps of some sweeps, ``SWEEP/PANEL``."""
+    return [f"{name}/{panel.name}" for name in names for panel in reader.panels(name)]
 
 
 def controls(reader: Reader, names: Sequence[str], view: View, every: list[str], shown: list[str]) -> html.Section:
@@ -102,7 +107,7 @@ def register(pages: Pages) -> None:
     ) -> tuple[Any, ...]:  # fmt: skip
         own = reader.spec(names[0]).metric
         step = steps[at] if at is not None and at < len(steps) else None
-        every = [f"{name}/{panel.name}" for name in names for panel in reader.panels(name)]
+        every = maps_of(reader, names)
         chosen = () if not maps or list(maps) == every[:MOST_MAPS] else tuple(maps)
         view = View(
             maps=chosen, metric="" if metric == own else metric, shows=shows, scale=scale, clip=float(clip), step=step,

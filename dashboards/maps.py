@@ -10,21 +10,28 @@ from dash import MATCH, Input, Output, State, dcc, html
 
 from hpscan import numerals
 from hpscan.analysis import VariantAnalysis
+from hpscan.caveats import command
 from hpscan.landscape import is_chosen_by
 
 from . import cells, controls
-from .axes import MOST_CELLS
+from .axes import MOST_CELLS, cell_name
 from .callbacks import Pages
 from .charts import Colours, colours, heatmap
 from .marks import MARKS
 from .overview import progress
 from .reading import Reader
-from .shell import aria, chip, empty, head
+from .shell import aria, chip, empty, facts, head
 from .view import SHOWN, View
 
 __all__ = ["compared", "page", "register"]
 
 GRADIENT = "linear-gradient(to right, #440154, #482878, #3e4989, #31688e, #26828e, #1f9e89, #35b779, #6ece58, #b5de2b, #fde725)"
+ABOUT = {
+    "Best cell": "chosen by validation; [ ] is a 95 % interval over seeds",
+    "Contour slope": "dlog wd / dlog lr: 0 where the best weight decay does not depend on the learning rate, −1 where only their product matters",
+    "Interaction share": "the part of the variance over cells that no sum f(lr) + g(wd) explains",
+    "Regret of tuning apart": "how much worse than the joint best it is to tune each alone",
+}
 STATE_WORDS = {"diverged": "diverged", "stopped": "stopped early", "failed": "failed", "missing": "not trained yet"}
 
 
@@ -37,13 +44,13 @@ def page(reader: Reader, names: Sequence[str], query: str, *, comparing: bool = 
         )
         top = head("Compare", about=html.P("Landscapes of several sweeps on one scale.", className="quiet"))
         if not names:
-            command = f"hpscan launch quickstart --store {reader.store.location}"
-            return [top, empty("Nothing to compare", f"{reader.store.location} has no sweep yet.", command)]
+            told = f"{reader.store.location} has no sweep yet."
+            return [top, empty("Nothing to compare", told, command(reader.store, "launch", "quickstart"))]
         above = [top, html.Div(choice, className="controls first")]
     else:
         above = [_head(reader, names[0]), html.Div(_progress(reader, names[0]), id="progress")]
     view = View.from_query(query)
-    every = [f"{name}/{panel.name}" for name in names for panel in reader.panels(name)]
+    every = controls.maps_of(reader, names)
     shown = [name for name in view.maps if name in every] or every[: controls.MOST_MAPS]
     return [
         *above,
@@ -51,7 +58,7 @@ def page(reader: Reader, names: Sequence[str], query: str, *, comparing: bool = 
         dcc.Store(id="view", data=view.to_data()),
         dcc.Store(id="query"),
         dcc.Store(id="addressed"),
-        dcc.Store(id="picked", data={"cells": [], "box": None}),
+        dcc.Store(id="picked", data={"cells": []}),
         controls.controls(reader, names, view, every, shown),
         html.Div(_legend(reader, names, view), id="legend", className="legend"),
         html.Div(
@@ -155,29 +162,19 @@ def _legend(reader: Reader, names: Sequence[str], view: View) -> list[Any]:
 
 def _numbers(analysis: VariantAnalysis, view: View, name: str) -> list[Any]:
     shape, numbers, best = analysis.landscape, analysis.separability, analysis.best
-    metric = shape.metric
-    facts = [
-        ("Contour slope", numerals.interval(numbers.contour_slope, sign=True), "dlog wd / dlog lr: 0 where the best weight decay does not depend on the learning rate, −1 where only their product matters"),
-        ("Interaction share", numerals.interval(numbers.interaction_share), "the part of the variance over cells that no sum f(lr) + g(wd) explains"),
-        ("Regret of tuning apart", numerals.interval(numbers.independent_tuning_regret, 3), "how much worse than the joint best it is to tune each alone"),
-    ]  # fmt: skip
-    told: list[Any] = [
-        html.P(analysis.verdict.sentence[:1].upper() + analysis.verdict.sentence[1:], className="sentence")
+    rows = [
+        ("Contour slope", numerals.interval(numbers.contour_slope, sign=True)),
+        ("Interaction share", numerals.interval(numbers.interaction_share)),
+        ("Regret of tuning apart", numerals.interval(numbers.independent_tuning_regret, 3)),
     ]
+    sentence = analysis.verdict.sentence
+    told: list[Any] = [html.P(sentence[:1].upper() + sentence[1:], className="sentence")]
     if best is not None and analysis.best_metric is not None:
-        where = f"lr {numerals.power(best.lr)}, wd {numerals.power(best.wd)}{' (on an edge of the grid)' if best.on_edge else ''}"
-        facts.insert(
-            0,
-            (
-                "Best cell",
-                f"{where}: {numerals.metric_interval(metric, analysis.best_metric)}",
-                "chosen by validation; [ ] is a 95 % interval over seeds",
-            ),
-        )
+        where = f"{cell_name(best.lr, best.wd)}{' (on an edge of the grid)' if best.on_edge else ''}"
+        rows.insert(0, ("Best cell", f"{where}: {numerals.metric_interval(shape.metric, analysis.best_metric)}"))
     if view.step is not None:
         told.append(html.P("These numbers are of the end of training.", className="quiet"))
-    rows = [html.Div([html.Dt(term, title=about), html.Dd(value)]) for term, value, about in facts]
-    return [*told, html.Dl(rows, className="facts"), cells.best_cells(shape, name)]
+    return [*told, facts(rows, about=ABOUT), cells.best_cells(shape, name)]
 
 
 def register(pages: Pages) -> None:
@@ -195,7 +192,7 @@ def register(pages: Pages) -> None:
         Input("choose-maps", "value"), State("sweeps-of-page", "data"), prevent_initial_call=True,
     )  # fmt: skip
     def lay_out(maps: list[str] | None, names: list[str]) -> list[Any]:
-        every = [f"{name}/{panel.name}" for name in names for panel in reader.panels(name)]
+        every = controls.maps_of(reader, names)
         return [_card(reader, name, len(names) > 1) for name in maps or every[: controls.MOST_MAPS] if name in every]
 
     @pages.callback(

@@ -8,15 +8,17 @@ from typing import Any
 from dash import Input, Output, dcc, html, no_update
 
 from hpscan import numerals
+from hpscan.caveats import command
 from hpscan.files import StoreError
 from hpscan.spec import SpecError
 
+from .axes import cell_name
 from .callbacks import Pages
 from .reading import Pace, Reader, UnknownError
 from .shell import aria, chip, empty, head
 from .thumbnails import thumbnail
 
-__all__ = ["page", "progress", "register", "since"]
+__all__ = ["page", "progress", "register"]
 
 MOST_THUMBNAILS = 8
 STATES = ("completed", "diverged", "stopped", "failed")
@@ -58,7 +60,7 @@ def _cards(reader: Reader, wanted: str) -> list[Any]:
     names = reader.sweeps()
     if not names:
         told = f"{reader.store.location} is an empty store. This trains the quickstart, a few minutes on a laptop:"
-        return [empty("No sweeps yet", told, f"hpscan launch quickstart --store {reader.store.location}")]
+        return [empty("No sweeps yet", told, command(reader.store, "launch", "quickstart"))]
     found: list[tuple[datetime, str, Any]] = []
     for name in names:
         if wanted.lower() not in name.lower():
@@ -81,7 +83,7 @@ def _card(reader: Reader, name: str, pace: Pace) -> html.Article:
     if best := reader.best(name):
         shape, cell = best
         value = numerals.metric_value(spec.metric, cell.means[spec.metric])
-        told = f"{shape.name}, lr {numerals.power(cell.lr)}, wd {numerals.power(cell.wd)}: {numerals.metric_name(spec.metric)} {value}"
+        told = f"{shape.name}, {cell_name(cell.lr, cell.wd)}: {numerals.metric_name(spec.metric)} {value}"
     pictures = [
         html.Figure(
             [html.Img(src=reader.kept(name, ("thumbnail", shape.name), lambda shape=shape: thumbnail(shape)), alt=""), html.Figcaption(shape.name)],  # type: ignore[misc]
@@ -112,7 +114,7 @@ def progress(status: dict[str, Any], pace: Pace) -> html.Div:
         if pace.eta_s is not None:
             words.append(f"about {_duration(pace.eta_s)} left")
     elif pace.last:
-        words.append(f"ended {since(pace.last)}")
+        words.append(f"ended {_since(pace.last)}")
     bar = html.Div(
         [html.Div(className=f"part {state}", style={"width": f"{100 * states[state] / total:.2f}%"}) for state in STATES if states[state]],
         className="bar", role="progressbar",
@@ -127,7 +129,7 @@ def _condition(status: dict[str, Any], pace: Pace) -> html.Span:
     return chip("running", "busy") if pace.is_running else chip("incomplete", "warn")
 
 
-def since(moment: datetime) -> str:
+def _since(moment: datetime) -> str:
     """How long ago."""
     return f"{_duration((datetime.now(UTC) - moment).total_seconds())} ago"
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from dash import dcc, html
 
-__all__ = ["TICK_MS", "aria", "chip", "empty", "head", "heading", "shell"]
+__all__ = ["TICK_MS", "aria", "chip", "code", "command", "empty", "facts", "head", "heading", "shell"]
 
 TICK_MS = 2000
 """How often a page asks whether there is anything new."""
@@ -86,18 +86,25 @@ def chip(text: str, kind: str = "") -> html.Span:
     return html.Span(text, className=f"chip {kind.replace(' ', '-')}")
 
 
-def empty(title: str, text: str, command: str = "") -> html.Div:
+def facts(pairs: Iterable[tuple[str, Any]], *, about: Mapping[str, str] | None = None, kind: str = "") -> html.Dl:
+    """Terms and what they are; ``about`` says more of some, to who asks for it."""
+    told = about or {}
+    rows = [html.Div([html.Dt(term, title=told.get(term)), html.Dd(value)]) for term, value in pairs]
+    return html.Dl(rows, className=f"facts {kind}".strip())
+
+
+def code(name: str, text: str) -> html.Div:
+    """Lines to copy, by a name that nothing else on the page has."""
+    lines = html.Pre(html.Code(text), id=name, tabIndex=0)
+    return html.Div([lines, dcc.Clipboard(target_id=name, title="Copy")], className="code")
+
+
+def command(name: str, text: str) -> html.Div:
+    """A command to copy."""
+    copy = dcc.Clipboard(target_id=name, title="Copy the command")
+    return html.Div([html.Code(text, id=name), copy], className="command")
+
+
+def empty(title: str, text: str, run: str = "") -> html.Div:
     """What is shown in place of nothing: why there is nothing, and what to run next."""
-    return html.Div(
-        [
-            html.H2(title),
-            html.P(text),
-            html.Div(
-                [html.Code(command, id="next"), dcc.Clipboard(target_id="next", title="Copy the command")],
-                className="command",
-            )
-            if command
-            else None,
-        ],
-        className="empty",
-    )
+    return html.Div([html.H2(title), html.P(text), command("next", run) if run else None], className="empty")

@@ -6,12 +6,13 @@ from typing import Any
 
 from dash import ALL, Input, Output, State, dcc, html, no_update
 
+from hpscan import caveats
 from hpscan.spec import SpecError, shipped_specs
 from hpscan.store import StoreError
 
 from .callbacks import Pages
 from .launching import LaunchError
-from .shell import chip, head
+from .shell import chip, command, facts, head
 
 __all__ = ["page", "register"]
 
@@ -76,13 +77,12 @@ def _checked(pages: Pages, text: str) -> tuple[Any, bool]:
         found = pages.launcher.check(text, cost=False)
     except (SpecError, StoreError, LaunchError) as error:
         return [chip("cannot be launched", "bad"), html.P(str(error), className="bad")], False
-    facts = [("Sweep", found.sweep), ("Runs", f"{found.runs:,}"), ("To train", f"{found.to_train:,}")]
+    rows = [("Sweep", found.sweep), ("Runs", f"{found.runs:,}"), ("To train", f"{found.to_train:,}")]
     how: list[Any] = []
     if not pages.launcher.may_launch:
-        run = html.Code(f"hpscan launch spec.yaml --store {pages.reader.store.location}")
-        how = [html.P("Save it as spec.yaml and run:"), html.Div(run, className="command")]
-    told = html.Dl([html.Div([html.Dt(term), html.Dd(value)]) for term, value in facts], className="facts")
-    return [chip("valid", "good"), told, *how], True
+        run = caveats.command(pages.reader.store, "launch", "spec.yaml")
+        how = [html.P("Save it as spec.yaml and run:"), command("launch-command", run)]
+    return [chip("valid", "good"), facts(rows), *how], True
 
 
 def register(pages: Pages) -> None:
@@ -106,7 +106,7 @@ def register(pages: Pages) -> None:
             found = launcher.check(text or "")
         except (SpecError, StoreError, LaunchError):
             return None
-        return html.Dl(html.Div([html.Dt("Cost"), html.Dd(found.cost)]), className="facts")
+        return facts([("Cost", found.cost)])
 
     @pages.callback(Output("launches", "children"), Input("tick", "n_intervals"), prevent_initial_call=True)
     def watch(_: int) -> Any:

@@ -95,25 +95,25 @@
         })();
         if (id === "clear") {
           unmark();
-          return { cells: [], box: null };
+          return { cells: [] };
         }
         const own = JSON.parse(id);
         if (own.type === "best") {
           unmark();
-          return { cells: [{ name: own.name, cell: own.cell }], box: null };
+          return { cells: [{ name: own.name, cell: own.cell }] };
         }
         const selection = asked.find((each) => each.prop_id.endsWith(".selectedData"));
         if (selection && selection.value.range) {
           const cells = selection.value.points.map((point) => place(own.name, point));
           if (cells.length) unmark(own.name);
-          return cells.length ? { cells, box: own.name } : none();
+          return cells.length ? { cells } : none();
         }
         const click = asked.find((each) => each.prop_id.endsWith(".clickData"));
         if (!click || !click.value.points.length) return none();
         const cell = place(own.name, click.value.points[0]);
         if (!shift) unmark(own.name);
         const others = shift && picked ? picked.cells.filter((each) => !same(each, cell)) : [];
-        return { cells: [...others, cell], box: null };
+        return { cells: [...others, cell] };
       },
     },
   });
