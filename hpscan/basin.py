@@ -9,7 +9,9 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool, Float
 
-__all__ = ["BEST", "TOLERANCE", "best_wd_trend", "extents", "rank_agreement", "reach", "tilt"]
+from hpscan.surfaces import mean_of_known
+
+__all__ = ["BEST", "TOLERANCE", "best_wd_trend", "extents", "likeness", "rank_agreement", "reach", "tilt"]
 
 Surfaces = Float[np.ndarray, "*batch lrs wds"]
 PerSurface = Float[np.ndarray, "*batch"]
@@ -68,14 +70,7 @@ def rank_agreement(z: Surfaces, rows: Bool[np.ndarray, " lrs"], ceiling: float) 
     (m W − 1) / (m − 1) of Kendall's coefficient of concordance W.
     """
     chosen = z[..., rows, :]
-    known = ~np.isnan(chosen)
-    n_known = known.sum(axis=-1, keepdims=True)
-    order = np.where(known, np.minimum(chosen, ceiling), np.inf).argsort(axis=-1, kind="stable").argsort(axis=-1) + 1.0
-    tied = known & (chosen >= ceiling)
-    n_tied = tied.sum(axis=-1, keepdims=True)
-    ranks = np.where(tied, n_known - (n_tied - 1) / 2, order)
-    ranks = np.where(known, ranks, 0.0)
-    both = known.astype(float)
+    ranks, both = _ranks(chosen, ceiling), (~np.isnan(chosen)).astype(float)
     n = both @ both.mT
     s, q, p = ranks @ both.mT, (ranks**2) @ both.mT, ranks @ ranks.mT
     covariance = p - np.divide(s * s.mT, n, out=np.zeros(n.shape), where=n > 0)
@@ -87,13 +82,40 @@ def rank_agreement(z: Surfaces, rows: Bool[np.ndarray, " lrs"], ceiling: float) 
     return np.divide(pairs.sum(axis=(-1, -2)), count, out=np.full(count.shape, np.nan), where=count > 0)
 
 
+def likeness(
+    surface: Float[np.ndarray, "lrs wds"], z: Float[np.ndarray, "n lrs wds"], ceiling: float, by_row: bool = False
+) -> Float[np.ndarray, " n"]:
+    """Spearman's correlation of every surface in ``z`` with the one given, over all cells or, the mean, within rows.
+
+    Over the cells known in both; ``nan`` where there is nothing to rank.
+    """
+    both = np.stack(np.broadcast_arrays(np.where(np.isnan(z), np.nan, surface), np.where(np.isnan(surface), np.nan, z)))
+    cells = both if by_row else both.reshape(2, len(z), 1, surface.size)
+    one, other = (_ranks(each, ceiling) for each in cells)
+    known = ~np.isnan(cells[0])
+    middle = np.where(known, (known.sum(axis=-1, keepdims=True) + 1) / 2, 0.0)
+    one, other = one - middle, other - middle
+    scale = np.sqrt((one * one).sum(axis=-1) * (other * other).sum(axis=-1))
+    found = np.divide((one * other).sum(axis=-1), scale, out=np.full(scale.shape, np.nan), where=scale > 1e-9)
+    return mean_of_known(found, (-1,))
+
+
+def _ranks(z: Float[np.ndarray, "*batch cells"], ceiling: float) -> Float[np.ndarray, "*batch cells"]:
+    """Ranks along the last axis among what is known, from 1; those at the ceiling tied, last; 0 for nan."""
+    known = ~np.isnan(z)
+    order = np.where(known, np.minimum(z, ceiling), np.inf).argsort(axis=-1, kind="stable").argsort(axis=-1) + 1.0
+    tied = known & (z >= ceiling)
+    last = known.sum(axis=-1, keepdims=True) - (tied.sum(axis=-1, keepdims=True) - 1) / 2
+    return np.where(known, np.where(tied, last, order), 0.0)
+
+
 def extents(
-    z: Surfaces, x: Float[np.ndarray, " lrs"], y: Float[np.ndarray, " wds"], ceiling: float
+    z: Surfaces, x: Float[np.ndarray, " lrs"], y: Float[np.ndarray, " wds"], ceiling: float, slack: float = 0.0
 ) -> tuple[PerSurface, PerSurface, Bool[np.ndarray, "*batch"], Bool[np.ndarray, "*batch"]]:
     """How far from the best cell each coordinate alone can go before the basin's rim, in units of x and y.
 
-    The rim is :data:`TOLERANCE` of the way from the best cell to the cut; the surface is taken as straight between
-    cells. Returns the width along x, that along y, and for each whether the basin reaches the end of what is known on
+    The rim is :data:`TOLERANCE` of the way from the best cell to the cut, and ``slack`` above that; the surface is taken
+    as straight between cells. Returns the width along x, that along y, and for each whether the basin reaches the end of what is known on
     some side, so that the width is the least it can be.
     """
     surfaces = z.reshape(-1, *z.shape[-2:])
@@ -102,7 +124,7 @@ def extents(
     i, j = np.unravel_index(at, z.shape[-2:])
     batch = np.arange(len(filled))
     best = np.minimum(filled[batch, i, j], ceiling)
-    rim = best + TOLERANCE * (ceiling - best)
+    rim = best + TOLERANCE * (ceiling - best) + slack
     found = []
     for profile, start, axis in ((filled[batch, :, j], i, x), (filled[batch, i, :], j, y)):
         up, open_up = reach(profile, start, axis, rim)

@@ -19,12 +19,15 @@ __all__ = [
     "mean_of_seeds",
     "ratio",
     "resampled_interval",
+    "without_attenuation",
 ]
 
 LEVEL = 0.95
 PATCHES = 4
 """How many independent looks at its noise each further seed gives: the noise of neighbouring cells is alike, and a
 statistic leans on some cells more than on others. Set so that intervals hold what they promise with two seeds."""
+LEAST_RELIABILITY = 0.05
+"""The share of the variance that is no noise, below which a correlation is not known at all."""
 NORMAL = 1.959964
 """The 97.5 % quantile of the normal distribution."""
 _T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
@@ -180,6 +183,23 @@ def held_out_interval(value: float, resampled: Float[np.ndarray, " resamples"]) 
         return NOTHING
     low, high = np.quantile(kept - kept.mean(), ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
     return Interval(value, value - float(high), value - float(low))
+
+
+def without_attenuation(interval: Interval, likeness: Float[np.ndarray, " resamples"]) -> Interval:
+    """The interval of a correlation that noise brings nearer to 0, reaching out to what it would be without.
+
+    A correlation seen through noise is the true one times the reliability λ, the share of the variance that is no noise
+    (Spearman 1904). Of a surface with variance T and noise N, λ = T / (T + N), and ranks of a resample correlate with
+    those seen as r = √((T + N) / (T + 2N)); so λ = 2 − 1 / r². Where that is nothing the data set no bound.
+    """
+    r = float(np.nanmean(likeness)) if not np.isnan(likeness).all() else math.nan
+    if math.isnan(interval.low) or math.isnan(r):
+        return interval
+    reliability = 2.0 - 1.0 / r**2 if r > 0 else 0.0
+    if reliability <= LEAST_RELIABILITY:
+        return Interval(interval.value, -1.0, 1.0)
+    low, high = interval.low, interval.high
+    return Interval(interval.value, min(low, low / reliability), max(high, high / reliability))
 
 
 def mean_of_seeds(values: Float[np.ndarray, " seeds"]) -> Interval:

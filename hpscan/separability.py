@@ -10,9 +10,20 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from hpscan import basin, nulls
-from hpscan.intervals import NOTHING, Form, Interval, Sample, held_out_interval, ratio, resampled_interval
+from hpscan.intervals import (
+    NORMAL,
+    NOTHING,
+    Form,
+    Interval,
+    Sample,
+    held_out_interval,
+    ratio,
+    resampled_interval,
+    without_attenuation,
+)
 from hpscan.landscape import Landscape
-from hpscan.noise import fit_noise, without_seed_effects
+from hpscan.noise import without_seed_effects
+from hpscan.redraws import Redraws
 from hpscan.surfaces import (
     Derivative,
     additive_basis,
@@ -32,6 +43,7 @@ __all__ = [
     "coordinates",
     "held_out_regrets",
     "separability",
+    "settled",
     "without_choices",
     "worst_finite_cell",
 ]
@@ -39,8 +51,6 @@ __all__ = [
 RESAMPLES = 600
 MEMORIES, SWITCHES = ("momentum", "beta1", "beta2"), ("nesterov",)
 """Axes that are not read in octaves of their value (:func:`coordinates`)."""
-_AT_ONCE = 500_000
-"""Numbers in one batch of resampled seeds."""
 
 Seeds = Float[np.ndarray, "seeds lrs wds"]
 
@@ -129,28 +139,60 @@ def separability(landscape: Landscape) -> Separability:
     z = z if complete else without_seed_effects(z, at)
     n = np.sum(~np.isnan(z), axis=0)
     surface = _mean(z)
-    noise = fit_noise(z, x, y, at)
-    draws = np.where(n > 0, noise.draw(rng, RESAMPLES) / np.sqrt(np.maximum(n, 1)), 0.0)
     censored = 2 * np.sum(landscape.censored | (landscape.z >= at), axis=0) > n
-    sample = Sample(_flat(z), np.nan_to_num(_flat(surface)), _flat(draws))
+    redraws = Redraws.about(z, landscape.states == "diverged", x, y, at)
+    placed = np.where(has_place, surface, np.nan)
+    widths = basin.extents(placed, x, y, at)
+    errors = np.where(np.isnan(placed), np.inf, redraws.noise.sd / np.sqrt(np.maximum(n, 1)))
+    slack = float(np.sqrt(2) * NORMAL * errors.flat[np.nan_to_num(placed, nan=np.inf).argmin()])
+    wider = basin.extents(placed, x, y, at, slack)
+    found, means = _resampled(
+        redraws,
+        {
+            "tilt": lambda seeds: basin.tilt(np.where(has_place, _mean(seeds), np.nan), x, y),
+            "extents": lambda seeds: np.stack(basin.extents(np.where(has_place, _mean(seeds), np.nan), x, y, at)),
+            "reliability": lambda seeds: basin.likeness(placed, _mean(seeds), at),
+        },
+        rng,
+        keep_means=True,
+    )
+    sample = Sample(_flat(z), np.nan_to_num(_flat(surface)), means)
     placed_cells = (n > 0) & has_place
     slope = ratio(*_slope_forms(placed_cells, x, y), sample, 1.0 - _share_of_blocks(_closed_up(placed_cells)))
-    share = ratio(*_interaction_forms(surface, censored), sample, 1.0 - float(_closed_up(n > 0).mean()))
-    placed = np.where(has_place, surface, np.nan)
-    redrawn = capped(placed + draws, at)
-    widths, resampled = basin.extents(placed, x, y, at), basin.extents(redrawn, x, y, at)
-    tilt = resampled_interval(float(basin.tilt(placed, x, y)), basin.tilt(redrawn, x, y))
-    del sample, draws, redrawn  # a quarter of the memory that the analysis of 100,000 runs takes
+    share = ratio(*_interaction_forms(surface, censored), sample, redraws.hidden)
+    tilt = resampled_interval(float(basin.tilt(placed, x, y)), found["tilt"])
+    del sample, means  # a quarter of the memory that the analysis of 100,000 runs takes
     uncut = _uncut(landscape, np.any(surface < at, axis=1), x, y, rng)
     return Separability(
         contour_slope=slope,
         interaction_share=share.clipped(0.0, 1.0),
-        tilt=tilt.clipped(-1.0, 1.0),
-        extents=(_extent(widths, resampled, 0), _extent(widths, resampled, 1)),
+        tilt=without_attenuation(tilt, found["reliability"]).clipped(-1.0, 1.0),
+        extents=(_extent(widths, wider, found["extents"], 0), _extent(widths, wider, found["extents"], 1)),
         evidence=_evidence(landscape.z, z, unexplained_cells(surface, censored), rng),
         n_seeds=int(n.max()),
         **uncut,
     )
+
+
+Statistic = Callable[[Float[np.ndarray, "resamples seeds lrs wds"]], np.ndarray]
+
+
+def _resampled(
+    redraws: Redraws, statistics: dict[str, Statistic], rng: np.random.Generator, keep_means: bool = False
+) -> tuple[dict[str, np.ndarray], Float[np.ndarray, "resamples cells"]]:
+    """Every statistic of every resample, resamples last; and the noise of their means, if asked for."""
+    drawn: dict[str, list[np.ndarray]] = {name: [] for name in statistics}
+    means = []
+    for seeds, hidden in redraws.batches(rng, RESAMPLES):
+        if keep_means:
+            means.append(np.nan_to_num(_flat(_mean(seeds))))
+        seeds[..., hidden] = np.nan
+        for name, statistic in statistics.items():
+            drawn[name].append(statistic(seeds))
+    noise = np.concatenate(means) if means else np.zeros((0, 0))
+    if keep_means:
+        noise -= noise.mean(axis=0) if redraws.varies else noise  # equal seeds differ from their mean by rounding
+    return {name: np.concatenate(parts, axis=-1) for name, parts in drawn.items()}, noise
 
 
 def without_choices(numbers: Separability) -> Separability:
@@ -207,33 +249,40 @@ def _uncut(
     """What is read off the metric as it is: regrets, and ranks of weight decay at the learning rates of ``rows``."""
     worst_cell = worst_finite_cell(landscape.z)
     z = capped(landscape.z, worst_cell)
-    barred = np.any(landscape.censored, axis=0)
-    surface, unknown, noise = _mean(z), np.isnan(z), fit_noise(z, x, y, worst_cell)
-    statistics: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-        "best_wd_trend": lambda seeds: basin.best_wd_trend(mean_of_known(seeds, (-3,)), rows),
-        "rank_agreement": lambda seeds: basin.rank_agreement(mean_of_known(seeds, (-3,)), rows, worst_cell),
-        "independent_tuning_regret": lambda seeds: held_out_regrets(seeds, barred, worst_cell)[0],
-        "one_pass_regret": lambda seeds: held_out_regrets(seeds, barred, worst_cell)[1],
+    seen, redraws = settled(z, worst_cell), Redraws.about(z, landscape.states == "diverged", x, y, worst_cell)
+    statistics: dict[str, Statistic] = {
+        "best_wd_trend": lambda seeds: basin.best_wd_trend(settled(seeds, worst_cell), rows),
+        "rank_agreement": lambda seeds: basin.rank_agreement(settled(seeds, worst_cell), rows, worst_cell),
+        "reliability": lambda seeds: basin.likeness(
+            seen[rows], settled(seeds, worst_cell)[:, rows], worst_cell, by_row=True
+        ),
+        "independent_tuning_regret": lambda seeds: held_out_regrets(seeds, worst_cell)[0],
+        "one_pass_regret": lambda seeds: held_out_regrets(seeds, worst_cell)[1],
     }
-    drawn: dict[str, list[np.ndarray]] = {name: [] for name in statistics}
-    several = max(_AT_ONCE // z.size, 1)
-    for start in range(0, RESAMPLES, several):
-        n = min(several, RESAMPLES - start)
-        seeds = surface + noise.draw(rng, n * len(z)).reshape(n, *z.shape)
-        seeds = np.where(unknown, np.nan, seeds)
-        for name, statistic in statistics.items():
-            drawn[name].append(statistic(seeds))
+    drawn, _ = _resampled(redraws, statistics, rng)
     found: dict[str, Any] = {}
-    for name, statistic in statistics.items():
-        value = float(statistic(z))
-        if not noise.sd.any():
+    for name in statistics.keys() - {"reliability"}:
+        value = float(statistics[name](z))
+        is_regret = name.endswith("regret")
+        if not redraws.varies or (is_regret and len(z) == 1):
             found[name] = Interval(value, np.nan, np.nan)
-        elif name.endswith("regret"):
-            found[name] = held_out_interval(value, np.concatenate(drawn[name]))
+        elif is_regret:
+            found[name] = held_out_interval(value, drawn[name])
         else:
-            found[name] = resampled_interval(value, np.concatenate(drawn[name])).clipped(-1.0, 1.0)
-    judged = np.where(barred, worst_cell, surface)
+            interval = resampled_interval(value, drawn[name])
+            found[name] = without_attenuation(interval, drawn["reliability"]).clipped(-1.0, 1.0)
+    judged = np.where(np.any(landscape.censored, axis=0), worst_cell, _mean(z))
     return found | {"worst_regret": float(np.nanmax(regret(judged, judged)))}
+
+
+def settled(z: Float[np.ndarray, "*batch seeds lrs wds"], ceiling: float) -> Float[np.ndarray, "*batch lrs wds"]:
+    """The mean of a cell's runs below the ceiling, or the ceiling where more than half of them are not.
+
+    Near the brink the mean of all says how often a run diverges, which a few seeds cannot.
+    """
+    beyond = z >= ceiling
+    below = mean_of_known(np.where(beyond, np.nan, z), (-3,))
+    return np.where(2 * beyond.sum(axis=-3) > np.sum(~np.isnan(z), axis=-3), ceiling, below)
 
 
 def worst_finite_cell(z: Seeds) -> float:
@@ -241,20 +290,23 @@ def worst_finite_cell(z: Seeds) -> float:
     return float(np.nanmax(_mean(np.where(np.isfinite(z), z, np.nan))))
 
 
-def held_out_regrets(
-    z: Float[np.ndarray, "*batch seeds lrs wds"], barred: np.ndarray, worst: float
-) -> tuple[np.ndarray, np.ndarray]:
+def held_out_regrets(z: Float[np.ndarray, "*batch seeds lrs wds"], worst: float) -> tuple[np.ndarray, np.ndarray]:
     """Both regrets, the mean over starts and seeds: chosen on the mean of the other seeds, judged on the one left out.
 
     Chosen and judged on the same seeds, the joint best would flatter itself more than the others. A single seed
-    has no others, and does that. In ``barred`` cells a run diverged or was stopped: they are not chosen before ``worst``.
+    has no others, and does that. A run that diverged or was stopped has the value ``worst``, and nothing is above it; a
+    cell in which a seed chosen by has it is not chosen before any other.
     """
     known = ~np.isnan(z)
     filled = np.where(known, z, 0.0)
-    others = filled.sum(axis=-3, keepdims=True) - filled if z.shape[-3] > 1 else filled
-    count = known.sum(axis=-3, keepdims=True) - known if z.shape[-3] > 1 else known
+    bad = known & (filled >= worst)
+    alone = z.shape[-3] == 1
+    others, count, n_bad = (
+        part if alone else part.sum(axis=-3, keepdims=True) - part
+        for part in (filled, known.astype(int), bad.astype(int))
+    )
     choose = np.divide(others, count, out=np.full(others.shape, np.nan), where=count > 0)
-    choose = np.where(barred & (count > 0), np.maximum(choose, worst), choose)
+    choose = np.where(n_bad > 0, np.maximum(choose, worst), choose)
     combined = regret(choose, z)
     return mean_of_known(combined, (-1, -2, -3)), mean_of_known(one_pass_regret(choose, z), (-1,))
 
@@ -269,14 +321,24 @@ def _evidence(raw: Seeds, cut_seeds: Seeds, cells: Bool[np.ndarray, "lrs wds"], 
     )
 
 
-def _extent(widths: tuple[np.ndarray, ...], resampled: tuple[np.ndarray, ...], axis: int) -> Extent:
-    """On the logarithm, since a width is positive; a resample whose basin does not end has no upper bound."""
+def _extent(
+    widths: tuple[np.ndarray, ...],
+    wider: tuple[np.ndarray, ...],
+    resampled: Float[np.ndarray, "4 resamples"],
+    axis: int,
+) -> Extent:
+    """On the logarithm, since a width is positive; a resample whose basin does not end has no upper bound.
+
+    Noise digs holes of its own, and the basin about the deepest is narrow: its true rim may lie anywhere up to where
+    the surface differs from the best cell by more than the noise of both (``wider``).
+    """
     width, is_open = float(widths[axis]), bool(widths[2 + axis])
     if width == 0.0:
         return Extent(Interval(width, np.nan, np.nan), is_open)
-    logs = np.where(resampled[2 + axis], np.inf, np.log(np.maximum(resampled[axis], 1e-3 * width)))
+    logs = np.where(resampled[2 + axis] > 0, np.inf, np.log(np.maximum(resampled[axis], 1e-3 * width)))
     found = resampled_interval(float(np.log(width)), logs)
-    return Extent(Interval(*(float(np.exp(end)) for end in (found.value, found.low, found.high))), is_open)
+    low, high = float(np.exp(found.low)), float(np.exp(found.high))
+    return Extent(Interval(width, low, max(high, float("inf") if wider[2 + axis] else float(wider[axis]))), is_open)
 
 
 def _nothing(landscape: Landscape) -> Separability:
@@ -287,8 +349,8 @@ def _nothing(landscape: Landscape) -> Separability:
     )  # fmt: skip
 
 
-def _mean(z: Seeds) -> Float[np.ndarray, "lrs wds"]:
-    return mean_of_known(z, (0,))
+def _mean(z: Float[np.ndarray, "*batch seeds lrs wds"]) -> Float[np.ndarray, "*batch lrs wds"]:
+    return mean_of_known(z, (-3,))
 
 
 def _flat(z: np.ndarray) -> np.ndarray:
