@@ -7,7 +7,9 @@ import pytest
 
 import hpscan
 
-HEAVY = {"torch", "ray", "optuna", "sklearn", "matplotlib", "pandas", "pyarrow", "dash", "plotly", "fastapi", "uvicorn"}
+HEAVY = {
+    "torch", "ray", "optuna", "sklearn", "scipy", "matplotlib", "pandas", "pyarrow", "dash", "plotly", "fastapi", "uvicorn",
+}  # fmt: skip
 
 
 def loaded_by(code):
@@ -51,3 +53,9 @@ def test_every_public_name_can_be_had():
     assert set(hpscan._HOMES) == set(hpscan.__all__) - {"__version__"}
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = hpscan.nonsense
+
+
+def test_the_command_line_says_help_and_version_before_anything_heavy_is_loaded():
+    for option in ("--help", "--version"):
+        main = f"import contextlib, hpscan.cli; sys.argv = ['hpscan', '{option}']"
+        assert loaded_by(f"{main}\nwith contextlib.suppress(SystemExit): hpscan.cli.main()") == set()

@@ -61,20 +61,22 @@ class SweepIncompleteError(Exception):
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     """End the process with one line on stderr for whatever a user can cause."""
-    from hpscan.spec import SpecError
-    from hpscan.store import StoreError
-    from hpscan.workloads import WorkloadError
-
     try:
         yield
-    except (SpecError, WorkloadError) as error:
-        fail(str(error), EXIT_BAD_INPUT)
-    except StoreError as error:
-        fail(str(error), EXIT_BAD_INPUT if error.bad_input else EXIT_FAILED)
-    except OSError as error:
-        fail(f"{error.filename or 'output'}: {error.strerror or error}", EXIT_FAILED)
     except SweepIncompleteError as error:
         fail(str(error), EXIT_FAILED)
+    except OSError as error:
+        fail(f"{error.filename or 'output'}: {error.strerror or error}", EXIT_FAILED)
+    except Exception as error:
+        from hpscan.spec import SpecError
+        from hpscan.store import StoreError
+        from hpscan.workloads import WorkloadError
+
+        if isinstance(error, StoreError):
+            fail(str(error), EXIT_BAD_INPUT if error.bad_input else EXIT_FAILED)
+        if isinstance(error, (SpecError, WorkloadError)):
+            fail(str(error), EXIT_BAD_INPUT)
+        raise
 
 
 def fail(message: str, code: int) -> NoReturn:
