@@ -6,17 +6,20 @@ import json
 import math
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
-from hpscan.grid import Pack, Recipe, Run, packs, runs
+import numpy as np
+
+from hpscan.grid import Pack, Recipe, Run, packs, panels, runs
 from hpscan.numerals import operations
+from hpscan.rounds import most_cells
 from hpscan.rungs import next_round
 from hpscan.spec import Spec
 from hpscan.stopping import Halving, Stop
 from hpscan.store import Store
-from hpscan.workloads import Data, DataAbsentError, PackedWorkload
+from hpscan.workloads import Data, DataAbsentError, PackedWorkload, Split
 
 __all__ = ["Estimate", "Part", "estimate"]
 
@@ -72,6 +75,9 @@ class Estimate:
 
     sweep: str
     n_runs: int
+    """Of the whole grid."""
+    n_stored: int
+    """Runs that need no training."""
     n_packs: int
     by_variant: dict[str, int]
     """Runs to train of each variant."""
@@ -79,16 +85,13 @@ class Estimate:
     """One for each recipe."""
     workers: int
     stop: Stop
+    adaptive: float | None
+    """The share of each landscape's cells that an adaptive sweep trains at most; it may end before."""
 
     @property
     def to_train(self) -> int:
         """Runs to train."""
         return sum(part.n_runs for part in self.parts)
-
-    @property
-    def n_stored(self) -> int:
-        """Runs that need no training."""
-        return self.n_runs - self.to_train
 
     @property
     def core_s(self) -> float:
@@ -110,6 +113,10 @@ class Estimate:
         if to_train:
             lines.append("to train: " + ", ".join(f"{name} {count}" for name, count in self.by_variant.items()))
             lines += self._saving()
+            if self.adaptive is not None:
+                lines.append(
+                    f"adaptive: at most {self.adaptive:.1%} of each landscape's cells, those stored included; priced as if all of these"
+                )
             flop = sum(part.flop for part in self.parts)
             if flop:
                 hours = flop / GPU_FLOPS / 3600
@@ -141,28 +148,53 @@ def estimate(spec: Spec, store: Store, *, retry_failed: bool = False) -> Estimat
     every = runs(spec)
     stored = store.runs(spec.name, without=["config"])
     coming = next_round(spec, store, stored, retry_failed=retry_failed)
-    plan = packs(every, spec.resources.most_runs, coming.done, spec.resources.workers_here, coming.legs)
+    waiting = [run for run in every if run.run_id in coming.open]
+    if spec.adaptive:
+        chosen = _affordable(spec, coming.open)
+        others = [run.run_id for run in every if run.run_id not in chosen]
+        plan = packs(every, spec.resources.most_runs, others, spec.resources.workers_here)
+    else:
+        chosen = coming.open
+        plan = packs(every, spec.resources.most_runs, coming.done, spec.resources.workers_here, coming.legs)
     completed = stored[(stored["state"] == "completed") & (stored["steps_done"] > 0)]
     seconds = completed["device_s"] / completed["steps_done"]
     rates = _Rates(every, dict(zip(completed["run_id"], seconds, strict=True)))
     parts = []
-    waiting = [run for run in every if run.run_id in coming.open]
     for point in spec.points():
         recipe = Recipe.of(spec.at(point))
         own = [pack for pack in plan if pack.runs[0].recipe.identity == recipe.identity]
         name = ", ".join(f"{axis} {value:.12g}" for axis, value in point.items())
-        n_runs = sum(run.recipe.identity == recipe.identity for run in waiting)
-        run_steps = coming.run_steps[recipe.identity]
+        alike = [run for run in waiting if run.recipe.identity == recipe.identity]
+        n_runs = sum(run.run_id in chosen for run in alike)
+        run_steps = coming.run_steps[recipe.identity] * n_runs / max(len(alike), 1)
         parts.append(Part(name, n_runs, recipe.steps, run_steps, *rates.of(recipe, own[0] if own else None)))
     return Estimate(
         sweep=spec.name,
         n_runs=len(every),
+        n_stored=len(every) - len(waiting),
         n_packs=len(plan),
-        by_variant={name: sum(run.cell.variant == name for run in waiting) for name in spec.variants},
+        by_variant={
+            name: sum(run.cell.variant == name and run.run_id in chosen for run in waiting) for name in spec.variants
+        },
         parts=parts,
         workers=max(1, min(spec.resources.workers_here, len(plan))),
         stop=spec.stop,
+        adaptive=spec.adaptive.most_cells if spec.adaptive else None,
     )
+
+
+def _affordable(spec: Spec, waiting: Collection[str]) -> set[str]:
+    """As many of the runs waiting as an adaptive sweep trains at most; which ones, only its results will say."""
+    assert spec.adaptive is not None
+    chosen: set[str] = set()
+    for panel in panels(spec):
+        ids = panel.run_ids(spec.seeds).reshape(len(spec.seeds), -1)
+        to_train = np.isin(ids.astype(str), list(waiting))
+        begun = ~to_train.all(axis=0)
+        new = np.flatnonzero(~begun)[: max(0, most_cells(ids.shape[1], spec.adaptive.most_cells) - int(begun.sum()))]
+        cells = np.concatenate([np.flatnonzero(begun), new])
+        chosen.update(ids[:, cells][to_train[:, cells]])
+    return chosen
 
 
 class _Rates:
@@ -233,6 +265,7 @@ def _probe(pack: Pack, data: Data) -> float:
     from hpscan.hardware import prepare_worker
 
     hardware = prepare_worker()
+    data = _excerpt(data, 2 * pack.runs[0].recipe.batch_size)
 
     def seconds(steps: int) -> float:
         short = tuple(replace(run, recipe=replace(run.recipe, steps=steps, evaluations=1)) for run in pack.runs)
@@ -243,6 +276,12 @@ def _probe(pack: Pack, data: Data) -> float:
     seconds(1)  # the first call of everything is slow
     few = min(seconds(1) for _ in range(2))
     return max(min(seconds(1 + PROBE_STEPS) for _ in range(2)) - few, 0.0) / (len(pack.runs) * PROBE_STEPS)
+
+
+def _excerpt(data: Data, n: int) -> Data:
+    """The first examples of each part: every training ends with an evaluation of all of them, which would hide its steps."""
+    first = (Split(part.inputs[:n], part.targets[:n]) for part in (data.train, data.validation, data.test))
+    return Data(*first)
 
 
 def _number(value: float) -> str:

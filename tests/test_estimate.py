@@ -36,6 +36,21 @@ def test_a_finished_sweep_costs_nothing(tmp_path, make_spec):
     assert "0 to train" in estimate(spec, store).text()
 
 
+def test_an_adaptive_sweep_costs_what_it_trains_at_most(tmp_path, make_spec):
+    spec, store = make_spec(adaptive={"most_cells": 0.5}), Store(tmp_path)
+    whole, cost = estimate(make_spec(), store), estimate(spec, store)
+    assert (whole.to_train, cost.n_runs, cost.n_stored, cost.to_train) == (72, 72, 0, 36)
+    assert cost.parts[0].run_steps == whole.parts[0].run_steps / 2
+    assert "at most 50.0% of each landscape's cells" in cost.text()
+
+    cell = runs(spec)[0].cell
+    store.save_pack(spec.name, "p", [stored(run) for run in runs(spec) if run.cell == cell][:1], [])
+    begun = estimate(spec, store)
+    assert (begun.n_stored, begun.to_train) == (1, 35)  # the cell's other seeds, and one cell less
+    store.save_pack(spec.name, "all", [stored(run) for run in runs(spec)], [])
+    assert estimate(spec, store).to_train == 0
+
+
 def test_every_recipe_has_its_price(tmp_path, make_spec):
     spec, store = make_spec(grid={"lr": [0.1], "wd": [0.0, 0.1], "steps": [10, 40], "width": [4, 8]}), Store(tmp_path)
     cheap = [run for run in runs(spec) if run.recipe.workload.model.hidden == (4,) and run.recipe.steps == 10]
