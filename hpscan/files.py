@@ -261,6 +261,11 @@ def _from_uri(uri: str) -> tuple[fs.FileSystem, str]:
             f"--store {uri!r}: not a place we can use ({_reason(error)}); give a folder, s3://BUCKET/PREFIX or file:///PATH",
             bad_input=True,
         ) from None
+    except NotImplementedError:  # conda's pyarrow-core has none of them
+        raise StoreError(
+            f"--store {uri!r}: this pyarrow was built without it; PyPI's can: pip install --force-reinstall pyarrow",
+            bad_input=True,
+        ) from None
     except (OSError, pa.ArrowException) as error:  # a bucket's region is asked for at once
         raise StoreError(f"--store {uri!r}: cannot be reached ({_reason(error)})") from None
     if not root.strip("/"):

@@ -17,6 +17,8 @@ from typing import Any, ClassVar
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
+from hpscan.spec import SpecError
+
 __all__ = ["Block", "Code", "Facts", "Page", "Paragraph", "Picture", "Points", "Section", "Table", "to_html",
            "to_markdown", "to_pdf"]  # fmt: skip
 
@@ -122,8 +124,17 @@ def to_markdown(page: Page) -> str:
 
 
 def to_pdf(page: Page, svgs: Mapping[str, bytes]) -> bytes:
-    """The page as a tagged PDF, set by Typst, which gets the page as data and so reads none of its text as markup."""
-    import typst
+    """The page as a tagged PDF, set by Typst, which gets the page as data and so reads none of its text as markup.
+
+    Raises
+    ------
+    SpecError
+        If Typst is not installed.
+    """
+    try:
+        import typst
+    except ImportError:
+        raise SpecError("a report as PDF needs Typst: pip install 'hpscan[report]'") from None
 
     plain: dict[str, Any] = {
         "title": page.title,

@@ -1,6 +1,7 @@
 """The command line up to the point where Ray would start."""
 
 import json
+import sys
 
 import pytest
 import yaml
@@ -191,3 +192,17 @@ def test_scaling_is_a_table_of_its_own(hpscan, tmp_path, make_spec):
     assert "exponent" in out
     assert json.loads(hpscan("analyze", "tiny", "--json")[1])["scaling"][0]["axis"] == "steps"
     assert json.loads(hpscan("specs", "--json")[1])[0]["steps"]
+
+
+def test_without_typst_a_report_is_written_but_for_its_pdf(hpscan, tmp_path, make_spec, monkeypatch):
+    from hpscan.store import Store
+
+    Store(tmp_path / "results").save_spec(make_spec())
+    monkeypatch.setitem(sys.modules, "typst", None)
+    code, out, err = hpscan("report", "tiny", "--format", "html")
+    assert (code, err) == (0, "")
+    code, out, err = hpscan("report", "tiny")
+    assert (code, err) == (0, "hpscan: no PDF, which needs Typst: pip install 'hpscan[report]'\n")
+    assert "report.html" in out
+    assert "report.pdf" not in out
+    assert_refused(hpscan("report", "tiny", "--format", "pdf"), "pip install 'hpscan[report]'")

@@ -1,6 +1,7 @@
 """The report tells everything it has to, in this order, and writes all its files or none."""
 
 import re
+import sys
 from dataclasses import replace
 
 import pytest
@@ -127,3 +128,10 @@ def test_an_empty_sweep_still_makes_a_report(tmp_path, make_spec):
     store.save_spec(make_spec())
     page, *_ = save_report(analyze(store, "tiny"), tmp_path / "report")
     assert "no cell has a result to compare" in page.read_text()
+
+
+def test_without_typst_a_pdf_says_what_to_install_and_the_rest_is_written(filled, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setitem(sys.modules, "typst", None)
+    with pytest.raises(SpecError, match=re.escape("pip install 'hpscan[report]'")):
+        save_report(analyze(filled, "tiny"), tmp_path / "report", ["html", "pdf"])
+    assert not (tmp_path / "report").exists()

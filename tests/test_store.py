@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import types
 import urllib.request
 import warnings
 from datetime import UTC, datetime, timedelta
@@ -215,6 +216,16 @@ def test_a_store_says_where_it_is(tmp_path, monkeypatch):
     assert (uri.location, uri.is_local, uri.folder("s")) == (f"file://{tmp_path}/there", True, tmp_path / "there" / "s")
     uri.save_pack("s", "p", [row("a")], [])
     assert len(Store(uri.location).runs("s")) == len(Store(tmp_path / "there").runs("s")) == 1
+
+
+def test_a_pyarrow_without_the_client_says_so(monkeypatch):
+    def unsupported(uri):
+        raise NotImplementedError(f"Got {uri} but Arrow compiled without S3 support")
+
+    monkeypatch.setattr("hpscan.files.fs.FileSystem", types.SimpleNamespace(from_uri=unsupported))
+    with pytest.raises(StoreError, match=r"pip install --force-reinstall pyarrow$") as error:
+        Store("s3://bucket/p")
+    assert error.value.bad_input
 
 
 def test_an_object_store_holds_what_a_folder_does(s3, make_spec):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -191,7 +193,7 @@ def report(
     from hpscan.analysis import analyze as analyze_sweep
     from hpscan.report import FORMATS, check_formats, save_report
 
-    formats = check_formats(format_ or FORMATS)
+    formats = check_formats(format_) if format_ else _all_but_absent(FORMATS)
     source = opened(store)
     folder = folder_for("report", out, source, sweep)
     for path in save_report(analyze_sweep(source, sweep), folder, formats):
@@ -217,12 +219,20 @@ def compare(
     from hpscan.analysis import analyze as analyze_sweep
     from hpscan.report import PAGES, check_formats, save_comparison
 
-    formats = check_formats(format_ or tuple(PAGES), tuple(PAGES))
+    formats = check_formats(format_, tuple(PAGES)) if format_ else _all_but_absent(tuple(PAGES))
     source = opened(store)
     analyses = [analyze_sweep(source, sweep, metric=metric) for sweep in sweeps]
     folder = out if out is not None else folder_for("compare", None, source, sweeps[0]) / "-".join(sweeps[1:])
     for path in save_comparison(analyses, folder, formats):
         print(shown(path))
+
+
+def _all_but_absent(formats: Sequence[str]) -> list[str]:
+    """The formats that can be written here; says which one cannot, and what would mend it."""
+    if find_spec("typst") is not None:
+        return list(formats)
+    print("hpscan: no PDF, which needs Typst: pip install 'hpscan[report]'", file=sys.stderr)
+    return [name for name in formats if name != "pdf"]
 
 
 def compact(sweep: SweepArg, store: StoreOpt = DEFAULT_STORE) -> None:
