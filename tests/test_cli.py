@@ -1,6 +1,7 @@
 """The command line up to the point where Ray would start."""
 
 import json
+import shlex
 import sys
 
 import pytest
@@ -32,6 +33,25 @@ def test_version_and_help(hpscan):
     assert code == 0
     for command in ("launch", "specs", "status", "analyze", "figures", "report"):
         assert command in out
+
+
+def test_every_command_is_grouped_and_has_an_example_that_parses(hpscan):
+    from typer.main import get_command
+
+    from tests.test_docker import check_command
+
+    listed = hpscan("--help")[1]
+    for heading, commands in cli.COMMANDS.items():
+        assert heading in listed
+        for command, example in commands:
+            name = command.__name__.rstrip("_")
+            assert example.split()[0] == name
+            check_command(["hpscan", *shlex.split(example)])
+            assert f"hpscan {example}" in " ".join(hpscan(name, "--help")[1].split())
+    assert {each for group in cli.COMMANDS.values() for each, _ in group} == {
+        command.callback for command in cli.app.registered_commands
+    }
+    assert len(get_command(cli.app).commands) == sum(map(len, cli.COMMANDS.values()))
 
 
 def test_specs_are_listed(hpscan):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -10,7 +11,7 @@ import typer
 from hpscan.cli import exchange, launching, refining, reproducing, results, serving
 from hpscan.cli.output import one_line_errors
 
-__all__ = ["app", "main"]
+__all__ = ["COMMANDS", "app", "main"]
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -19,26 +20,41 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Map a network's error over learning rate × weight decay, coupled and decoupled decay side by side.",
 )
-for command in (
-    launching.launch,
-    refining.refine,
-    launching.status,
-    results.analyze,
-    results.figures,
-    results.report,
-    results.compare,
-    exchange.export,
-    reproducing.reproduce,
-    launching.submit,
-    launching.logs,
-    launching.cancel,
-    results.compact,
-    serving.dashboard,
-    results.specs,
-    results.schedule,
-):
-    app.command()(command)
-app.command("import")(exchange.import_)
+COMMANDS: dict[str, tuple[tuple[Callable[..., None], str], ...]] = {
+    "Train": (
+        (launching.launch, "launch quickstart --set seeds=3"),
+        (refining.refine, "refine quickstart --dry-run"),
+        (launching.status, "status quickstart"),
+        (reproducing.reproduce, "reproduce 3f9a52c1"),
+    ),
+    "Look at what came of it": (
+        (results.analyze, "analyze quickstart --axes wd lr"),
+        (results.figures, "figures quickstart --kind slices"),
+        (results.report, "report quickstart --format html,csv"),
+        (results.compare, "compare quickstart mine"),
+        (serving.dashboard, "dashboard --port 8051"),
+    ),
+    "On a cluster": (
+        (launching.submit, "submit spec.yaml --address http://HEAD:8265 --store s3://bucket/results"),
+        (launching.logs, "logs mine --address http://HEAD:8265"),
+        (launching.cancel, "cancel mine --address http://HEAD:8265"),
+    ),
+    "Results in and out": (
+        (exchange.import_, "import csv wandb.csv --sweep mine --columns lr=learning_rate --variant adamw-torch"),
+        (exchange.export, "export quickstart --format csv"),
+        (results.compact, "compact quickstart"),
+    ),
+    "Before you begin": (
+        (results.specs, "specs"),
+        (results.schedule, "schedule quickstart --set schedule=wsd"),
+    ),
+}
+"""Every command with an example, below the heading that ``hpscan --help`` has it under."""
+for heading, commands in COMMANDS.items():
+    for command, example in commands:
+        app.command(command.__name__.rstrip("_"), rich_help_panel=heading, epilog=f"For example: hpscan {example}")(
+            command
+        )
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from hpscan.cli import completing
 from hpscan.cli.output import DEFAULT_STORE, SetOpt, StoreOpt, SweepArg, console, folder_for, opened, shown
 
 if TYPE_CHECKING:
@@ -44,7 +45,10 @@ def import_(
     variant: Annotated[
         list[str] | None,
         typer.Option(
-            "--variant", metavar="[NAME=]VARIANT", help="The variant of all trials, or of those so named. Repeatable."
+            "--variant",
+            metavar="[NAME=]VARIANT",
+            help="The variant of all trials, or of those so named. Repeatable.",
+            autocompletion=completing.variants,
         ),
     ] = None,
     set_: SetOpt = None,

@@ -13,6 +13,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from hpscan.cli import completing
 from hpscan.cli.output import (
     DEFAULT_STORE,
     EXIT_FAILED,
@@ -336,7 +337,9 @@ def _cluster_errors() -> Iterator[None]:
 
 
 def status(
-    sweep: Annotated[str | None, typer.Argument(help="One sweep; all of them by default.")] = None,
+    sweep: Annotated[
+        str | None, typer.Argument(help="One sweep; all of them by default.", autocompletion=completing.sweeps)
+    ] = None,
     store: StoreOpt = DEFAULT_STORE,
     address: Annotated[
         str | None, typer.Option("--address", help="Ask this job server for the sweep's job, too.", metavar="URL")

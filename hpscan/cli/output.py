@@ -13,6 +13,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from hpscan.cli import completing
+
 if TYPE_CHECKING:
     from hpscan.store import Store
 
@@ -39,8 +41,14 @@ __all__ = [
 console = Console(width=None if sys.stdout.isatty() else 120)  # a file has no 80 columns
 
 DEFAULT_STORE = "results"
-SweepArg = Annotated[str, typer.Argument(help="Name of a sweep in the store.", show_default=False)]
-SpecArg = Annotated[str, typer.Argument(metavar="SPEC", help="A YAML file, or the name of a shipped spec.")]
+SweepArg = Annotated[
+    str,
+    typer.Argument(help="Name of a sweep in the store.", show_default=False, autocompletion=completing.sweeps),
+]
+SpecArg = Annotated[
+    str,
+    typer.Argument(metavar="SPEC", help="A YAML file, or the name of a shipped spec.", autocompletion=completing.specs),
+]
 StoreOpt = Annotated[
     str,
     typer.Option("--store", envvar="HPSCAN_STORE", help="Folder or URI that holds the sweeps.", metavar="STORE"),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from hpscan.cli import completing
 from hpscan.cli.output import DEFAULT_STORE, EXIT_FAILED, JsonOpt, StoreOpt, console, opened, print_json, table_of
 
 if TYPE_CHECKING:
@@ -21,7 +22,10 @@ def reproduce(
     ],
     *,
     store: StoreOpt = DEFAULT_STORE,
-    sweep: Annotated[str | None, typer.Option("--sweep", help="Look in this sweep; in all by default.")] = None,
+    sweep: Annotated[
+        str | None,
+        typer.Option("--sweep", help="Look in this sweep; in all by default.", autocompletion=completing.sweeps),
+    ] = None,
     as_json: JsonOpt = False,
 ) -> None:
     """Train one stored run again, alone and here, and say whether its metrics come back; nothing is stored."""

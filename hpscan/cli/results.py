@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hpscan.cli import completing
 from hpscan.cli.output import (
     DEFAULT_STORE,
     JsonOpt,
@@ -127,7 +128,10 @@ def _number(option: str, text: str) -> float:
 
 
 def figures(
-    sweeps: Annotated[list[str], typer.Argument(metavar="SWEEP...", help="Names of sweeps in the store.")],
+    sweeps: Annotated[
+        list[str],
+        typer.Argument(metavar="SWEEP...", help="Names of sweeps in the store.", autocompletion=completing.sweeps),
+    ],
     *,
     store: StoreOpt = DEFAULT_STORE,
     out: OutOpt = None,
@@ -201,7 +205,12 @@ def report(
 
 
 def compare(
-    sweeps: Annotated[list[str], typer.Argument(metavar="SWEEP SWEEP...", help="Names of sweeps in the store.")],
+    sweeps: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SWEEP SWEEP...", help="Names of sweeps in the store.", autocompletion=completing.sweeps
+        ),
+    ],
     *,
     store: StoreOpt = DEFAULT_STORE,
     out: Annotated[
