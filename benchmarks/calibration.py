@@ -212,7 +212,7 @@ def chart(table: Table, path: Path) -> None:
             axes.axhspan(0.9, 0.98, color="#e5e7eb")
             axes.axhline(0.95, color="#9ca3af", linewidth=0.8)
             for noise, colour in colours.items():
-                heights = [table[condition, seeds, noise][name] for seeds in SEEDS]
+                heights = [table[condition, seeds, noise].get(name, np.nan) for seeds in SEEDS]
                 axes.plot(range(len(SEEDS)), heights, "o-", color=colour, markersize=4, linewidth=1.3, label=noise)
             axes.set_xticks(range(len(SEEDS)), [str(seeds) for seeds in SEEDS])
             axes.set_ylim(0.0, 1.03)
@@ -249,7 +249,7 @@ def page(table: Table, repeats: int, seconds: float) -> str:
         lines += ["|---|---|" + "---|" * len(NUMBERS)]
         for seeds, noise in itertools.product(SEEDS, NOISES):
             found = table[condition, seeds, noise]
-            lines += [f"| {seeds} | {noise} | " + " | ".join(f"{100 * found[name]:.0f}" for name in NUMBERS) + " |"]
+            lines += [f"| {seeds} | {noise} | " + " | ".join(_percent(found.get(name)) for name in NUMBERS) + " |"]
     lines += [
         "",
         "## Slopes at low noise",
@@ -269,6 +269,11 @@ def page(table: Table, repeats: int, seconds: float) -> str:
     for seeds, reach, shares in pure_noise(5 * repeats):
         lines += [f"| {seeds} | {reach} | " + " | ".join(f"{100 * share:.0f}" for share in shares.values()) + " |"]
     return "\n".join(lines) + "\n"
+
+
+def _percent(share: float | None) -> str:
+    """A dash where there is no interval."""
+    return "—" if share is None else f"{100 * share:.0f}"
 
 
 def main() -> None:

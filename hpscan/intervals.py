@@ -176,13 +176,18 @@ def resampled_interval(value: float, resampled: Float[np.ndarray, " resamples"])
     return Interval(value, min(low, 2 * value - high), max(high, 2 * value - low))
 
 
-def held_out_interval(value: float, resampled: Float[np.ndarray, " resamples"]) -> Interval:
-    """The interval of a value that has no bias to take out: as far from it as resamples are from their own mean."""
+def held_out_interval(value: float, resampled: Float[np.ndarray, " resamples"], n_seeds: int) -> Interval:
+    """The interval of a value judged on what it was not chosen by: as far from it as resamples are from their own mean.
+
+    Both ways, the farther: which side noise pushes it to is not known. Student's t with :data:`PATCHES` (S − 1) degrees
+    of freedom stands for how well the noise is known that resamples are drawn with.
+    """
     kept = resampled[~np.isnan(resampled)]
     if math.isnan(value) or not len(kept):
         return NOTHING
     low, high = np.quantile(kept - kept.mean(), ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
-    return Interval(value, value - float(high), value - float(low))
+    half = max(float(high), -float(low)) * student(PATCHES * max(n_seeds - 1, 1)) / NORMAL
+    return Interval(value, value - half, value + half)
 
 
 def without_attenuation(interval: Interval, likeness: Float[np.ndarray, " resamples"]) -> Interval:

@@ -267,7 +267,7 @@ def _uncut(
         if not redraws.varies or (is_regret and len(z) == 1):
             found[name] = Interval(value, np.nan, np.nan)
         elif is_regret:
-            found[name] = held_out_interval(value, drawn[name])
+            found[name] = held_out_interval(value, drawn[name], len(z))
         else:
             interval = resampled_interval(value, drawn[name])
             found[name] = without_attenuation(interval, drawn["reliability"]).clipped(-1.0, 1.0)

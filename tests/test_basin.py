@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from hpscan.basin import best_wd_trend, extents, rank_agreement, tilt
+from hpscan.basin import best_wd_trend, extents, likeness, rank_agreement, tilt
 
 X, Y = np.arange(-8.0, 3.0), np.arange(-10.0, 2.0)
 EVERY_ROW = np.ones(len(X), dtype=bool)
@@ -90,3 +90,32 @@ def test_a_surface_of_which_nothing_is_known_has_no_end():
     width_x, width_y, open_x, open_y = extents(np.full((3, 4), np.nan), np.arange(3.0), np.arange(4.0), 1.0)
     assert np.all([open_x, open_y])
     assert np.isfinite([width_x, width_y]).all()
+
+
+def test_a_higher_rim_makes_a_wider_basin():
+    z = np.abs(X[:, None] - X[5]) + np.abs(Y[None, :] - Y[6])
+    narrow, wide = (extents(z, X, Y, 4.0, slack)[0] for slack in (0.0, 1.0))
+    assert (narrow, wide) == pytest.approx((0.8, 2.8))
+
+
+def test_likeness_is_scipys_spearman_over_all_cells_or_within_rows():
+    rng = np.random.default_rng(8)
+    one, others = rng.random((6, 7)), rng.random((3, 6, 7))
+    others[others > 0.9] = one[2, 2] = 0.9
+    one[one > 0.9] = 0.9  # ties, last
+    whole = [scipy.stats.spearmanr(one.ravel(), other.ravel()).statistic for other in others]
+    assert likeness(one, others, 0.9) == pytest.approx(whole)
+    rows = [
+        np.mean([scipy.stats.spearmanr(*pair).statistic for pair in zip(one, other, strict=True)]) for other in others
+    ]
+    assert likeness(one, others, 0.9, by_row=True) == pytest.approx(rows)
+
+
+def test_likeness_is_over_what_both_know():
+    rng = np.random.default_rng(9)
+    one, other = rng.random((5, 6)), rng.random((1, 5, 6))
+    one[0, 0] = other[0, 3, 3] = np.nan
+    both = ~np.isnan(one + other[0])
+    expected = scipy.stats.spearmanr(one[both], other[0][both]).statistic
+    assert likeness(one, other, np.inf) == pytest.approx([expected])
+    assert np.isnan(likeness(np.full((5, 6), np.nan), other, np.inf)).all()

@@ -18,6 +18,7 @@ from hpscan.intervals import (
     ratio,
     resampled_interval,
     student,
+    without_attenuation,
 )
 from hpscan.surfaces import additive_basis
 
@@ -107,8 +108,42 @@ def test_the_hull_holds_both_bootstrap_intervals():
     assert found.low == pytest.approx(min(theirs[0], 2 - theirs[1]), abs=0.05)
     assert found.high == pytest.approx(max(theirs[1], 2 - theirs[0]), abs=0.05)
     assert found.value == 1.0
-    held = held_out_interval(1.0, draws)
-    assert held.high - held.low == pytest.approx(theirs[1] - theirs[0], rel=0.05)
+
+
+def test_what_was_held_out_has_an_interval_as_wide_as_students_to_both_sides():
+    draws = np.random.default_rng(6).normal(3.0, 0.5, size=20_000)
+    held = held_out_interval(1.0, draws, n_seeds=2)
+    half = 0.5 * scipy.stats.t.ppf(0.975, 4)
+    assert (held.low, held.high) == pytest.approx((1.0 - half, 1.0 + half), abs=0.03)
+    skew = held_out_interval(1.0, np.random.default_rng(7).gamma(2.0, size=4000), n_seeds=5)
+    assert skew.high - skew.value == pytest.approx(skew.value - skew.low)
+
+
+def test_a_correlation_without_its_attenuation_is_what_it_was_without_noise():
+    """Ranks of a true surface, seen through noise: Spearman's correction finds the correlation back."""
+    rng = np.random.default_rng(8)
+    truth = rng.standard_normal((2, 4000)) * [[1.0], [0.3]] + rng.standard_normal(4000) * [[0.0], [0.954]]
+    truth[1] = 0.8 * truth[0] + 0.6 * truth[1]
+    seen = truth + 0.7 * rng.standard_normal(truth.shape)
+    again = seen + 0.7 * rng.standard_normal(truth.shape)
+    r_true, r_seen = np.corrcoef(truth)[0, 1], np.corrcoef(seen)[0, 1]
+    likeness = np.array([np.corrcoef(seen[k], again[k])[0, 1] for k in (0, 1)])
+    found = without_attenuation(Interval(r_seen, r_seen, r_seen), likeness)
+    assert found.value == r_seen
+    assert found.low == r_seen
+    assert found.high == pytest.approx(r_true, abs=0.03)
+    assert r_seen < r_true - 0.15
+
+
+@pytest.mark.parametrize("likeness", [0.1, 0.0, -0.4])
+def test_a_correlation_of_nothing_but_noise_has_no_bound(likeness):
+    found = without_attenuation(Interval(0.2, 0.1, 0.3), np.full(5, likeness))
+    assert (found.low, found.high) == (-1.0, 1.0)
+
+
+def test_a_correlation_without_interval_stays_without():
+    found = without_attenuation(Interval(0.2, np.nan, np.nan), np.full(5, 0.9))
+    assert np.isnan(found.low)
 
 
 numbers = st.floats(-5, 5)

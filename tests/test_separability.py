@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hpscan.separability import coordinates, separability
+from hpscan.separability import coordinates, held_out_regrets, separability, settled
 from hpscan.surfaces import contour_slope
 from tests.test_surfaces import furrow
 
@@ -151,6 +151,33 @@ def test_a_column_without_decay_takes_no_part_in_the_slope(make_landscape):
     without = make_landscape(z[:, :, 1:], wd_first_exponent=-7)
     found, expected = separability(with_zero).contour_slope.value, separability(without).contour_slope.value
     assert found == pytest.approx(expected, abs=0.02)
+
+
+def test_a_cell_is_settled_by_the_greater_part_of_its_seeds():
+    z = np.array([[1.0, 1.0, 1.0, np.nan], [3.0, 9.0, 9.0, np.nan], [5.0, 2.0, 9.0, 2.0]])[:, None]
+    assert settled(z, 9.0) == pytest.approx(np.array([[3.0, 1.5, 9.0, 2.0]]))
+
+
+def test_regrets_are_judged_on_the_seed_left_out():
+    """By hand: two seeds, a row of two columns; each seed's choice costs what the other says."""
+    z = np.array([[[1.0, 2.0], [3.0, 4.0]], [[2.0, 1.0], [4.0, 3.0]]])
+    combined, one_pass = held_out_regrets(z, 10.0)
+    assert (combined, one_pass) == pytest.approx((0.0, 0.0))  # additive: whoever chooses, one by one or both at once
+
+
+def test_a_cell_in_which_a_seed_chosen_by_diverged_is_chosen_last():
+    z = np.array([[[1.0, 2.0], [3.0, 4.0]]] * 3)
+    z[0, 0, 0] = 10.0
+    combined, _ = held_out_regrets(z, 10.0)
+    kept, _ = held_out_regrets(np.array([[[2.5, 2.0], [3.0, 4.0]]] * 3), 10.0)
+    assert combined >= kept
+
+
+def test_regrets_of_a_single_seed_have_no_interval(make_landscape):
+    numbers = separability(make_landscape(sweep(-1.0, n_seeds=1)))
+    for regret in (numbers.independent_tuning_regret, numbers.one_pass_regret):
+        assert np.isfinite(regret.value)
+        assert np.isnan(regret.low)
 
 
 def test_the_same_landscape_has_the_same_numbers(make_landscape):
