@@ -1,11 +1,13 @@
 """How few cells show the best one and the basin: landscapes whose every cell is known, replayed.
 
-    python -m benchmarks.adaptive --write benchmarks/adaptive.md           # a quarter of an hour on one core
+    python -m benchmarks.adaptive --write benchmarks/adaptive.md           # an hour on one core
     python -m benchmarks.adaptive --record STORE quickstart plain fashion_mnist   # the sweeps, into landscapes.parquet
+    python -m benchmarks.adaptive --record STORE clean small_gpt small_cnn --kind held-out   # into held_out.parquet
 
 Smooth landscapes are drawn: bowls and furrows of any direction, some bent, some with a cliff beyond which runs diverge,
 as public grids of language models look. Rough ones are recorded: every cell of three sweeps in five variants, as the
-mean over seeds and as the first seed alone. A sampler is told the value of a cell when it has chosen it, and nothing else.
+mean over seeds and as the first seed alone. On these the sampler's settings were chosen; the held-out ones, of other
+networks, data and variants, were recorded after that and nothing was changed for them. A sampler is told the value of a cell when it has chosen it, and nothing else.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ from hpscan.landscape import landscapes
 from hpscan.store import Store
 
 HERE = Path(__file__).parent
-RECORDED = HERE / "landscapes.parquet"
+RECORDED = {"rough": HERE / "landscapes.parquet", "held-out": HERE / "held_out.parquet"}
 BATCH = 6
 """Cells a round: with five seeds a pack of 30 runs."""
 N_SMOOTH = 48
@@ -87,10 +89,10 @@ def smooth(seed: int) -> Known:
     return Known(f"smooth {seed}", z, x, y, noise, 0.1 * deep / float(z.min()))
 
 
-def recorded() -> list[Known]:
+def recorded(kind: str) -> list[Known]:
     """The recorded landscapes: the mean over seeds of each, and its first seed."""
     found = []
-    for (sweep, variant), rows in pd.read_parquet(RECORDED).groupby(["sweep", "variant"], sort=False):
+    for (sweep, variant), rows in pd.read_parquet(RECORDED[kind]).groupby(["sweep", "variant"], sort=False):
         lr, wd, seeds = (np.unique(rows[axis]) for axis in ("lr", "wd", "seed"))
         order = rows.sort_values(["seed", "lr", "wd"])["value"].to_numpy()
         z = order.reshape(len(seeds), len(lr), len(wd))
@@ -237,7 +239,7 @@ def per_landscape(every: list[Known], found: dict[tuple[str, float], list[Outcom
     return "\n".join(lines)
 
 
-def record(store: str, sweeps: list[str]) -> None:
+def record(store: str, sweeps: list[str], kind: str) -> None:
     """Keep every cell of some sweeps in one small file."""
     opened, parts = Store(store), []
     for sweep in sweeps:
@@ -249,7 +251,7 @@ def record(store: str, sweeps: list[str]) -> None:
             columns = {"lr": lr, "wd": wd, "seed": seed, "value": shape.z}
             frame = pd.DataFrame({name: values.ravel() for name, values in columns.items()})
             parts.append(frame.assign(sweep=sweep, variant=shape.variant, metric=spec.metric))
-    pd.concat(parts).to_parquet(RECORDED, index=False, compression="zstd")
+    pd.concat(parts).to_parquet(RECORDED[kind], index=False, compression="zstd")
 
 
 def main() -> None:
@@ -257,20 +259,22 @@ def main() -> None:
     parser.add_argument("--write", type=Path)
     parser.add_argument("--record", nargs="+", metavar=("STORE", "SWEEP"))
     parser.add_argument("--only", nargs="+", choices=SAMPLERS, default=list(SAMPLERS))
-    parser.add_argument("--kind", nargs="+", choices=("smooth", "rough"), default=["smooth", "rough"])
+    parser.add_argument("--kind", nargs="+", choices=("smooth", *RECORDED), default=["smooth", *RECORDED])
     arguments = parser.parse_args()
     if arguments.record:
-        return record(arguments.record[0], arguments.record[1:])
+        return record(
+            arguments.record[0], arguments.record[1:], arguments.kind[-1] if len(arguments.kind) == 1 else "rough"
+        )
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore")
     start = time.perf_counter()
     parts = []
     for kind in arguments.kind:
-        every = recorded() if kind == "rough" else [smooth(seed) for seed in range(N_SMOOTH)]
-        shares = (0.35, 0.5) if kind == "rough" else (0.2, 0.3)
+        every = recorded(kind) if kind in RECORDED else [smooth(seed) for seed in range(N_SMOOTH)]
+        shares = (0.35, 0.5) if kind in RECORDED else (0.2, 0.3)
         found = replay(every, shares, arguments.only)
         parts.append(f"## {kind.capitalize()} landscapes\n\n{table(found)}\n")
-        if kind == "rough" and "hpscan" in arguments.only:
+        if kind in RECORDED and "hpscan" in arguments.only:
             parts.append(f"{per_landscape(every, found, shares)}\n")
         print(parts[-1] if kind == "smooth" else "\n".join(parts[-2:]), flush=True)
     print(f"{time.perf_counter() - start:.0f} s")

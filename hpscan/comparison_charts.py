@@ -38,7 +38,6 @@ def side_by_side(
                 if name == names[0]:
                     axes.set_title(f"{heading}\n{axes.get_title(loc='left')}", loc="left")
             axes_row[0].set_ylabel(f"{name}\n{axes_row[0].get_ylabel()}")
-        if any(variant.best for variant in every):
-            colour_bar(figure, norm, grid, analyses[0].spec.metric)
+        colour_bar(figure, norm, grid, every)
         add_below(figure, analyses, every)
     return figure

@@ -106,8 +106,7 @@ def heatmaps(analysis: Analysis) -> Figure:
                 draw_landscape(axes, variant, norm)
             for axes in axes_row[len(row) :]:
                 axes.set_axis_off()
-        if any(np.isfinite(variant.landscape.mean()).any() for variant in analysis.variants):
-            colour_bar(figure, norm, grid, analysis.spec.metric)
+        colour_bar(figure, norm, grid, analysis.variants)
         add_below(figure, [analysis], analysis.variants)
     return figure
 
@@ -256,8 +255,11 @@ def shared_norm(variants: Sequence[VariantAnalysis]) -> Normalize:
     return Normalize(low, high if high > low else low + 1.0)
 
 
-def colour_bar(figure: Figure, norm: Normalize, grid: np.ndarray, metric: str) -> None:
-    """Add the bar of a :func:`shared_norm` beside a grid of axes."""
+def colour_bar(figure: Figure, norm: Normalize, grid: np.ndarray, variants: Sequence[VariantAnalysis]) -> None:
+    """Add the bar of a :func:`shared_norm` beside a grid of axes, if any cell has a colour."""
+    if not any(np.isfinite(variant.landscape.mean()).any() for variant in variants):
+        return
+    metric = variants[0].landscape.metric
     extend = "both" if metric in FURTHER else "max"
     bar = figure.colorbar(ScalarMappable(norm, COLORS), ax=grid, extend=extend, shrink=0.8, aspect=30, pad=0.02)
     scale = "linear" if metric in LINEAR else "log"

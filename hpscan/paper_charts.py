@@ -85,8 +85,7 @@ def paper_fig2(analysis: Analysis) -> Figure:
             draw_landscape(axes, variant, norm)
             convention = CONVENTIONS[VARIANTS[variant.landscape.variant].decay].partition(" (")[0]
             axes.set_title(f"{variant.name} · {convention}\n{_best(variant)}", loc="left")
-        if any(variant.best for variant in every):
-            colour_bar(figure, norm, grid, analysis.spec.metric)
+        colour_bar(figure, norm, grid, every)
         add_below(figure, [analysis], every)
     return figure
 

@@ -1,11 +1,13 @@
+import subprocess
 from dataclasses import replace
 
 import matplotlib as mpl
 import numpy as np
 import pytest
+from matplotlib.animation import FFMpegWriter
 from PIL import Image
 
-from hpscan.animation import HELD, animation, save_animation
+from hpscan.animation import FRAMES_A_SECOND, HELD, animation, save_animation
 from hpscan.spec import SpecError
 from tests.curves import Recorded, analysis_of
 
@@ -32,6 +34,16 @@ def test_a_gif_holds_a_frame_for_each_evaluation(analysis, tmp_path):
     assert path.name == "animation.gif"
     with Image.open(path) as gif:
         assert gif.n_frames in {3, 3 + HELD}  # frames that are alike may be joined
+
+
+@pytest.mark.skipif(not FFMpegWriter.isAvailable(), reason="no ffmpeg")
+def test_a_film_is_written_where_there_is_ffmpeg(analysis, tmp_path):
+    path = save_animation(analysis, tmp_path)[1]
+    assert path.name == "animation.mp4"
+    told = subprocess.run(["ffmpeg", "-i", path], capture_output=True, text=True, check=False).stderr
+    seconds = (3 + HELD) / FRAMES_A_SECOND
+    assert f"Duration: 00:00:0{seconds:.2f}" in told
+    assert "Video: h264" in told
 
 
 def test_a_sweep_without_curves_says_so(analysis):

@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import matplotlib as mpl
 import numpy as np
 import pytest
 
+from hpscan.analysis import VariantAnalysis
 from hpscan.paper_charts import paper_fig1, paper_fig2, paper_fig3, paper_fig4
 from hpscan.spec import SpecError
 from tests.curves import analysis_of
@@ -57,6 +60,17 @@ def test_figure_2_sets_l2_beside_the_papers_form(make_analysis):
         assert len(circles.get_xdata()) == 10
     with pytest.raises(SpecError, match="tiny: fig2 sets L2 beside decoupled decay"):
         paper_fig2(make_analysis(variants=["sgd", "adamw"]))
+
+
+def test_a_diagnostic_without_a_best_cell_has_its_colours_explained(make_analysis):
+    analysis = make_analysis()
+    shapes = [
+        replace(shape, metric="weight_norm", values={"weight_norm": shape.z})
+        for shape in (variant.landscape for variant in analysis.variants)
+    ]
+    measured = replace(analysis, variants=[VariantAnalysis.of(shape) for shape in shapes])
+    assert not any(variant.best for variant in measured.variants)
+    assert "weight norm" in paper_fig2(measured).axes[-1].get_ylabel()
 
 
 def test_figure_3_shows_curves_and_where_they_end(make_analysis):
