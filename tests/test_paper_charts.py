@@ -70,7 +70,7 @@ def test_a_diagnostic_without_a_best_cell_has_its_colours_explained(make_analysi
     ]
     measured = replace(analysis, variants=[VariantAnalysis.of(shape) for shape in shapes])
     assert not any(variant.best for variant in measured.variants)
-    assert "weight norm" in paper_fig2(measured).axes[-1].get_ylabel()
+    assert "norm of the weights" in paper_fig2(measured).axes[-1].get_ylabel()
 
 
 def test_figure_3_shows_curves_and_where_they_end(make_analysis):
