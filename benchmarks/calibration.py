@@ -215,7 +215,7 @@ def chart(table: Table, path: Path) -> None:
                 heights = [table[condition, seeds, noise].get(name, np.nan) for seeds in SEEDS]
                 axes.plot(range(len(SEEDS)), heights, "o-", color=colour, markersize=4, linewidth=1.3, label=noise)
             axes.set_xticks(range(len(SEEDS)), [str(seeds) for seeds in SEEDS])
-            axes.set_ylim(0.0, 1.03)
+            axes.set_ylim(0.7, 1.02)
             axes.spines[["top", "right"]].set_visible(False)
     for axes, name in zip(grid[0], NUMBERS, strict=True):
         axes.set_title(TITLES[name], fontsize=10)

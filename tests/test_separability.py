@@ -196,16 +196,15 @@ def calibration(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("missing", [0.0, 0.2])
+@pytest.mark.parametrize("condition", [{}, {"missing": 0.2}, {"corner": True}], ids=["complete", "missing", "brink"])
 @pytest.mark.parametrize("seeds", [2, 3, 5])
-def test_intervals_hold_the_truth_as_often_as_they_say(calibration, seeds, missing):
-    """90 to 98 of 100, and what chance may do to 160 sweeps; more where the data do not bound the ratio."""
-    Case, covered = calibration.Case, calibration.covered
-    held = {"contour_slope": [], "interaction_share": []}
-    for slope in (0.0, -0.5, -1.0, -2.0):
+def test_intervals_hold_the_truth_as_often_as_they_say(calibration, seeds, condition):
+    """90 of 100 or more, and what chance may do to 160 sweeps."""
+    held = {name: [] for name in calibration.NUMBERS}
+    for slope in calibration.SLOPES:
         for noise in ("low", "medium"):
-            found, _ = covered(Case(slope=slope, noise=noise, seeds=seeds, missing=missing), 20)
+            found, _ = calibration.covered(calibration.Case(slope=slope, noise=noise, seeds=seeds, **condition), 20)
             for name, results in held.items():
                 results += [holds for holds, _, _ in found[name]]
     for name, results in held.items():
-        assert 0.87 <= np.mean(results) <= 1.0, name
+        assert np.mean(results) >= 0.87, name
