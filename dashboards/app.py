@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from dash import Dash, Input, Output, State, dcc, html, no_update, set_props
+from dash import Dash, Input, Output, State, ctx, dcc, html, no_update, set_props
 from fastapi import FastAPI
 
 from hpscan.caveats import command
@@ -67,30 +67,31 @@ def add_pages(server: FastAPI, reader: Reader, launcher: Launcher, *, signed_in:
     def route(path: str | None, query: str | None) -> tuple[Any, list[str]]:
         at = [path or "/", query or ""]
         try:
-            return _page(pages, *at), at
+            return [*_marks(reader, *at), *_page(pages, *at)], at
         except EXPECTED as error:
             return [
+                *(dcc.Store(id=name) for name in ("version", "counted")),
                 head("Not to be shown"),
                 empty("This cannot be shown", str(error), command(reader.store, "status")),
             ], at
 
     @pages.callback(
-        Output("version", "data"), Output("read-at", "children"), Output("notice", "children"), Output("notice", "hidden"),
-        Input("tick", "n_intervals"), Input("at", "data"), State("version", "data"), prevent_initial_call=True,
+        Output("version", "data"), Output("counted", "data"), Output("read-at", "children"), Output("notice", "children"), Output("notice", "hidden"),
+        Input("tick", "n_intervals"), Input("at", "data"), State("version", "data"), State("counted", "data"), prevent_initial_call=True,
     )  # fmt: skip
-    def look(_: int, at: list[str] | None, shown: str | None) -> tuple[Any, ...]:
+    def look(_: int, at: list[str] | None, shown: str | None, counted: str | None) -> tuple[Any, ...]:
         try:
-            stored = reader.sweeps()
-            known = [name for name in _sweeps_of(reader, *(at or ["/", ""])) if name in stored]
-            version = " ".join(reader.version(name) for name in known)
-            broken = [line for name in known for line in reader.problems(name)] if version != shown else []
+            known = _sweeps_of(reader, *(at or ["/", ""]))
+            now = _state(reader, known)
+            is_new = now[0] != shown or pages.triggered() == "at"
+            broken = [line for name in known for line in reader.problems(name)] if is_new else []
             read_at = max((reader.read_at(name) for name in known), default=datetime.now(UTC))
         except StoreError as error:
-            return no_update, no_update, f"The store cannot be read: {error}", False
+            return no_update, no_update, no_update, f"The store cannot be read: {error}", False
         told = f"Data read {read_at.astimezone(UTC):%H:%M:%S} UTC"
-        if version == shown:
-            return no_update, told, no_update, no_update
-        return version, told, [html.P(f"Left out, broken: {line}") for line in broken], not broken
+        changed = [no_update if one == other else one for one, other in zip(now, (shown, counted), strict=True)]
+        notice = [[html.P(f"Left out, broken: {line}") for line in broken], not broken] if is_new else [no_update] * 2
+        return (*changed, told, *notice)
 
     pages.in_browser(
         "here", *(Output(f"nav-{name}", "className") for name in ("sweeps", "compare", "launch")),
@@ -119,11 +120,21 @@ def _page(pages: Pages, path: str, query: str) -> Any:
 
 
 def _sweeps_of(reader: Reader, path: str, query: str) -> list[str]:
-    """The sweeps that a page shows."""
-    parts = _parts(path)
-    if parts[:1] == ["sweeps"]:
-        return parts[1:2]
-    return maps.compared(reader, query) if parts == ["compare"] else []
+    """The sweeps of the store that a page shows."""
+    parts, stored = _parts(path), reader.sweeps()
+    named = parts[1:2] if parts[:1] == ["sweeps"] else maps.compared(reader, query) if parts == ["compare"] else []
+    return [name for name in named if name in stored]
+
+
+def _state(reader: Reader, names: Sequence[str]) -> tuple[str, str]:
+    """What changes when there is something new of some sweeps: in their files, and in their numbers."""
+    return " ".join(map(reader.version, names)), " ".join(str(reader.numbers.ended(name)) for name in names)
+
+
+def _marks(reader: Reader, path: str, query: str) -> list[Any]:
+    """How far what a page shows has come, in the page, so that it is drawn once when it comes."""
+    state = _state(reader, _sweeps_of(reader, path, query))
+    return [dcc.Store(id=name, data=data) for name, data in zip(("version", "counted"), state, strict=True)]
 
 
 def _parts(path: str) -> list[str]:
@@ -138,4 +149,5 @@ def _told(error: Exception) -> Any:
         _LOG.error("a callback failed", exc_info=error)
         text = "Something went wrong here; the server's log says what."
     set_props("notice", {"children": text, "hidden": False})
+    ctx.response.set_header("Cache-Control", "no-store")  # nobody else is to be answered so (``Remembered``)
     return no_update

@@ -9,7 +9,6 @@ from urllib.parse import parse_qsl
 from dash import MATCH, Input, Output, State, dcc, html
 
 from hpscan import numerals
-from hpscan.analysis import VariantAnalysis
 from hpscan.caveats import command
 from hpscan.landscape import is_chosen_by
 
@@ -18,6 +17,7 @@ from .axes import MOST_CELLS, cell_name
 from .callbacks import Pages
 from .charts import Colours, colours, heatmap
 from .marks import MARKS
+from .numbers import Known
 from .overview import progress
 from .reading import Reader
 from .shell import aria, chip, empty, facts, head
@@ -32,6 +32,7 @@ ABOUT = {
     "Interaction share": "the part of the variance over cells that no sum f(lr) + g(wd) explains",
     "Regret of tuning apart": "how much worse than the joint best it is to tune each alone",
 }
+COMPUTING = "Numbers are being computed…"
 STATE_WORDS = {"diverged": "diverged", "stopped": "stopped early", "failed": "failed", "missing": "not trained yet"}
 
 
@@ -106,7 +107,7 @@ def _card(reader: Reader, name: str, several: bool) -> html.Article:
                 style={"height": "340px"}, config={"displayModeBar": False, "scrollZoom": True},
             ),
             dcc.Store(id={"type": "sight", "name": name}, data={"large": max(len(shown.lr), len(shown.wd)) > MOST_CELLS}),
-            html.Div(html.P("Numbers are being computed…", className="quiet"), id={"type": "numbers", "name": name}, className="numbers"),
+            html.Div(html.P(COMPUTING, className="quiet"), id={"type": "numbers", "name": name}, className="numbers"),
         ],
         className="card", title="", **aria({"aria-label": f"Landscape of {panel}: {len(shown.lr)} learning rates by {len(shown.wd)} weight decays"}),
     )  # fmt: skip
@@ -160,7 +161,10 @@ def _legend(reader: Reader, names: Sequence[str], view: View) -> list[Any]:
     ]  # fmt: skip
 
 
-def _numbers(analysis: VariantAnalysis, view: View, name: str) -> list[Any]:
+def _numbers(known: Known, is_current: bool, view: View, name: str) -> list[Any]:
+    analysis = known.analysis
+    if analysis is None:
+        return [html.P("These numbers cannot be computed; the server's log says why.", className="quiet")]
     shape, numbers, best = analysis.landscape, analysis.separability, analysis.best
     rows = [
         ("Contour slope", numerals.interval(numbers.contour_slope, sign=True)),
@@ -174,6 +178,12 @@ def _numbers(analysis: VariantAnalysis, view: View, name: str) -> list[Any]:
         rows.insert(0, ("Best cell", f"{where}: {numerals.metric_interval(shape.metric, analysis.best_metric)}"))
     if view.step is not None:
         told.append(html.P("These numbers are of the end of training.", className="quiet"))
+    if not is_current:
+        told.append(
+            html.P(
+                f"Of what was stored at {known.read_at:%H:%M:%S} UTC; newer ones are being computed.", className="quiet"
+            )
+        )
     return [*told, facts(rows, about=ABOUT), cells.best_cells(shape, name)]
 
 
@@ -212,13 +222,15 @@ def register(pages: Pages) -> None:
 
     @pages.callback(
         Output({"type": "numbers", "name": MATCH}, "children"), Output({"type": "verdict", "name": MATCH}, "children"),
-        Input("view", "data"), Input("version", "data"), State({"type": "numbers", "name": MATCH}, "id"),
+        Input("view", "data"), Input("version", "data"), Input("counted", "data"), State({"type": "numbers", "name": MATCH}, "id"),
     )  # fmt: skip
-    def tell(data: dict[str, Any], _: str, own: dict[str, str]) -> tuple[Any, Any]:
+    def tell(data: dict[str, Any], _: str, __: str, own: dict[str, str]) -> tuple[Any, Any]:
         view, (sweep, panel) = View.from_data(data), own["name"].split("/", 1)
-        analysis = reader.numbers(sweep, panel, view.metric or None, view.units or None)
-        word = analysis.verdict.word
-        return _numbers(analysis, view, own["name"]), chip(word, word)
+        known, is_current = reader.numbers_of(sweep, panel, view.metric or None, view.units or None)
+        if known is None:
+            return html.P(COMPUTING, className="quiet"), None
+        word = known.analysis.verdict.word if known.analysis else ""
+        return _numbers(known, is_current, view, own["name"]), chip(word, word) if word else None
 
     @pages.callback(
         Output("progress", "children"),

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
-from hpscan.analysis import Analysis, VariantAnalysis, analyze, status_of
+from hpscan.analysis import Analysis, analyze, status_of
 from hpscan.conventions import partner, redrawn
 from hpscan.evolution import evolution
 from hpscan.grid import Panel, panels
@@ -23,6 +23,8 @@ from hpscan.rounds import belief_of
 from hpscan.spec import Spec, SpecError
 from hpscan.store import Rows, Store
 from hpscan.variants import Decay
+
+from .numbers import Known, Numbers
 
 __all__ = ["CONVENTIONS", "Cached", "Pace", "Reader", "UnknownError"]
 
@@ -149,12 +151,17 @@ class Reader:
     """
 
     store: Store
+    numbers: Numbers = field(default_factory=Numbers)
     _cache: _Cache = field(default_factory=lambda: _Cache(MOST_KEPT, MOST_BYTES))
     _broken: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     _looked: dict[str, tuple[float, str, datetime]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._files = self.store.keeping()
+
+    def close(self) -> None:
+        """End what is computed beside."""
+        self.numbers.close()
 
     def cached(self) -> Cached:
         """How the cache does."""
@@ -250,15 +257,15 @@ class Reader:
         """The steps at which curves were recorded."""
         return self.kept(sweep, "steps", lambda: self._files.steps(sweep, self._on_broken(sweep, "curves")))
 
-    def numbers(
+    def numbers_of(
         self, sweep: str, panel: str, metric: str | None = None, convention: str | None = None
-    ) -> VariantAnalysis:
-        """The statistics of one landscape; of a large one they take seconds, once."""
-        return self.kept(
-            sweep,
-            ("numbers", panel, metric, convention),
-            lambda: VariantAnalysis.of(self.shape(sweep, panel, metric, convention=convention)),
+    ) -> tuple[Known | None, bool]:
+        """The last statistics of one landscape, and whether they are those of what is stored now; if not, these follow."""
+        version = self.version(sweep)
+        known = self.numbers.of(
+            (sweep, panel, metric, convention), version, lambda: self.shape(sweep, panel, metric, convention=convention)
         )
+        return known, known is not None and known.version == version
 
     def predicted(self, sweep: str, panel: str) -> np.ndarray | None:
         """Cells of an adaptive sweep that were not trained, shape (lrs, wds); None where the sweep is not adaptive."""
@@ -317,7 +324,7 @@ class Reader:
 
     def _run_ids(self, spec: Spec, panel: Panel) -> np.ndarray:
         """They depend on the spec alone, and are kept as long as that is what it was."""
-        return self._cache.get((spec.name, "run_ids", panel.name), spec.to_yaml(), lambda: panel.run_ids(spec.seeds))
+        return self._cache.get((spec.name, "run_ids", panel.name), spec, lambda: panel.run_ids(spec.seeds))
 
     def _rows(self, sweep: str) -> Rows:
         """What landscapes need of every run."""

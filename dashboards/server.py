@@ -19,6 +19,7 @@ from .launching import Launcher
 from .metrics import Counted, Metrics
 from .problems import add_handlers
 from .reading import Reader
+from .remembered import Remembered
 
 __all__ = ["Pages", "ServerError", "bound", "make_app", "serve"]
 
@@ -47,7 +48,7 @@ def make_app(
     Parameters
     ----------
     reader, launcher
-        What pages and API read of and launch into; the launcher is closed when the application ends.
+        What pages and API read of and launch into; both are closed when the application ends.
     tokens
         What opens it; without any, whoever reaches it may do everything.
     hosts
@@ -63,6 +64,7 @@ def make_app(
     @contextlib.asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
         yield
+        reader.close()
         await anyio.to_thread.run_sync(launcher.close)
 
     server = FastAPI(lifespan=life, openapi_url=None)
@@ -82,9 +84,14 @@ def make_app(
         return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     hashes = (pages or _pages)(server, reader, launcher, signed_in=bool(tokens))
-    packed = GZipMiddleware(Counted(server, metrics), minimum_size=1000, compresslevel=4)
+    packed = GZipMiddleware(server, minimum_size=1000, compresslevel=4)
     return Guard(
-        packed, tokens=tokens, hosts=hosts, script_hashes=hashes, most_body=most_body, time_limit_s=time_limit_s
+        Counted(Remembered(packed), metrics),
+        tokens=tokens,
+        hosts=hosts,
+        script_hashes=hashes,
+        most_body=most_body,
+        time_limit_s=time_limit_s,
     )
 
 

@@ -20,7 +20,6 @@ def shell(sweep_store: str, *, launches: bool, signed_in: bool) -> html.Div:
         [
             html.A("Skip to the content", href="#page", className="skip"),
             dcc.Location(id="url", refresh=False),
-            dcc.Store(id="version"),
             dcc.Store(id="at"),
             dcc.Interval(id="tick", interval=TICK_MS),
             html.Header(

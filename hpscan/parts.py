@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from hpscan.axes import FURTHER_AXES
 
 __all__ = [
-    "CURVES", "DIAGNOSTICS", "METRICS", "RUNS", "SCHEMAS", "WHERE_IT_RAN", "File", "Part", "Rows", "as_frame",
+    "CURVES", "DIAGNOSTICS", "IN_THE_SPEC", "METRICS", "RUNS", "SCHEMAS", "WHERE_IT_RAN", "File", "Part", "Rows", "as_frame",
     "as_table", "counting", "is_merged", "merged", "merged_file", "ordered", "to_parquet", "together",
 ]  # fmt: skip
 
@@ -76,6 +76,8 @@ RUNS = pa.schema(
 
 WHERE_IT_RAN = tuple(RUNS.names[RUNS.names.index("wall_s") : RUNS.names.index("finished_at")])
 """Columns that no landscape shows: with the config and errors most of the memory of 100,000 runs."""
+IN_THE_SPEC = ("variant", "lr", "wd", "seed", *FURTHER_AXES, "batch_size", "width", "config", "steps")
+"""Columns that say of a run what its run_id does: what was trained."""
 
 CURVES = pa.schema(
     [
@@ -339,13 +341,13 @@ def _groups_of_curves(files: Mapping[str, File]) -> Iterator[pa.Table]:
 
 
 def together(kind: str, parts: Mapping[str, Part], without: Collection[str] = ()) -> pa.Table:
-    """The rows of several files, the latest last; columns that a file lacks are null."""
+    """The rows of several files, which were read ``without`` some columns, the latest last; what a file lacks is null."""
     schema = SCHEMAS[kind]
+    named = [name for name in schema.names if name not in without]
     # columns of a later version, and further metrics, are null in the files that lack them
-    tables = [schema.empty_table(), *(parts[name].table for name in ordered(parts))]
+    tables = [schema.empty_table().select(named), *(parts[name].table for name in ordered(parts))]
     table = pa.concat_tables(tables, promote_options="default")
-    wanted = [*schema.names, *sorted(set(table.column_names) - set(schema.names))]
-    return table.select([name for name in wanted if name not in without])
+    return table.select([*named, *sorted(set(table.column_names) - set(schema.names))])
 
 
 def merged(kind: str, parts: Mapping[str, Part], without: Collection[str] = ()) -> pa.Table:

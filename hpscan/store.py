@@ -28,6 +28,7 @@ from hpscan.files import Files, Stamp, StoreError, digest
 from hpscan.parts import (
     CURVES,
     DIAGNOSTICS,
+    IN_THE_SPEC,
     METRICS,
     RUNS,
     SCHEMAS,
@@ -223,7 +224,7 @@ class Store:
 
     def rows(self, sweep: str, on_broken: OnBroken | None = None) -> Rows:
         """What landscapes show of every run, to be looked up by run_id; parameters and errors as those of :meth:`runs`."""
-        without = ["config", *WHERE_IT_RAN]
+        without = [*IN_THE_SPEC, "best_val_loss", "best_val_error", *WHERE_IT_RAN]
         parts = self._read(sweep, "runs", on_broken, lambda file: file.part(without), keep_as="rows")
         return Rows(counting("runs", together("runs", parts, without)))
 

@@ -1,6 +1,7 @@
 """The pages around their content: addresses, the first visit, what goes wrong."""
 
 import re
+from types import SimpleNamespace
 
 import pytest
 from starlette.testclient import TestClient
@@ -95,8 +96,11 @@ def test_the_best_cells_can_be_chosen_by_keyboard(reader):
 def test_what_a_callback_meets_is_told_and_a_mistake_is_logged(monkeypatch, caplog):
     told = {}
     monkeypatch.setattr(app, "set_props", lambda name, props: told.update({name: props["children"]}))
+    monkeypatch.setattr(
+        app, "ctx", SimpleNamespace(response=SimpleNamespace(set_header=lambda *header: told.update([header])))
+    )
     app._told(UnknownError("sweep 'x': not in the store y"))
-    assert told["notice"] == "sweep 'x': not in the store y"
+    assert told == {"notice": "sweep 'x': not in the store y", "Cache-Control": "no-store"}
     assert not caplog.records
     app._told(ZeroDivisionError("secret"))
     assert "secret" not in told["notice"]
