@@ -12,6 +12,7 @@ from hpscan import numerals
 from hpscan.separability import coordinates
 
 __all__ = [
+    "MANY_CELLS",
     "MOST_CELLS",
     "axis_name",
     "axis_places",
@@ -30,6 +31,9 @@ __all__ = [
 
 MOST_CELLS = 300
 """Cells along an axis that are sent to a browser; more are drawn in blocks, until it zooms in."""
+
+MANY_CELLS = 40
+"""Along an axis: single ones are not told apart any more."""
 
 
 def axis_places(axis: str, values: np.ndarray) -> np.ndarray:
@@ -69,14 +73,23 @@ def zero_stands_alone(wd: np.ndarray | None, blocks: list[tuple[int, int]]) -> b
     return wd is not None and len(wd) > 2 and float(wd[0]) == 0 and blocks[0] == (0, 1)
 
 
-def ticked(axis: str, values: np.ndarray) -> dict[str, Any]:
-    """Ticks on cells, at most eight."""
+def ticked(axis: str, values: np.ndarray, window: tuple[float, float] | None = None) -> dict[str, Any]:
+    """Ticks on the cells in sight, at most eight, or on whole octaves where cells are many and lie on none."""
     places = axis_places(axis, values)
+    low, high = (min(window), max(window)) if window else (-math.inf, math.inf)
     zero = int(axis == "wd" and len(values) > 1 and values[0] == 0)
-    step = math.ceil(len(values[zero:]) / 7)
-    at = [*range(zero), *range(zero + (len(values) - zero - 1) % step // 2, len(values), step)]
+    seen = [k for k in range(zero, len(values)) if low <= places[k] <= high]
+    step = math.ceil(len(seen) / 7) or 1
+    at = [*range(zero), *seen[(len(seen) - 1) % step // 2 :: step]]
+    ticks = {float(places[k]): float(values[k]) for k in at}
+    if axis in {"lr", "wd"} and len(seen) > MANY_CELLS:
+        first, last = math.ceil(places[seen[0]]), math.floor(places[seen[-1]])
+        if last - first >= 2:
+            octaves_apart = math.ceil((last - first + 1) / 7)
+            whole = {float(octave): 2.0**octave for octave in range(first, last + 1, octaves_apart)}
+            ticks = {float(places[k]): float(values[k]) for k in range(zero)} | whole
     return {
-        "tickvals": [float(places[k]) for k in at], "ticktext": [numerals.power(float(values[k])) for k in at],
+        "tickvals": list(ticks), "ticktext": [numerals.power(value) for value in ticks.values()],
         "zeroline": False, "ticks": "outside", "ticklen": 3, "automargin": True, **gridded(),
     }  # fmt: skip
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from hpscan.landscape import Landscape
 
-from .axes import axis_name, axis_places, gridded, metric_title, octaves, plain, ticked, typed
+from .axes import MANY_CELLS, axis_name, axis_places, gridded, metric_title, octaves, plain, ticked, typed
 from .charts import surface
 from .view import View
 
@@ -38,7 +38,7 @@ def slices(
             (over_lr, z[:, j], axis_places(shape.axes[0], shape.lr)),
         ):
             found.append({
-                "type": "scatter", "mode": "lines+markers", "name": name, "x": typed(places),
+                "type": "scatter", "mode": "lines+markers" if len(values) <= MANY_CELLS else "lines", "name": name, "x": typed(places),
                 "y": typed(np.where(np.isfinite(values), values, np.nan)), "line": {"color": color, "width": 1.8},
                 "marker": {"size": 5, "symbol": number % 8}, "connectgaps": False,
                 "hovertemplate": f"{name}: %{{y:.4g}}<extra></extra>",

@@ -104,7 +104,7 @@ def _card(reader: Reader, name: str, several: bool) -> html.Article:
             dcc.Graph(
                 id={"type": "map", "name": name}, className="map", responsive=True,
                 figure={"data": [], "layout": {"height": 340, "xaxis": {"visible": False}, "yaxis": {"visible": False}, "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)"}},
-                style={"height": "340px"}, config={"displayModeBar": False, "scrollZoom": True},
+                style={"height": "340px"}, config={"displayModeBar": False, "scrollZoom": True, "doubleClick": "autosize"},
             ),
             dcc.Store(id={"type": "sight", "name": name}, data={"large": max(len(shown.lr), len(shown.wd)) > MOST_CELLS}),
             html.Div(html.P(COMPUTING, className="quiet"), id={"type": "numbers", "name": name}, className="numbers"),

@@ -10,7 +10,7 @@ import numpy as np
 from hpscan.conventions import OUTSIDE
 from hpscan.landscape import Landscape
 
-from .axes import edges, typed
+from .axes import MANY_CELLS, edges, typed
 
 __all__ = ["MARKS", "N_CIRCLED", "basin", "blanks", "iso_lines", "marks", "outline", "stars", "states_of"]
 
@@ -121,7 +121,7 @@ def outline(inside: np.ndarray, x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
         + [apart]
     )
     return {
-        "type": "scatter", "mode": "lines", "x": typed(xs.T.ravel()), "y": typed(ys.T.ravel()), "line": {"color": "#ffffff", "width": 2.2}, "hoverinfo": "skip",
+        "type": "scatter", "mode": "lines", "x": typed(xs.T.ravel()), "y": typed(ys.T.ravel()), "line": {"color": "#ffffff", "width": 2.2 if max(inside.shape) <= MANY_CELLS else 1.0}, "hoverinfo": "skip",
         "showlegend": False, "name": "basin",
     }  # fmt: skip
 
