@@ -35,7 +35,7 @@ from tests.e2e.conftest import answers, end, free_port, started, wait_for
 from tests.e2e.test_dashboard import Browser
 
 BIN = Path(sys.executable).parent
-ROUNDS = 40
+ROUNDS = 24
 """Times that each kind of callback is asked."""
 TICK_S = 2.0
 N_VIEWERS = 50
@@ -323,9 +323,7 @@ def viewers(stores: Stores, seconds: float = VIEWED_S) -> list[str]:
         shutil.copytree(stores.million / "million", store / "million", copy_function=os.link)
         running = Running(stores.quickstart, store)
         with served(store) as server:
-            asyncio.run(
-                choosing(server.address, "/sweeps/million")
-            )  # what many ask for at first is not what is measured
+            asyncio.run(looking(server.address, "/sweeps/million", 0.0, 0.0))  # somebody has used it before
             before = server.cpu_s()
             running.start()
             asked, memory = asyncio.run(together(server, seconds))
@@ -333,6 +331,7 @@ def viewers(stores: Stores, seconds: float = VIEWED_S) -> list[str]:
             running.over.set()
             running.join()
     assert {each.status for each in asked} <= {200, 204}
+    opening = [each for each in asked if each.output.startswith("opened ")]
     open_pages = [each for each in asked if not each.output.startswith("opened ")]
     rate = len(asked) / seconds
     return [
@@ -344,7 +343,7 @@ def viewers(stores: Stores, seconds: float = VIEWED_S) -> list[str]:
         "|---|---|---|---|---|",
         *(f"| {told} | {len(some)} | {spread(some)} |" for told, some in by_kind(open_pages).items()),
         f"| **all of open pages** | {len(open_pages)} | {spread(open_pages)} |",
-        f"| opening the pages, all within 10 s | {len(asked) - len(open_pages)} | {spread([each for each in asked if each not in open_pages] or asked)} |",
+        f"| opening the pages, all within 10 s | {len(opening)} | {spread(opening)} |",
         "",
         "| minute | " + " | ".join(str(k) for k in range(1, 1 + int(seconds // 60))) + " |",
         "|---" * (1 + int(seconds // 60)) + "|",
