@@ -10,10 +10,10 @@ import os
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 # Ray reads these when it is imported or started.
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -23,11 +23,14 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves the mach
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # a pool of compilers a worker costs more than it saves
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from hpscan.resources import PerPack, Resources
 
-__all__ = ["ClusterError", "Slots", "alive_nodes", "connected", "first_line", "is_client", "packs_at_once"]
+__all__ = ["ClusterError", "Slots", "alive_nodes", "answers", "connected", "first_line", "is_client", "packs_at_once"]
 
+
+Answer = TypeVar("Answer")
 
 PROBE_S = 10.0
 """How long a cluster's head may take to accept a connection."""
@@ -213,6 +216,22 @@ def _slots(resources: Resources, *, local: bool) -> Slots:
 def alive_nodes() -> list[dict[str, Any]]:
     """What Ray knows of the nodes that are there."""
     return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+
+
+def answers(question: Callable[..., Answer], *arguments: Any, timeout_s: float) -> list[tuple[str, Answer | Exception]]:
+    """What each node that is there answers, by its name; an exception where it does not."""
+    task: Any = ray.remote(num_cpus=0)(question)
+    asked = []
+    for node in alive_nodes():
+        there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        asked.append((str(node["NodeName"]), task.options(scheduling_strategy=there).remote(*arguments)))
+    found: list[tuple[str, Answer | Exception]] = []
+    for name, answer in asked:
+        try:
+            found.append((name, ray.get(answer, timeout=timeout_s)))
+        except Exception as error:  # noqa: BLE001  (Ray raises what its layers and the other node raise)
+            found.append((name, error))
+    return found
 
 
 def packs_at_once(node: Mapping[str, float], per_pack: PerPack) -> int:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from hpscan.cli import exchange, launching, refining, reproducing, results, serving
+from hpscan.cli import diagnosing, exchange, launching, refining, reproducing, results, serving
 from hpscan.cli.output import one_line_errors
 
 __all__ = ["COMMANDS", "app", "main"]
@@ -45,6 +45,7 @@ COMMANDS: dict[str, tuple[tuple[Callable[..., None], str], ...]] = {
         (results.compact, "compact quickstart"),
     ),
     "Before you begin": (
+        (diagnosing.doctor, "doctor --store /shared/results"),
         (results.specs, "specs"),
         (results.schedule, "schedule quickstart --set schedule=wsd"),
     ),

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["CIFAR10", "CIFAR100", "Digits", "FashionMNIST", "ImageNet32"]
 
+_TRAIN, _VALIDATION = "Imagenet32_train.zip", "Imagenet32_val.zip"
+
 Augmentation = Literal["crop_flip", "cutout", "autoaugment"]
 
 
@@ -209,12 +211,15 @@ class FashionMNIST(_Images):
     train: int = Field(default=55_000, ge=1)
     validation: int = Field(default=5_000, ge=1)
 
-    def _read(self) -> tuple[_Part, _Part]:
+    def files_here(self, *, fetch: bool = False) -> list[Path]:
+        """The published files, found or fetched, and checked; raises as :func:`find_file` does."""
         folders = [data_home() / "fashion-mnist", self.debian]
-        images, classes, test_images, test_classes = (
-            _read_idx(find_file(name, folders, checksums, self.url + name, fetch=True))
-            for name, checksums in self.files.items()
-        )
+        return [
+            find_file(name, folders, checksums, self.url + name, fetch=fetch) for name, checksums in self.files.items()
+        ]
+
+    def _read(self) -> tuple[_Part, _Part]:
+        images, classes, test_images, test_classes = map(_read_idx, self.files_here(fetch=True))
         return _Part(images[:, None], classes), _Part(test_images[:, None], test_classes)
 
 
@@ -237,10 +242,20 @@ class _CIFAR(_Images):
     train: int = Field(default=45_000, ge=1)
     validation: int = Field(default=5_000, ge=1)
 
+    def files_here(self, *, fetch: bool = False) -> list[Path]:
+        """The unpacked files, or else the archive, found or fetched, and checked; raises as :func:`find_file` does."""
+        folder = data_home() / self.folder
+        if not folder.is_dir():
+            return [find_file(self.archive, [data_home()], [self.archive_md5], self._url, fetch=fetch)]
+        return [
+            find_file(name, [folder], [checksum], self._url, fetch=False)
+            for name, checksum in {**self.training, **self.testing}.items()
+        ]
+
     def _read(self) -> tuple[_Part, _Part]:
         folder = data_home() / self.folder
         if not folder.is_dir():
-            path = find_file(self.archive, [data_home()], [self.archive_md5], self._url, fetch=True)
+            (path,) = self.files_here(fetch=True)
             with tarfile.open(path) as archive:
                 archive.extractall(data_home(), filter="data")
         return self._part(folder, self.training), self._part(folder, self.testing)
@@ -329,24 +344,35 @@ class ImageNet32(_Images):
             augment=augmentation(self.augment) if self.augment else None,
         )
 
+    def files_here(self) -> list[Path]:
+        """The published batches; raises as :func:`find_file` does."""
+        return [self._file(f"train_data_batch_{number}", _TRAIN) for number in range(1, 11)] + [
+            self._file("val_data", _VALIDATION)
+        ]
+
     def _mean_image(self) -> np.ndarray:
-        (first, *_) = self._batches("train_data_batch_{}", range(1, 2), "Imagenet32_train.zip")
+        (first, *_) = self._batches("train_data_batch_{}", range(1, 2), _TRAIN)
         return np.asarray(first["mean"], dtype=np.float32).reshape(self.shape)
 
     def _read(self) -> tuple[_Part, _Part]:
-        train = self._joined(self._batches("train_data_batch_{}", range(1, 11), "Imagenet32_train.zip"))
-        return train, self._joined(self._batches("val_data", range(1), "Imagenet32_val.zip"))
+        train = self._joined(self._batches("train_data_batch_{}", range(1, 11), _TRAIN))
+        return train, self._joined(self._batches("val_data", range(1), _VALIDATION))
 
     def _batches(self, pattern: str, numbers: range, archive: str) -> Iterator[dict[str, Any]]:
-        folder = data_home() / "imagenet32"
         for number in numbers:
-            name = pattern.format(number)
-            if (npz := folder / f"{name}.npz").is_file():
-                with np.load(npz) as batch:
+            path = self._file(pattern.format(number), archive)
+            if path.suffix == ".npz":
+                with np.load(path) as batch:
                     yield dict(batch)
             else:
-                path = find_file(name, [folder, folder / archive[:-4]], [], self.url + archive, fetch=False)
                 yield _unpickled(path, encoding="ASCII")
+
+    def _file(self, name: str, archive: str) -> Path:
+        folder = data_home() / "imagenet32"
+        npz = folder / f"{name}.npz"
+        if npz.is_file():
+            return npz
+        return find_file(name, [folder, folder / archive[:-4]], [], self.url + archive, fetch=False)
 
     def _joined(self, batches: Iterator[dict[str, Any]]) -> _Part:
         parts = [(batch["data"], np.asarray(batch["labels"]) - 1) for batch in batches]  # classes count from 1

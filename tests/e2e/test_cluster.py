@@ -1,5 +1,6 @@
 """Sweeps on clusters: real raylets on loopback, with token authentication, and what they survive."""
 
+import json
 import os
 import signal
 import subprocess
@@ -45,6 +46,24 @@ def test_a_node_that_joins_is_used(cluster, spec_file, tmp_path):
     cluster.add(cpus=2)
     assert launch.wait(timeout=120) == 0, log.read_text()
     assert len(Store(tmp_path / "s").runs("sweep")) == 100
+
+
+def test_the_doctor_asks_every_node(cluster, tmp_path):
+    cluster.add()
+    cluster.add()
+    store = ["--store", tmp_path / "store"]
+    done = hpscan("doctor", "--json", *store, "--address", cluster.address, cwd=tmp_path, env=cluster.env)
+    told = json.loads(done.stdout)
+    assert done.returncode == 0, done.stdout
+    nodes = [check for check in told["checks"] if check["name"].startswith("node ")]
+    assert len(nodes) == 2
+    assert all(check["found"].startswith("the same versions; ") for check in nodes)
+    done = hpscan(
+        "doctor", "--json", "--store", "/proc/none", "--address", cluster.address, cwd=tmp_path, env=cluster.env
+    )
+    assert done.returncode == 1
+    nodes = [check for check in json.loads(done.stdout)["checks"] if check["name"].startswith("node ")]
+    assert [check["state"] for check in nodes] == ["fail", "fail"]
 
 
 @pytest.mark.slow
