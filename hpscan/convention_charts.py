@@ -61,8 +61,7 @@ def conventions_chart(analysis: Analysis) -> Figure:
                 axes.set_title(f"{label}\n{axes.get_title(loc='left')}", loc="left")
             for axes in axes_row[1:]:
                 axes.set_xlabel("torch's weight_decay, λ/α")
-        if any(variant.best for variant in every):
-            colour_bar(figure, norm, grid, analysis.spec.metric)
+        colour_bar(figure, norm, grid, every)
         add_below(figure, [analysis], every)
     return figure
 

@@ -35,8 +35,7 @@ def landscape_chart(variant: VariantAnalysis) -> Drawing:
         axes = drawing.subplots(squeeze=False)
         norm = shared_norm([variant])
         draw_landscape(axes[0, 0], variant, norm)
-        if variant.best:
-            colour_bar(drawing, norm, axes, variant.landscape.metric)
+        colour_bar(drawing, norm, axes, [variant])
         add_legend(drawing, [variant])
     return drawing
 

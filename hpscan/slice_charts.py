@@ -123,7 +123,7 @@ def ridge_chart(analysis: Analysis) -> Figure:
             _ridge(axes, variant, norm)
         for axes in grid.ravel()[len(shown) :]:
             axes.set_axis_off()
-        colour_bar(figure, norm, grid, analysis.spec.metric)
+        colour_bar(figure, norm, grid, shown)
         entries = {
             label: handle
             for axes in grid.ravel()
