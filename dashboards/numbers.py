@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
+from pathlib import Path
 
 from hpscan.analysis import VariantAnalysis
 from hpscan.landscape import Landscape
@@ -139,6 +140,8 @@ def _compute(pipe: Connection) -> None:
     """Compute the numbers of each landscape that comes, until the server is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is the server's
     os.nice(NICENESS)
+    with contextlib.suppress(OSError):  # Linux alone has it: should memory run out, this is what can be spared
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
             shape = pipe.recv()

@@ -15,7 +15,10 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
+from hpscan.grid import runs as runs_of
 from hpscan.spec import Spec
+from hpscan.store import METRICS, Store
+from tests.dashboards.conftest import result_of
 from tests.e2e.conftest import SWEEP, answers, end, free_port, started, wait_for
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -292,3 +295,85 @@ def test_nothing_is_fetched_from_elsewhere(site, browser):
     names = browser.script("return performance.getEntriesByType('resource').map((each) => each.name)")
     assert len(names) > 5
     assert not [name for name in names if not re.match(rf"{re.escape(site)}/|data:", name)]
+
+
+@pytest.fixture(scope="module")
+def two_sweeps(tmp_path_factory):
+    """A dashboard of two sweeps with known results, evaluated four times; of the second all losses are twice as large."""
+    folder = tmp_path_factory.mktemp("two")
+    store = Store(folder / "results")
+    for factor, name in enumerate(("one", "two"), start=1):
+        spec = Spec.validated({**SWEEP, "name": name})
+        rows = [{**row, **{metric: factor * row[metric] for metric in METRICS}} for run in runs_of(spec) if (row := result_of(run)) and row["state"] == "completed"]  # fmt: skip
+        points = [
+            {"run_id": row["run_id"], "step": step, "val_loss": row["val_loss"] * 200 / step, "val_error": 0.5}
+            for row in rows
+            for step in (50, 100, 150, 200)
+        ]
+        store.save_spec(spec)
+        store.save_pack(name, "p", rows, points)
+    address, process = served(folder)
+    yield address
+    end(process)
+
+
+def drawn(browser):
+    """Of each map its values and the ends of its colours."""
+    return browser.script(
+        "return [...document.querySelectorAll('#maps .js-plotly-plot')].map((map) => map._fullData[1])"
+        ".map((trace) => ({z: JSON.stringify([...trace.z].map((row) => [...row])), ends: [trace.zmin, trace.zmax]}))"
+    )
+
+
+def test_evaluations_play_until_they_are_held(two_sweeps, browser):
+    browser.open(f"{two_sweeps}/sweeps/one")
+    wait_for(lambda: browser.painted() >= 2, what="both maps")
+    at_the_end = drawn(browser)[0]
+    browser.click("#play")
+    for step in (50, 100, 150):
+        browser.until(f"after {step} steps", "#step-words")
+    wait_for(lambda: drawn(browser)[0]["z"] != at_the_end["z"], what="an earlier map")
+    browser.until("end of training", "#step-words")  # and from the beginning again
+    browser.until("after 50 steps", "#step-words")
+    browser.click("#play")
+    browser.until("▶", "#play")
+    held = browser.text("#step-words")
+    ticks = "return document.querySelector('#read-at').textContent"
+    looked = browser.script(ticks)
+    wait_for(lambda: browser.script(ticks) != looked, what="the next look at the store")
+    assert browser.text("#step-words") == held
+    assert drawn(browser)[0]["ends"] == at_the_end["ends"]
+    assert browser.complaints() == []
+
+
+def test_sweeps_are_compared_on_one_scale(two_sweeps, browser):
+    browser.open(f"{two_sweeps}/compare?sweep=one&sweep=two")
+    wait_for(lambda: browser.painted() >= 4, what="all maps")
+    assert [each.text.split(" · ")[0] for each in browser.all("#maps h2")] == ["one", "one", "two", "two"]
+    maps = drawn(browser)
+    assert len({tuple(each["ends"]) for each in maps}) == 1
+    assert maps[0]["z"] != maps[2]["z"]
+    browser.click("label:has(input[value='rank'])")
+    wait_for(lambda: "scale=rank" in browser.driver.current_url, what="the address")
+    assert "sweep=one&sweep=two" in browser.driver.current_url
+    wait_for(lambda: drawn(browser)[0]["ends"] != maps[0]["ends"], what="ranks")
+    assert browser.complaints() == []
+
+
+def test_a_spec_is_submitted_to_a_job_server(tmp_path, browser, cluster):
+    cluster.add(cpus=2, jobs=True)
+    address, process = served(tmp_path, "--allow-launch", "--address", cluster.jobs, env=cluster.env)
+    try:
+        browser.open(f"{address}/launch")
+        browser.until(cluster.jobs)
+        small = {"variants": ["sgdw"], "seeds": [0], "budget": {"steps": 20}, "grid": {"lr": [0.1, 0.2], "wd": [0.01, 0.02]}}  # fmt: skip
+        browser.write("#spec", yaml.safe_dump({**SWEEP, **small}))
+        wait_for(lambda: browser.one("#launch").is_enabled(), what="the button")
+        browser.click("#launch")
+        browser.until("Launched.", "#launched")
+        browser.until("succeeded", "#launches", timeout=300)
+        assert "4 runs" in browser.text("#launches .log")
+        browser.open(f"{address}/sweeps/sweep")
+        browser.until("4 completed", "#progress")
+    finally:
+        end(process)
