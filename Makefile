@@ -37,11 +37,12 @@ format: $(VENV)/installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/installed-dev compiler
+bench: $(VENV)/installed-dev compiler browser
 	$(BIN)/python benchmarks/engine.py --write benchmarks/engine.md
 	$(BIN)/python benchmarks/vs_ray_tune.py
 	$(BIN)/python -m benchmarks.orchestration --write benchmarks/orchestration.md
 	$(BIN)/python -m benchmarks.adaptive --write benchmarks/adaptive.md
+	$(BIN)/python -m benchmarks.dashboard --write benchmarks/dashboard.md
 
 # hpscan runs without a C++ compiler, slower; its tests compare both ways and need one.
 compiler:

@@ -285,7 +285,8 @@ class Reader:
 
     def runs(self, sweep: str, run_ids: Sequence[str]) -> pd.DataFrame:
         """The rows of some runs with all columns of the store; those that have not been trained have none."""
-        return self._files.runs(sweep, self._on_broken(sweep, "runs"), of=list(run_ids))
+        key = "runs of", tuple(sorted(run_ids))
+        return self.kept(sweep, key, lambda: self._files.runs(sweep, self._on_broken(sweep, "runs"), of=list(run_ids)))
 
     def curves(self, sweep: str, run_ids: Sequence[str]) -> pd.DataFrame:
         """The evaluations of some runs."""
