@@ -2,6 +2,7 @@
 # make test     lint, types and all tests but the slow ones
 # make test-all those too
 # make lint     style, types and the import contracts
+# make docs     the documentation as a site, in site/
 # make bench    measure against Ray Tune and against plain loops; writes benchmarks/*.md
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-all lint format bench compiler data browser clean
+.PHONY: demo test test-all lint format docs bench compiler data browser clean
 
 demo: $(VENV)/installed
 	$(BIN)/hpscan launch quickstart
@@ -36,6 +37,10 @@ lint: $(VENV)/installed-dev
 format: $(VENV)/installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(VENV)/installed-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "site/index.html"
 
 bench: $(VENV)/installed-dev compiler browser
 	$(BIN)/python benchmarks/engine.py --write benchmarks/engine.md
@@ -78,4 +83,4 @@ $(VENV)/installed-dev: $(VENV)/bin/python pyproject.toml constraints.txt
 	@touch $@ $(VENV)/installed
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -101,12 +101,19 @@ class Axes(Model):
     """The values of each axis. A learning rate is positive; a weight decay may be 0."""
 
     lr: _RawAxis | None = None
+    """A list, one number, ``{log2: [low, high], points: n}`` or ``{log10: …}``, as every axis."""
     wd: _RawAxis | None = None
+    """May include 0."""
     momentum: _RawAxis | None = None
+    """Of SGD; at least 0 and below 1."""
     nesterov: _RawAxis | None = None
+    """Of SGD; false and true."""
     beta1: _RawAxis | None = None
+    """Of Adam and its kin, and of Lion."""
     beta2: _RawAxis | None = None
+    """Likewise."""
     eps: _RawAxis | None = None
+    """Of Adam and its kin, and of Adagrad."""
 
     @field_validator(*_RULES)
     @classmethod
@@ -121,11 +128,15 @@ class Grid(Axes):
     """
 
     steps: _WholeAxis | None = None
+    """Budgets, where the spec's own is in steps; a landscape each."""
     epochs: _RawAxis | None = None
+    """Likewise in epochs."""
     batch_size: _WholeAxis | None = None
+    """A landscape each."""
     width: _WholeAxis | None = None
     """Of the model's first layer; the others keep their proportion to it."""
     variants: dict[str, Axes] = Field(default_factory=dict)
+    """A variant's own axes, which go before those for all."""
 
     @field_validator(*RECIPE_AXES)
     @classmethod

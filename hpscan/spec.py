@@ -104,15 +104,25 @@ class Spec(Model):
     name: str
     """The sweep's folder in the store."""
     notes: str = ""
+    """For people; the report shows them."""
     workload: Workload
+    """Data and model."""
     variants: tuple[Annotated[str, Field(strict=True)], ...]
+    """Optimizers with a decay convention, such as ``sgd``, ``sgdw``, ``adam``, ``adamw``, ``adamw-torch``; a landscape each."""
     grid: Grid
+    """Learning rates, weight decays and any further axes."""
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = (0,)
+    """Of every cell; ``3`` is short for 0, 1 and 2."""
     budget: Budget
+    """How long each run trains."""
     batch_size: int = Field(ge=1)
+    """Examples a step."""
     schedule: Annotated[Schedule, BeforeValidator(accept_name)] = Cosine()
+    """The learning rate's multiplier over training."""
     optimizer: Hyperparameters = Hyperparameters()
+    """Settings of all variants."""
     training: Training = Training()
+    """Clipping, smoothing, averaging and so on."""
     decay_on: Literal["weights", "all"] = "weights"
     """``weights``: tensors of two or more axes; ``all``: biases and norms too, as in the paper's code."""
     metric: str = "val_loss"
@@ -125,6 +135,7 @@ class Spec(Model):
     stop: Annotated[Stop, BeforeValidator(accept_name)] = Diverged()
     """What ends a run early: only that it diverged, or successive halving. No part of a run's identity."""
     resources: Resources = Resources()
+    """Workers, GPUs and packs. No part of a run's identity."""
 
     @field_validator("name")
     @classmethod

@@ -35,6 +35,7 @@ class NormalisedMLPConfig(_Architecture):
 
     name: Literal["normalised_mlp"] = "normalised_mlp"
     hidden: tuple[Width, ...] = (32, 32)
+    """Units of each hidden layer."""
     width_field: ClassVar[str] = "hidden"
 
     def build(self, shape: Shape, classes: int) -> nn.Module:
@@ -48,6 +49,7 @@ class PlainMLPConfig(_Architecture):
 
     name: Literal["plain_mlp"] = "plain_mlp"
     hidden: tuple[Width, ...] = (32, 32)
+    """Units of each hidden layer."""
     batch_norm: ClassVar[bool] = False
     width_field: ClassVar[str] = "hidden"
 
@@ -62,6 +64,7 @@ class CNNConfig(_Architecture):
 
     name: Literal["cnn"] = "cnn"
     channels: tuple[Width, ...] = (16, 32)
+    """Of each convolution; a pooling by two follows each."""
     width_field: ClassVar[str] = "channels"
 
     def check(self, shape: Shape) -> None:

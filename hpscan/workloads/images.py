@@ -63,6 +63,7 @@ class _Images(Model):
     label_noise: float = Field(default=0.0, ge=0, lt=1)
     """Share of the training labels replaced by random classes. Validation and test labels are never touched."""
     data_seed: int = Field(default=0, ge=0)
+    """Decides the split and the random labels, which all runs of a sweep share."""
     pool: int = Field(default=1, ge=1)
     """Average-pool the images by this factor."""
     augment: tuple[Augmentation, ...] = ()

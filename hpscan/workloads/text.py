@@ -33,11 +33,13 @@ class CharLM(Model):
     text: str = "alice"
     """``alice`` (Carroll's *Alice's Adventures in Wonderland*, public domain, embedded) or the path of a UTF-8 file."""
     context: int = Field(default=32, ge=2)
+    """Characters that a prediction may look back at."""
     layers: int = Field(default=2, ge=1)
     heads: int = Field(default=2, ge=1)
     width: int = Field(default=32, ge=1)
     dropout: float = Field(default=0.0, ge=0, lt=1)
     train_share: float = Field(default=0.9, gt=0, lt=1)
+    """Of the text."""
     digest: str | None = None
     """SHA-256 of the text, filled in at launch: runs are told apart by what they read, not by where it lay."""
     characters: int | None = None

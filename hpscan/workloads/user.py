@@ -78,6 +78,7 @@ class Factory(_UserCode):
 
     name: Literal["factory"] = "factory"
     factory: Reference
+    """``module:function`` in the folder of the launch; it returns a ``hpscan.UserWorkload``."""
     train: int | None = None
     """Training examples, filled in at launch."""
 
@@ -115,6 +116,7 @@ class Trainable(_UserCode):
 
     name: Literal["trainable"] = "trainable"
     trainable: Reference
+    """``module:function`` in the folder of the launch; it trains one run and yields metrics."""
 
     _field: ClassVar[str] = "trainable"
 
