@@ -133,7 +133,8 @@ def _commands() -> Iterator[str]:
                 default = f"`{parameter.default}`" if parameter.default and not callable(parameter.default) else ""
             more = f" (environment: `{parameter.envvar}`)" if parameter.envvar else ""
             yield f"| {names} | {_cell(parameter.help or '')}{more} | {default} |"
-        yield ""
+        example = re.sub("(hpscan .*)", r"`\1`", command.epilog or "")
+        yield f"\n{example}\n"
     yield (
         "## Exit codes\n\n0 done; 1 some runs failed or are missing, a run did not come back, a file cannot be read or written, or the "
         "cluster does not answer; 2 bad input; 130 interrupted. Errors are one line on stderr."
@@ -159,7 +160,7 @@ def _spec_fields() -> Iterator[str]:
         "# The spec\n\nEvery field of the YAML file, made from the models that validate it. Unknown keys are refused. What is chosen by "
         "a `name` may be given by the name alone: `schedule: cosine`. Complete examples: [shipped specs](specs.md).\n"
     )
-    for title, place in {"Spec": "the file", **places}.items():
+    for title, place in {"Spec": "The file", **places}.items():
         part = parts[title]
         yield f"## {place} {{ #{title.lower()} }}\n\n{_text(part.get('description'))}\n"
         said = _field_docs(models[title])
@@ -218,7 +219,7 @@ def _value(value: Any, parts: dict[str, dict[str, Any]]) -> str:
             key: inner for key, inner in value.items() if key == "name" or inner != own.get(key, {}).get("default")
         }
         value = value["name"] if set(value) == {"name"} else value if "name" in value else None
-    if value in (None, "", ()):
+    if value in (None, "", []):
         return ""
     return f"`{value}`" if isinstance(value, str) else f"`{json.dumps(value, ensure_ascii=False).replace(chr(34), '')}`"
 
@@ -241,9 +242,8 @@ def _kind(field: dict[str, Any], places: dict[str, str]) -> str:
     kind = field.get("type")
     if kind == "array":
         items = field.get("prefixItems", [field.get("items", {})])
-        of = {"whole number": "whole numbers", "number": "numbers", "text": "texts"}
         kinds = dict.fromkeys(filter(None, (_kind(item, places) for item in items)))
-        return "list of " + ", ".join(of.get(found, found) for found in kinds)
+        return "list of " + ", ".join(re.sub(r"^(whole number|number|text)", r"\1s", found) for found in kinds)
     if kind == "object":
         inner = field.get("additionalProperties")
         return f"mapping of names to {_kind(inner, places)}" if isinstance(inner, dict) and inner else "mapping"
