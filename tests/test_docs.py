@@ -214,11 +214,11 @@ class Desk:
         check_command(words)
         words = [self.filled(word) for word in words]
         words = words if self.with_ray else [sooner(word) for word in words]
-        if words[1] in CLUSTER or "--address" in words:
+        if words[1] in CLUSTER or "--address" in words or (words[1] == "doctor" and not self.with_ray):
             return ""
         if words[1] == "dashboard":
             words += ["--port", "0"]
-        if self.with_ray and words[1] in {"launch", "refine"} and "--dry-run" not in words:
+        if self.with_ray and words[1] in {"launch", "refine", "doctor"} and "--dry-run" not in words:
             done = subprocess.run(
                 [sys.executable, "-P", "-m", *words],
                 cwd=self.folder,
@@ -277,7 +277,8 @@ def sooner(word: str) -> str:
 
 
 CLUSTER = {"submit", "logs", "cancel"}
-"""These, and whatever has ``--address``, need a cluster: their options are checked here; tests/e2e/test_cluster.py runs them."""
+"""These, and whatever has ``--address``, need a cluster: their options are checked here; tests/e2e/test_cluster.py runs them.
+``doctor`` starts Ray, and is run by the slow tests and by its own."""
 
 
 def typed(text: str, folder: Path) -> list[list[str]]:
