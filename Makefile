@@ -3,7 +3,7 @@
 # make test-all those too
 # make lint     style, types and the import contracts
 # make docs     the documentation as a site, in site/
-# make bench    measure against Ray Tune and against plain loops; writes benchmarks/*.md
+# make bench    measure against Ray Tune, Optuna and plain loops (about an hour and a half); writes benchmarks/RESULTS.md
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -42,12 +42,15 @@ docs: $(VENV)/installed-dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 	@echo "site/index.html"
 
-bench: $(VENV)/installed-dev compiler browser
-	$(BIN)/python benchmarks/engine.py --write benchmarks/engine.md
-	$(BIN)/python benchmarks/vs_ray_tune.py
+bench: $(VENV)/installed-dev compiler data browser
+	$(BIN)/python -m benchmarks.throughput --repeats 3 --fresh
+	$(BIN)/python -m benchmarks.integrity
+	$(BIN)/python -m benchmarks.growth --write benchmarks/growth.md
+	$(BIN)/python -m benchmarks.engine --write benchmarks/engine.md
 	$(BIN)/python -m benchmarks.orchestration --write benchmarks/orchestration.md
 	$(BIN)/python -m benchmarks.adaptive --write benchmarks/adaptive.md
 	$(BIN)/python -m benchmarks.dashboard --write benchmarks/dashboard.md
+	$(BIN)/python -m benchmarks.results
 
 # hpscan runs without a C++ compiler, slower; its tests compare both ways and need one.
 compiler:

@@ -1,5 +1,7 @@
 """What orchestration costs: Ray's share of a sweep, planning and reading 100,000 runs, many workers, two nodes.
 
+What a sweep costs as it grows is measured in ``growth.py``.
+
     python -m benchmarks.orchestration [--write benchmarks/orchestration.md] [--only two_nodes]
 
 Real command lines in processes of their own. Where only the orchestration is measured, ``noop.py`` stands in for
@@ -9,11 +11,6 @@ training and the table says so.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
-import re
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,10 +19,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import ray
-import torch
 
-from benchmarks.vs_ray_tune import agreement, contend_with_tune
+from benchmarks.meter import header, metered
 from hpscan.grid import packs, runs
 from hpscan.spec import Spec
 from hpscan.store import Store, ended
@@ -38,32 +33,9 @@ WIDE = GRID.format(50, 50)
 NOOP = ["--set", "workload={trainable: 'noop:train'}", "--set", "resources.pack_size=256"]
 
 
-def measured(command: list[str], *, cwd: Path = HERE, env: dict[str, str] | None = None) -> tuple[float, float]:
-    """Run a command to its end: seconds, and the greatest memory of its own process in MB."""
-    start = time.perf_counter()
-    megabytes = 0.0
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as printed:
-        child = subprocess.Popen(command, cwd=cwd, env={**os.environ, **(env or {})}, stdout=printed, stderr=printed)
-        while child.poll() is None:
-            status = Path(f"/proc/{child.pid}/status").read_text(encoding="utf-8")
-            if peak := re.search(r"VmHWM:\s*(\d+) kB", status):
-                megabytes = int(peak[1]) / 1024
-            time.sleep(0.02)
-        if child.returncode != 0:
-            printed.seek(0)
-            sys.exit(printed.read())
-    return time.perf_counter() - start, megabytes
-
-
-def hpscan(*arguments: str | Path, env: dict[str, str] | None = None) -> tuple[float, float]:
-    """Run the command line."""
-    return measured([str(BIN / "hpscan"), *map(str, arguments)], env=env)
-
-
-def written(folder: Path) -> tuple[int, float]:
-    """Files below a folder, and their size in MB."""
-    sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
-    return len(sizes), sum(sizes) / 1e6
+def hpscan(*arguments: str | Path, env: dict[str, str] | None = None) -> float:
+    """Run the command line; seconds."""
+    return metered([str(BIN / "hpscan"), *map(str, arguments)], cwd=HERE, env=env).wall_s
 
 
 def busy(rows: pd.DataFrame) -> pd.DataFrame:
@@ -87,7 +59,7 @@ def share_of_orchestration(folder: Path) -> list[str]:
     sweep = ["launch", "quickstart", "--set", "seeds=2", "--store", store]
     hpscan(*sweep, "--set", "name=warm")  # fills the compile cache
     for name in ("one", "two", "three"):
-        seconds, _ = hpscan(*sweep, "--set", f"name={name}")
+        seconds = hpscan(*sweep, "--set", f"name={name}")
         rows = Store(store).runs(name)
         packs = busy(rows)
         # a worker chooses how to train before its first pack of an optimizer; by that pack it is known
@@ -116,7 +88,7 @@ def hundred_thousand(store: Path) -> list[str]:
     start = time.perf_counter()
     planned = packs(runs(spec), spec.resources.most_runs, (), 64)
     lines.append(f"| plan ({len(planned):,} packs) | {time.perf_counter() - start:.1f} |")
-    seconds, _ = hpscan("launch", "quickstart", "--set", WIDE, "--set", "seeds=8", "--dry-run", "--store", store)
+    seconds = hpscan("launch", "quickstart", "--set", WIDE, "--set", "seeds=8", "--dry-run", "--store", store)
     lines.append(f"| `hpscan launch --dry-run` | {seconds:.1f} |")
     opened = Store(store)
     opened.save_spec(spec)
@@ -138,23 +110,10 @@ def hundred_thousand(store: Path) -> list[str]:
         assert found == len(runs(spec))
         lines.append(f"| resume scan, {what} | {time.perf_counter() - start:.1f} |")
         if what == "one file a pack":
-            seconds, _ = hpscan("compact", "wide", "--store", store)
+            seconds = hpscan("compact", "wide", "--store", store)
             lines.append(f"| `hpscan compact` | {seconds:.1f} |")
-    seconds, _ = hpscan("status", "wide", "--store", store)
+    seconds = hpscan("status", "wide", "--store", store)
     lines.append(f"| `hpscan status`, compacted | {seconds:.1f} |")
-    return lines
-
-
-def driver_memory(store: Path) -> list[str]:
-    """The driver's memory at the end of sweeps of different size; no training."""
-    lines = ["| runs, no training | wall s | driver MB | files | MB |", "|---|---|---|---|---|"]
-    for seeds, grid in ((1, GRID.format(10, 20)), (8, WIDE)):
-        name = f"noop{seeds}"
-        seconds, megabytes = hpscan(
-            "launch", "quickstart", *NOOP, "--set", grid, "--set", f"seeds={seeds}", "--set", f"name={name}", "--store", store
-        )  # fmt: skip
-        files, size = written(store / name)
-        lines.append(f"| {len(Store(store).runs(name)):,} | {seconds:.0f} | {megabytes:.0f} | {files:,} | {size:.0f} |")
     return lines
 
 
@@ -208,38 +167,7 @@ def two_nodes(folder: Path) -> list[str]:
     ]
 
 
-TWO_THOUSAND = [GRID.format(20, 20), "seeds=1", "name=two"]
-
-
-def a_trial_a_run(folder: Path) -> list[str]:
-    """A sweep in packs, and the same runs as a trial of Ray Tune each, with actors reused."""
-    lines = [
-        "| 2,000 runs (20 × 20 cells, 5 variants), training | wall s | driver MB | files | MB |",
-        "|---|---|---|---|---|",
-    ]
-    overrides = [word for value in TWO_THOUSAND for word in ("--set", value)]
-    seconds, megabytes = hpscan("launch", "quickstart", *overrides, "--store", folder / "store")
-    files, size = written(folder / "store")
-    lines.append(f"| hpscan | {seconds:.0f} | {megabytes:.0f} | {files:,} | {size:.1f} |")
-    seconds, megabytes = measured(
-        [sys.executable, "-m", "benchmarks.orchestration", "--trials", str(folder / "tune")], cwd=HERE.parent
-    )
-    files, size = written(folder / "tune")
-    lines.append(
-        f"| Ray Tune, `reuse_actors`, stock `torch.optim` | {seconds:.0f} | {megabytes:.0f} | {files:,} | {size:.1f} |"
-    )
-    rows = Store(folder / "store").runs("two").set_index("run_id")["val_loss"]
-    relative, signed, same_fate = agreement(rows.to_dict(), json.loads((folder / "tune.json").read_text()))
-    assert np.median(relative) < 0.02
-    assert same_fate > 0.99
-    lines += [
-        "",
-        f"Validation losses of the two differ by {np.median(relative):.1e} in the median, {np.mean(signed):+.1e} on average.",
-    ]
-    return lines
-
-
-MEASURES = (hundred_thousand, share_of_orchestration, a_trial_a_run, two_nodes, driver_memory, many_workers)
+MEASURES = (hundred_thousand, share_of_orchestration, two_nodes, many_workers)
 
 
 def main() -> None:
@@ -247,17 +175,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", type=Path)
     parser.add_argument("--only", choices=[measure.__name__ for measure in MEASURES])
-    parser.add_argument("--trials", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.trials:
-        found = contend_with_tune(
-            Spec.load("quickstart", TWO_THOUSAND), 2_000, reuse_actors=True, storage=options.trials
-        )
-        options.trials.with_suffix(".json").write_text(json.dumps(found), encoding="utf-8")
-        return
-    cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
-    header = f"{cpu[1] if cpu else platform.machine()}, {os.cpu_count()} cores, Ray {ray.__version__}, torch {torch.__version__}."
-    parts = [[header]]
+    parts = [[header("python -m benchmarks.orchestration")]]
     with tempfile.TemporaryDirectory(prefix="hpscan-bench-") as scratch:
         for measure in MEASURES:
             if options.only not in {None, measure.__name__}:
