@@ -109,6 +109,7 @@ def served(store: Path) -> Iterator[Server]:
 QUERY = """
 import sys, time
 from hpscan.dashboards.reading import Reader
+from hpscan.store import Store
 reader, took = Reader(Store(sys.argv[1])), []
 for panel in sys.argv[3:]:
     start = time.perf_counter()

@@ -40,8 +40,8 @@ def blanks(
 ) -> dict[str, Any]:
     """Faces of the cells that have no finite value."""
     names = list(MARKS)
-    codes = np.full(states.shape, -1, dtype=np.int8)
-    for number, name in enumerate(names):
+    codes = np.zeros(states.shape, dtype=np.int8)  # of bits that are set base64 makes "/", and JSON "\\u002f" of each
+    for number, name in enumerate(names, start=1):
         codes[states == name] = number
     starts = [[first for first, _ in blocks] for blocks in (rows, columns)]
     within = codes[: rows[-1][1], : columns[-1][1]]
@@ -50,7 +50,7 @@ def blanks(
     steps = [[(number + end) / len(faces), face] for number, face in enumerate(faces) for end in (0, 1)]
     return {
         "type": "heatmap", "z": typed(codes, "i1"), "x": typed(edges(x, None, columns)), "y": typed(edges(y, None, rows)),
-        "zmin": -1.5, "zmax": len(names) - 0.5, "colorscale": steps, "showscale": False, "hoverinfo": "none",
+        "zmin": -0.5, "zmax": len(names) + 0.5, "colorscale": steps, "showscale": False, "hoverinfo": "none",
     }  # fmt: skip
 
 
