@@ -163,7 +163,8 @@ class Analysis:
             found.append((
                 by_name[paper.name],
                 VariantAnalysis.of(on_grid(again, lr, wd)),
-                replace(by_name[torch.name], landscape=measured, best=measured.best()),
+                # what was predicted, on a grid that is not this one, says nothing of how measured landscapes agree
+                replace(by_name[torch.name], landscape=measured, best=measured.best(), belief=None),
             ))  # fmt: skip
         return found
 

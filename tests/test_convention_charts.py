@@ -2,14 +2,16 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
-from hpscan.analysis import Analysis, VariantAnalysis
+from hpscan.analysis import Analysis, VariantAnalysis, analyze
 from hpscan.convention_charts import conventions_caption, conventions_chart, in_convention
 from hpscan.conventions import redrawn
 from hpscan.gallery import save_gallery, save_in_convention
+from hpscan.rounds import Rounds
 from hpscan.separability import separability
 from hpscan.spec import SpecError
 from hpscan.store import Store
 from hpscan.variants import Decay
+from tests.test_rounds import trained
 
 mpl.use("Agg")
 
@@ -71,3 +73,20 @@ def test_a_sweep_with_nothing_to_redraw_says_so(make_analysis):
 def test_the_comparison_is_drawn_where_both_forms_were_measured(make_analysis, tmp_path):
     assert "conventions.png" in {path.name for path in save_gallery(make_analysis("adamw", "adamw-torch"), tmp_path)}
     assert "conventions.png" not in {path.name for path in save_gallery(make_analysis("adamw"), tmp_path)}
+
+
+def test_of_an_adaptive_sweep_the_cells_that_were_trained_are_compared(make_spec, tmp_path):
+    """What is predicted has the grid of its landscape, which is not the one that both are drawn on."""
+    octaves = {"lr": {"log2": [-8, 0], "points": 9}}
+    grid = {**octaves, "variants": {name: {"wd": {"log2": [low, low + 8], "points": 9}}
+                                    for name, low in (("adamw", -10), ("adamw-torch", -5))}}  # fmt: skip
+    spec, store = make_spec(grid=grid, variants=["adamw", "adamw-torch"], adaptive=True), Store(tmp_path)
+    store.save_spec(spec)
+    rounds = Rounds(spec, store.location, frozenset(), 1)
+    for _ in range(3):
+        trained(store, spec, rounds.next())
+    analysis = analyze(store, spec.name)
+    assert all(variant.predicted.any() for variant in analysis.variants)
+    *_, measured = analysis.sheared[0]
+    assert not measured.predicted.any()
+    conventions_chart(analysis).draw_without_rendering()
