@@ -166,11 +166,11 @@ def _train(session: Session, data: Data, clock: Callable[[], float], journal: _J
         losses = session.advance(range(start, stop), measured=stop in evaluate_at)
         _note_divergence(session, losses, start, stop)
         if stop in evaluate_at:
-            _evaluate(session, splits["val"], snapshot=stop in ends)
+            validation = _evaluate(session, splits["val"], snapshot=stop in ends)
         if stop in ends:
             _take_snapshot(session, splits)
         if stop == recipe.steps:
-            _finish(session, splits)
+            _finish(session, splits, validation)
         now = clock()
         for result in session.results:
             result.device_s += (now - accounted) / len(session.results)
@@ -212,8 +212,11 @@ def _capacity(live: int, now: int, seconds_left: float, program: Program, strate
     return smaller if saved > COMPILE_S else ready
 
 
-def _evaluate(session: Session, validation: tuple[Tensor, Tensor], *, snapshot: bool) -> None:
-    """Add a row to the curve of each live run; a run whose validation loss is not finite has diverged."""
+def _evaluate(session: Session, validation: tuple[Tensor, Tensor], *, snapshot: bool) -> dict[str, list[float]]:
+    """Add a row to the curve of each live run; a run whose validation loss is not finite has diverged.
+
+    Returns the validation metrics of the rows.
+    """
     # contiguous rows: the rounding of a column's mean would depend on the number of columns
     batch_loss = torch.cat(session.losses).T.contiguous().mean(1).tolist()
     session.losses = []
@@ -229,6 +232,7 @@ def _evaluate(session: Session, validation: tuple[Tensor, Tensor], *, snapshot: 
             result.curve.append(Evaluation(session.step, *values, snapshot, gap=gap, **found))
         else:
             result.state = "diverged"
+    return metrics
 
 
 def _take_snapshot(session: Session, splits: Splits) -> None:
@@ -238,10 +242,10 @@ def _take_snapshot(session: Session, splits: Splits) -> None:
         taken.append([of_all[row] for of_all in outputs])
 
 
-def _finish(session: Session, splits: Splits) -> None:
+def _finish(session: Session, splits: Splits, validation: dict[str, list[float]]) -> None:
     """Fill in the final metrics of the runs still alive; one whose loss is not finite on any split has diverged."""
     for name, split in splits.items():
-        for metric, values in session.judge(*split).items():
+        for metric, values in (validation if name == "val" else session.judge(*split)).items():
             for result, value in zip(session.results, values, strict=True):
                 result.metrics[f"{name}_{metric}"] = value
     if session.program.training.sharpness:

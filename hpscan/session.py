@@ -25,6 +25,9 @@ __all__ = ["Evaluation", "RunResult", "Session", "judged", "numbers_of"]
 
 CHUNK = 1024
 """Examples that are judged at once."""
+MOST_TARGETS = 8 * CHUNK
+"""Targets that are: fewer windows of a text, whose outputs would not stay in the cache. A function of the data, not of
+the pack: where a split is cut decides how its mean is rounded."""
 
 
 @dataclass(frozen=True)
@@ -218,7 +221,8 @@ class Session:
     def judge(self, inputs: Tensor, targets: Tensor) -> dict[str, list[float]]:
         """Every metric of the live runs on a split."""
         sums: dict[str, Tensor] = {}
-        for x, y in zip(torch.split(inputs, CHUNK), torch.split(targets, CHUNK), strict=True):
+        at_once = max(1, min(CHUNK, MOST_TARGETS // targets[0].numel()))
+        for x, y in zip(torch.split(inputs, at_once), torch.split(targets, at_once), strict=True):
             outputs = self.strategy.outputs(x)
             for name, values in judged(self.program.task, outputs, y).items():
                 weighted = values if len(inputs) == len(x) else values * (len(x) / len(inputs))

@@ -336,3 +336,19 @@ def test_what_compiling_took_is_reported_with_the_pack_it_was_for(make_spec):
     first, again = (train_pack(pack_of(spec), spec.workload.load(), strategy="fused") for _ in range(2))
     assert all(result.compile_s > 0.1 for result in first)
     assert {result.compile_s for result in again} == {0.0}
+
+
+def test_a_split_judged_in_parts_has_the_mean_of_the_whole(make_spec, monkeypatch):
+    """Of windows of a text, whose every character is a target, fewer are judged at once."""
+    workload = {"name": "charlm", "context": 8, "layers": 1, "heads": 1, "width": 4}
+    spec = make_spec(workload=workload, variants=["adamw"], budget={"steps": 1}, batch_size=4, evaluations=1)
+    members, data = runs(spec)[:2], spec.workload.load()
+    program = Program(spec.workload.task(), Training(), torch.device("cpu"), compiled=False)
+    judged = session.Session.start(strategies.Fused, program, members, data, len(members))
+    split = torch.from_numpy(data.validation.inputs[:50]), torch.from_numpy(data.validation.targets[:50])
+    whole = judged.judge(*split)
+    sizes, outputs = [], judged.strategy.outputs
+    monkeypatch.setattr(session, "MOST_TARGETS", 8 * 16)
+    monkeypatch.setattr(judged.strategy, "outputs", lambda x: sizes.append(len(x)) or outputs(x))
+    assert judged.judge(*split) == {name: pytest.approx(values, rel=1e-5) for name, values in whole.items()}
+    assert sizes == [16, 16, 16, 2]
