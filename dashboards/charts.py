@@ -34,6 +34,11 @@ class Colours:
     reverse: bool
     """Whether the least is brightest."""
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that it takes."""
+        return self.order.nbytes
+
     def __call__(self, z: np.ndarray) -> np.ndarray:
         """What of each value is painted."""
         if self.scale == "rank":

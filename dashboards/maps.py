@@ -115,17 +115,9 @@ def _card(reader: Reader, name: str, several: bool) -> html.Article:
 
 def _scale(reader: Reader, names: Sequence[str], view: View) -> Colours:
     """The colours of a page: those of its sweeps at the end of training, whatever is drawn, so that they stay."""
-    key = (
-        "colours",
-        tuple(names),
-        view.metric,
-        view.shows,
-        view.scale,
-        view.clip,
-        *(reader.version(name) for name in names),
-    )
+    key = "colours", view.metric, view.shows, view.scale, view.clip
     shapes = [shape for name in names for shape in reader.shapes(name, view.metric or None)]
-    return reader.kept(names[0], key, lambda: colours(shapes, view))
+    return reader.kept_of(names, key, lambda: colours(shapes, view))
 
 
 def _legend(reader: Reader, names: Sequence[str], view: View) -> list[Any]:

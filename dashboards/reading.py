@@ -106,10 +106,12 @@ def _bytes_of(made: Any) -> int:
     """About the memory that an answer takes, but for run_ids, which landscapes share."""
     if isinstance(made, Landscape):
         return sum(array.nbytes for array in (made.states, *made.values.values()))
-    if isinstance(made, Rows):
-        return made.nbytes
-    if isinstance(made, np.ndarray):
-        return made.nbytes if made.dtype != object else made.size * 73  # run_ids
+    if isinstance(made, np.ndarray) and made.dtype == object:
+        return made.size * 73  # run_ids
+    if hasattr(made, "nbytes"):
+        return int(made.nbytes)
+    if isinstance(made, dict):
+        return len(made) * 200
     if isinstance(made, pd.DataFrame | pd.Series):
         return int(np.sum(made.memory_usage()))
     if isinstance(made, list | tuple):
@@ -348,7 +350,11 @@ class Reader:
 
     def kept(self, sweep: str, what: Hashable, make: Callable[[], T]) -> T:
         """What ``make`` makes of the sweep, made anew only after a file of it changed."""
-        return self._cache.get((sweep, what), self.version(sweep), make)
+        return self.kept_of([sweep], what, make)
+
+    def kept_of(self, sweeps: Sequence[str], what: Hashable, make: Callable[[], T]) -> T:
+        """The same of what is made of several sweeps."""
+        return self._cache.get((*sweeps, what), tuple(map(self.version, sweeps)), make)
 
     def _look(self, sweep: str) -> tuple[str, datetime]:
         at, version, told = self._looked.get(sweep, (-LOOK_S, "", datetime.now(UTC)))

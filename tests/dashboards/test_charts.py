@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hpscan.dashboards.axes import MOST_CELLS, axis_places, edges, in_blocks, in_sight
 from hpscan.dashboards.charts import cells_of, colours, heatmap, surface
 from hpscan.dashboards.lines import slices
+from hpscan.dashboards.maps import _scale
 from hpscan.dashboards.marks import outline
 from hpscan.dashboards.view import View
 from tests.conftest import landscape_of
@@ -199,3 +200,14 @@ def test_slices_go_through_the_cell_that_is_asked_for(shape):
 
 def test_borders_of_a_single_value_are_half_a_step_off():
     np.testing.assert_array_equal(edges(np.array([3.0]), None, [(0, 1)]), [2.5, 3.5])
+
+
+def test_the_colours_of_several_sweeps_are_kept_once_whatever_changes(reader, store):
+    first = _scale(reader, ["tiny"], View())
+    assert _scale(reader, ["tiny"], View()) is first
+    kept = reader.cached().kept
+    (store.root / "tiny" / "spec.yaml").touch()
+    reader._looked.clear()
+    assert _scale(reader, ["tiny"], View()) is not first
+    assert reader.cached().kept == kept
+    assert first.nbytes == first.order.nbytes
