@@ -106,16 +106,15 @@ def _bytes_of(made: Any) -> int:
     """About the memory that an answer takes, but for run_ids, which landscapes share."""
     if isinstance(made, Landscape):
         return sum(array.nbytes for array in (made.states, *made.values.values()))
-    if isinstance(made, np.ndarray) and made.dtype == object:
-        return made.size * 73  # run_ids
     if hasattr(made, "nbytes"):
-        return int(made.nbytes)
-    if isinstance(made, dict):
-        return len(made) * 200
+        # of words an array knows its pointers alone
+        return made.size * 73 if isinstance(made, np.ndarray) and made.dtype == object else int(made.nbytes)
     if isinstance(made, pd.DataFrame | pd.Series):
         return int(np.sum(made.memory_usage()))
     if isinstance(made, list | tuple):
         return sum(map(_bytes_of, made))
+    if isinstance(made, dict):
+        return 200 * len(made)
     return len(made) if isinstance(made, str | bytes) else 1_000
 
 
