@@ -7,6 +7,7 @@ takes up what they answer. What runs in the browser (``assets/hpscan.js``) it do
 from __future__ import annotations
 
 import asyncio
+import functools
 import gzip
 import json
 import time
@@ -96,11 +97,14 @@ class Viewer:
     def _calls(self, changed: list[Place], new: set[str]) -> Iterator[tuple[Any, dict[str, Any], list[Place]]]:
         """The callbacks that changed properties and new components lead to: wires, what MATCH is, what triggered."""
         names = {name for name, _ in self._props}
+        properties = {prop for _, prop in changed}
         for wire in self._wires:
-            outputs = [name for name, _ in _outputs(wire)]
-            for name in names:
+            outputs = [name for name, _ in _outputs(wire["output"])]
+            if not new and not any(each["property"] in properties for each in wire["inputs"]):
+                continue
+            sources = [each["id"] for each in (*wire["inputs"], *wire["state"])]
+            for name in names if outputs[0].startswith("{") else names & {outputs[0]}:
                 match = _matched(outputs[0], name)
-                sources = [each["id"] for each in (*wire["inputs"], *wire["state"])]
                 if match is None or not all(
                     _resolved(each, match) in names for each in (*outputs, *sources) if ALL not in each
                 ):
@@ -117,7 +121,7 @@ class Viewer:
                     yield wire, match, places
 
     async def _ask(self, wire: Any, match: dict[str, Any], changed: list[Place]) -> None:
-        outputs = [{"id": _id(_resolved(name, match)), "property": prop} for name, prop in _outputs(wire)]
+        outputs = [{"id": _id(_resolved(name, match)), "property": prop} for name, prop in _outputs(wire["output"])]
         body = {
             "output": wire["output"],
             "outputs": outputs if wire["output"].startswith("..") else outputs[0],
@@ -181,13 +185,14 @@ def _id(name: str) -> Any:
     return json.loads(name) if name.startswith("{") else name
 
 
-def _outputs(wire: Any) -> list[Place]:
+@functools.cache
+def _outputs(output: str) -> list[Place]:
     """Ids and properties that a callback answers."""
-    output: str = wire["output"]
     parts: Iterable[str] = output.strip(".").split("...") if output.startswith("..") else [output]
     return [(name, prop.split("@")[0]) for name, _, prop in (part.rpartition(".") for part in parts)]
 
 
+@functools.cache
 def _matched(pattern: str, name: str) -> dict[str, Any] | None:
     """What the wildcards of one component stand for where a pattern fits its name; None where it does not."""
     if not pattern.startswith("{"):
@@ -201,4 +206,9 @@ def _matched(pattern: str, name: str) -> dict[str, Any] | None:
 
 
 def _resolved(pattern: str, match: dict[str, Any]) -> str:
-    return _key({**json.loads(pattern), **match}) if pattern.startswith("{") else pattern
+    return _filled(pattern, tuple(match.items())) if pattern.startswith("{") else pattern
+
+
+@functools.cache
+def _filled(pattern: str, match: tuple[tuple[str, Any], ...]) -> str:
+    return _key({**json.loads(pattern), **dict(match)})

@@ -170,6 +170,13 @@ def _numbers(known: Known, is_current: bool, view: View, name: str) -> list[Any]
         rows.insert(0, ("Best cell", f"{where}: {numerals.metric_interval(shape.metric, analysis.best_metric)}"))
     if view.step is not None:
         told.append(html.P("These numbers are of the end of training.", className="quiet"))
+    if known.every > 1:
+        told.append(
+            html.P(
+                f"Slope, interaction and regret are of one in {known.every} values of each axis; of all, they come from hpscan analyze.",
+                className="quiet",
+            )
+        )
     if not is_current:
         told.append(
             html.P(

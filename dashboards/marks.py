@@ -30,8 +30,10 @@ def states_of(shape: Landscape, z: np.ndarray) -> np.ndarray:
     """Of each cell without a finite value its state, of others the empty text."""
     found = np.full(z.shape, "", dtype=object)
     blank = ~np.isfinite(z)
+    own, told = shape.states[:, blank], found[blank]
     for state in ("missing", "failed", "stopped", "diverged", OUTSIDE):  # the last that any seed has is told
-        found[blank & (shape.states == state).any(axis=0)] = state
+        told[(own == state).any(axis=0)] = state
+    found[blank] = told
     return found
 
 
@@ -41,8 +43,11 @@ def blanks(
     """Faces of the cells that have no finite value."""
     names = list(MARKS)
     codes = np.zeros(states.shape, dtype=np.int8)  # of bits that are set base64 makes "/", and JSON "\\u002f" of each
+    blank = states != ""
+    told, own = states[blank], codes[blank]
     for number, name in enumerate(names, start=1):
-        codes[states == name] = number
+        own[told == name] = number
+    codes[blank] = own
     starts = [[first for first, _ in blocks] for blocks in (rows, columns)]
     within = codes[: rows[-1][1], : columns[-1][1]]
     codes = np.maximum.reduceat(np.maximum.reduceat(within, starts[0], axis=0), starts[1], axis=1)

@@ -21,6 +21,8 @@ from hpscan.landscape import Landscape
 
 __all__ = ["Known", "Numbers", "Subject"]
 
+MOST_POINTS = 100
+"""Along an axis of which statistics are computed: those of 500 × 500 cells take ten minutes and 7 GB."""
 MOST_KEPT = 128
 MOST_BYTES = 200_000_000
 NICENESS = 10
@@ -39,6 +41,8 @@ class Known:
     read_at: datetime
     analysis: VariantAnalysis | None
     """None if they cannot be computed; else of its metric alone and without run_ids."""
+    every: int = 1
+    """The statistics are of each n-th value of the axes; the best cell is that of all."""
 
     @property
     def nbytes(self) -> int:
@@ -95,7 +99,7 @@ class Numbers:
                     return
                 subject, (version, read) = next(iter(self._wanted.items()))
             read_at = datetime.now(UTC)
-            known = Known(version, read_at, self._computed(subject, read))
+            known = Known(version, read_at, *self._computed(subject, read))
             with self._lock:
                 self._wanted.pop(subject, None)
                 self._ended[subject[0]] += 1
@@ -107,11 +111,14 @@ class Numbers:
     def _fits(self) -> bool:
         return len(self._known) <= MOST_KEPT and sum(known.nbytes for known in self._known.values()) <= MOST_BYTES
 
-    def _computed(self, subject: Subject, read: Callable[[], Landscape]) -> VariantAnalysis | None:
+    def _computed(self, subject: Subject, read: Callable[[], Landscape]) -> tuple[VariantAnalysis | None, int]:
+        """The numbers, and the n of which n-th values of the axes they are."""
         try:
             shape = read()
+            shape = replace(shape, run_ids=shape.run_ids[:0], values={shape.metric: shape.z})
+            every = -(-max(shape.z.shape[1:]) // MOST_POINTS)
             pipe = self._pipe()
-            pipe.send(replace(shape, run_ids=shape.run_ids[:0], values={shape.metric: shape.z}))
+            pipe.send(_thinned(shape, every))
             answer = pipe.recv()
         except (OSError, EOFError):  # the process was ended, as for want of memory
             with self._lock:
@@ -120,9 +127,9 @@ class Numbers:
         except Exception as error:  # noqa: BLE001  # the map says what is wrong with what cannot be read
             answer = error
         if isinstance(answer, VariantAnalysis):
-            return answer
+            return replace(answer, landscape=shape, best=shape.best()), every
         _LOG.warning("the numbers of %s cannot be computed: %s", "/".join(subject[:2]), answer)
-        return None
+        return None, 1
 
     def _pipe(self) -> Connection:
         with self._lock:
@@ -134,6 +141,16 @@ class Numbers:
                 theirs.close()  # so that the pipe ends with the process
                 self._process = process, pipe
             return self._process[1]
+
+
+def _thinned(shape: Landscape, every: int) -> Landscape:
+    return replace(
+        shape,
+        lr=shape.lr[::every],
+        wd=shape.wd[::every],
+        states=shape.states[:, ::every, ::every],
+        values={metric: values[:, ::every, ::every] for metric, values in shape.values.items()},
+    )
 
 
 def _compute(pipe: Connection) -> None:

@@ -113,7 +113,13 @@ class Landscape:
         z = self.mean()
         whole = np.isfinite(z)
         comparable = whole & (self.known == self.known[whole].max(initial=0))
-        order = np.argsort(np.where(comparable, z, np.inf), axis=None, kind="stable")[: int(comparable.sum())][:most]
+        values = np.where(comparable, z, np.inf).ravel()
+        few = (
+            np.arange(values.size)
+            if most is None or most >= values.size
+            else np.flatnonzero(values <= np.partition(values, most - 1)[most - 1])
+        )
+        order = few[np.argsort(values[few], kind="stable")][: int(comparable.sum())][:most]
         return [(int(i), int(j)) for i, j in zip(*np.unravel_index(order, z.shape), strict=True)]
 
     def best(self) -> Best | None:

@@ -6,7 +6,7 @@ import pytest
 
 from hpscan.analysis import VariantAnalysis
 from hpscan.dashboards.maps import _numbers
-from hpscan.dashboards.numbers import Numbers
+from hpscan.dashboards.numbers import Numbers, _thinned
 from hpscan.dashboards.view import View
 from tests.e2e.conftest import wait_for
 
@@ -36,7 +36,7 @@ def test_numbers_follow_and_are_those_of_the_landscape(numbers, reader):
 def test_what_changes_meanwhile_is_computed_once_more_and_the_last_is_shown_until_then(numbers, reader, monkeypatch):
     shape, begun, go_on = reader.shape("tiny", "sgdw"), threading.Semaphore(0), threading.Semaphore(0)
     monkeypatch.setattr(
-        numbers, "_computed", lambda *_: (begun.release(), go_on.acquire(), VariantAnalysis.of(shape))[2]
+        numbers, "_computed", lambda *_: (begun.release(), go_on.acquire(), (VariantAnalysis.of(shape), 1))[2]
     )
     numbers.of(SUBJECT, "1", lambda: shape)
     assert begun.acquire(timeout=30)
@@ -89,3 +89,18 @@ def test_a_page_says_of_when_numbers_are_that_are_not_the_last(reader):
     assert f"{known.read_at:%H:%M:%S} UTC; newer ones are being computed" in text_of(
         _numbers(known, False, View(), "tiny/sgdw")
     )
+
+
+def test_of_a_large_grid_the_statistics_are_of_some_values_and_the_best_cell_of_all(numbers, reader, monkeypatch):
+    monkeypatch.setattr("hpscan.dashboards.numbers.MOST_POINTS", 2)
+    shape = reader.shape("tiny", "sgdw")  # 3 × 4 cells
+    numbers.of(SUBJECT, "1", lambda: shape)
+    wait_for(lambda: numbers.ended("tiny"), what="the numbers")
+    known = numbers.of(SUBJECT, "1", lambda: shape)
+    assert known.every == 2
+    assert known.analysis.best.index == shape.best().index
+    assert known.analysis.landscape.z.shape == shape.z.shape
+    thin = VariantAnalysis.of(_thinned(shape, 2))
+    assert thin.landscape.z.shape == (2, 2, 2)
+    assert repr(known.analysis.separability) == repr(thin.separability)
+    assert "one in 2 values" in text_of(_numbers(known, True, View(), "tiny/sgdw"))
