@@ -107,7 +107,7 @@ class Tuned:
     """What a process keeps between runs of one workload: data on one tensor, one module, its compiled gradient."""
 
     def __init__(self, run: Run, data: Data, *, compiled: bool) -> None:
-        prepare_worker()  # one thread, the better matmul mode, freed memory kept: as hpscan's workers have it
+        mode = prepare_worker().matmul_mode  # one thread, freed memory kept: as hpscan's workers have it
         self.task = run.recipe.workload.task()
         self.model = initial_model(self.task.model, 0)
         prepare = self.task.prepare or (lambda x: x)
@@ -121,6 +121,19 @@ class Tuned:
             self.splits = [(x.to(memory_format=torch.channels_last), y) for x, y in self.splits]
         self.parameters = list(self.model.parameters())
         self.loss = torch.compile(self._loss, dynamic=False, fullgraph=True) if compiled else self._loss
+        # the mode that is better for stacked products is slower for some single ones
+        seconds = {each: self._seconds(run, each) for each in ("highest", mode)}
+        torch.set_float32_matmul_precision(min(seconds, key=lambda each: seconds[each]))
+
+    def _seconds(self, run: Run, mode: str, steps: int = 20) -> float:
+        """CPU-seconds of some gradients in a matmul mode."""
+        torch.set_float32_matmul_precision(mode)
+        inputs, targets = (part[: run.recipe.batch_size] for part in self.splits[0])
+        self.loss(inputs, targets).backward()  # compiles, if it does
+        start = time.process_time()
+        for _ in range(steps):
+            self.loss(inputs, targets).backward()
+        return time.process_time() - start
 
     def _loss(self, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return F.cross_entropy(self.model(inputs).flatten(0, -2), targets.flatten())

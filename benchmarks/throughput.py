@@ -215,8 +215,16 @@ def agreement(theirs: dict[str, float | None], ours: dict[str, float | None]) ->
 
 
 def agrees(found: dict[str, float]) -> bool:
-    """Whether two sets of runs are the same: to 0.1 % in the median and 1 % on average; where training is chaotic single runs part."""
-    return found["median"] < 1e-3 and abs(found["mean"]) < 0.01 and found["same fate"] > 0.97
+    """Whether two sets of runs are the same: half of them to 1 %, all to 2 % on average; where training is chaotic single runs part."""
+    return found["median"] < 0.01 and abs(found["mean"]) < 0.02 and found["same fate"] > 0.97
+
+
+def loops(of: dict[str, list[dict]]) -> dict[str, float] | None:
+    """How the runs of the two loops compare, which both are torch's alone."""
+    if not of["joblib"] or not of["tuned"]:
+        return None
+    one, other = ({i: loss for m in of[name] for i, loss in m["losses"].items()} for name in ("joblib", "tuned"))
+    return agreement(one, other)
 
 
 def spread(values: list[float], pattern: str = ",.0f") -> str:
@@ -231,31 +239,37 @@ def section(workload: str, kept: list[dict]) -> list[str]:
         name: statistics.median(m["runs"] / m["wall_s"] * 3600 for m in found) for name, found in of.items() if found
     }
     any_of = next(m for found in of.values() for m in found)
+    cpu = {name: statistics.median(m["cpu_s"] for m in found) for name, found in of.items() if found}
     lines = [
         f"## {WORKLOADS[workload][0]}", "",
         f"{any_of['runs']:,} runs; a first coarse map is 3 × 3 cells of each of {any_of['panels']} variants, {coarse_runs(workload)} runs.", "",
-        "| | runs trained | × | runs an hour | whole grid, s | first coarse map, s | CPU s a run | peak memory, MB | files a run | kB a run | hpscan is |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| | runs trained | × | runs an hour | whole grid, s | first coarse map, s | CPU s a run | of the cores | peak memory, MB | files a run | kB a run | hpscan is | in CPU s |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]  # fmt: skip
     checks = []
     for name, found in of.items():
         if not found:
             continue
-        times = "" if name.startswith("hpscan") else f"{rate['hpscan_cold'] / rate[name]:.1f} ×"
+        times, cpu_times = f"{rate['hpscan_cold'] / rate[name]:.1f} ×", f"{cpu[name] / cpu['hpscan_cold']:.1f} ×"
         lines.append(
             f"| {CONTENDERS[name][0]} | {found[0]['trained']:,} | {len(found)} | {rate[name]:,.0f} | "
             f"{spread([m['wall_s'] for m in found])} | {spread([m['map_s'] for m in found])} | "
-            f"{spread([m['cpu_s'] / m['runs'] for m in found], '.3g')} | {spread([m['memory_mb'] for m in found])} | "
-            f"{found[0]['files']:.2g} | {found[0]['kilobytes']:.2g} | {times} |"
+            f"{spread([m['cpu_s'] / m['runs'] for m in found], '.3g')} | {statistics.median(m['cpu_s'] / m['wall_s'] / WORKERS for m in found):.2f} | {spread([m['memory_mb'] for m in found])} | "
+            f"{found[0]['files']:.2g} | {found[0]['kilobytes']:.2g} | {times} | {cpu_times} |"
         )
         if not name.startswith("hpscan"):
             checks.append((name, agreement(found[-1]["losses"], of["hpscan_cold"][-1]["losses"])))
-    worst = {key: max(abs(check[key]) for _, check in checks) for key in ("median", "mean")}
     lines += [
         "",
-        f"Same final metrics: of the runs that hpscan trained too, validation losses differ by at most {worst['median']:.0e} in the median and "
-        f"{worst['mean']:.0e} on average, whichever the contender; at least {min(c['within'] for _, c in checks):.0%} are within 1 %, and "
-        f"{min(c['same fate'] for _, c in checks):.0%} agree on having diverged or not.",
+        f"Same final metrics: validation losses differ from hpscan's by {max(c['median'] for _, c in checks):.0e} at most in the median, by "
+        f"{max(abs(c['mean']) for _, c in checks):.0e} on average, whichever the contender; at least {min(c['within'] for _, c in checks):.0%} of the runs "
+        f"are within 1 %, and {min(c['same fate'] for _, c in checks):.0%} agree on having diverged or not. Where training is chaotic any two orders of "
+        f"summation part"
+        + (
+            f": of the plain and the tuned loop {two['within']:.0%} are within 1 % of one another."
+            if (two := loops(of))
+            else "."
+        ),
     ]
     for name, check in checks:
         if not agrees(check):
@@ -268,7 +282,7 @@ def in_short(kept: list[dict]) -> str:
     parts = []
     for workload in WORKLOADS:
         rate = {
-            name: statistics.median(m["runs"] / m["wall_s"] for m in kept if (m["workload"], m["contender"]) == (workload, name))
+            name: statistics.median(m["runs"] / m["cpu_s"] for m in kept if (m["workload"], m["contender"]) == (workload, name))
             for name in {m["contender"] for m in kept if m["workload"] == workload}
         }  # fmt: skip
         if "hpscan_cold" not in rate:
@@ -280,7 +294,7 @@ def in_short(kept: list[dict]) -> str:
         told = ", ".join(f"{rate['hpscan_cold'] / r:.1f} × {kind}" for kind, r in against.items() if r)
         parts.append(f"{workload.upper()}: {told}")
     return (
-        "In short: runs an hour of hpscan with an empty compile cache, against the best setting of each. "
+        "In short: runs a CPU-second of hpscan with an empty compile cache, against the best setting of each. "
         + "; ".join(parts)
         + "."
     )
@@ -291,7 +305,8 @@ def page(kept: list[dict]) -> str:
     about = (__doc__ or "").split("\n\n")[2].strip()
     lines = ["# A grid, with hpscan and with what users would pick instead", "", header("python -m benchmarks.throughput"), "",
              in_short(kept), "", about, "",
-             "Medians, and the range where there are several measurements. Memory is the proportional share (PSS) of all processes "
+             "Medians, and the range where there are several measurements. *Of the cores* is the share of the two that a contender got: one "
+             "that got less than another waited, or other work on the machine slowed it, and its CPU-seconds are what to compare. Memory is the proportional share (PSS) of all processes "
              "together, sampled; the tuned loop has one thread a process, a fused optimizer, its data on one tensor, the better matmul "
              "mode, tuned malloc, channels-last convolutions and inference mode."]  # fmt: skip
     for workload in WORKLOADS:
