@@ -1,6 +1,6 @@
-"""The packed engine against plain loops, side by side in one process on one core: µs a run-step and share of the peak.
+"""The packed engine against plain loops and against the machine's limit, side by side in one process on one core.
 
-    python benchmarks/engine.py [--rounds 5] [--write benchmarks/engine.md]
+    python -m benchmarks.engine [--rounds 5] [--write benchmarks/engine.md]
 
 Contenders are interleaved: every round times each of them once, and the table has medians over the rounds. ``stock`` is a
 ``torch.optim`` loop as most people write it; ``tuned`` has fused=True, the better matmul mode and the same malloc settings.
@@ -9,7 +9,6 @@ Contenders are interleaved: every round times each of them once, and the table h
 from __future__ import annotations
 
 import argparse
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -24,12 +23,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
+from benchmarks.meter import header
 from hpscan.engine import CHECK_EVERY
 from hpscan.grid import Recipe, Run, runs
 from hpscan.hardware import prepare_worker
 from hpscan.models import CNN, NormalisedMLP, PlainMLP
 from hpscan.program import Program
-from hpscan.session import Session
+from hpscan.session import Session, numbers_of
 from hpscan.spec import Spec, Training
 from hpscan.strategies import Fused, Loop
 from hpscan.tasks import Task, classification
@@ -139,11 +139,26 @@ def peak_rate(matmul: str) -> float:
     a = torch.randn(2048, 2048)
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(matmul)
-    start = time.perf_counter()
+    start = time.process_time()
     a @ a
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     torch.set_float32_matmul_precision(before)
     return 2 * 2048**3 / seconds
+
+
+def bandwidth() -> float:
+    """Bytes/s of adding arrays that, like the state of a pack, fit in the last cache."""
+    a, b, c = (torch.randn(1 << 20) for _ in range(3))
+    start = time.process_time()
+    for _ in range(8):
+        torch.add(a, b, out=c)
+    return 8 * 12 * 2**20 / (time.process_time() - start)
+
+
+def optimizer_bytes(case: Case, params: int) -> int:
+    """What the update of a run cannot help to move: θ, gradient and moments are read, all but the gradient written."""
+    moments = 1 if case.variant.startswith("sgd") else 2
+    return 4 * params * (3 + 2 * moments)
 
 
 def interleaved(works: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
@@ -154,9 +169,9 @@ def interleaved(works: dict[str, Callable[[], None]], rounds: int) -> dict[str, 
     seconds: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(rounds):
         for name, work in works.items():
-            start = time.perf_counter()
+            start = time.process_time()
             work()
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(time.process_time() - start)
     return seconds
 
 
@@ -165,14 +180,16 @@ def micro(seconds: list[float], count: int) -> float:
     return statistics.median(seconds) / STEPS / count * 1e6
 
 
-def table(rounds: int, mode: str) -> list[str]:
+def table(rounds: int, mode: str) -> tuple[str, list[str]]:
+    """In short, and a row for each case."""
     lines = [
-        "| network | params | batch | runs | stock | tuned | loop | fused | × stock | × tuned | GFLOP/s | of peak |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "| network | params | batch | runs | stock | tuned | loop | fused | × stock | × tuned | GFLOP/s | of peak | limit | of limit |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
+    shares = []
     for case in CASES:
         task = classification(case.model)
-        rates: dict[str, list[float]] = {"highest": [], "medium": []}
+        rates: dict[str, list[float]] = {"highest": [], "medium": [], "bytes": []}
         works = {
             "stock": loop(case, fused=False, matmul="highest"),
             "tuned highest": loop(case, fused=True, matmul="highest"),
@@ -181,6 +198,7 @@ def table(rounds: int, mode: str) -> list[str]:
             "fused": packed(case, task, Fused, compiled=True),
             "peak highest": lambda rates=rates: rates["highest"].append(peak_rate("highest")),
             "peak medium": lambda rates=rates: rates["medium"].append(peak_rate(mode)),
+            "bytes": lambda rates=rates: rates["bytes"].append(bandwidth()),
         }
         seconds = interleaved(works, rounds)
         few = min(case.rows, 4)
@@ -188,13 +206,76 @@ def table(rounds: int, mode: str) -> list[str]:
         tuned = min(micro(seconds[f"tuned {which}"], few) for which in ("highest", "medium"))
         looped, fused = (micro(seconds[name], case.rows) for name in ("loop", "fused"))
         best = min(looped, fused)
-        peak = max(statistics.median(of_mode) for of_mode in rates.values())
+        peak = max(statistics.median(rates[of_mode]) for of_mode in ("highest", "medium"))
         params = sum(parameter.numel() for parameter in case.model().parameters())
+        limit = 1e6 * (case.flops / peak + optimizer_bytes(case, params) / statistics.median(rates["bytes"]))
+        shares.append((case, case.flops / best * 1e6 / peak, limit / best, tuned / best))
         lines.append(
             f"| {case.name} | {params:,} | {case.batch} | {case.rows} | {stock:.0f} | {tuned:.0f} | {looped:.0f} | "
             f"{fused:.1f} | {stock / best:.1f} | {tuned / best:.1f} | {case.flops / best / 1e3:.0f} | "
-            f"{case.flops / best * 1e6 / peak:.2f} |"
+            f"{case.flops / best * 1e6 / peak:.2f} | {limit:.1f} | {limit / best:.2f} |"
         )
+        print(lines[-1], flush=True)
+    told = "; ".join(
+        f"{case.name} {of_peak:.2f} of the core's matmul peak, {of_limit:.2f} of the limit, {times:.1f} × the tuned loop"
+        for case, of_peak, of_limit, times in shares
+    )
+    return f"In short: {told}.", lines
+
+
+def parts(rounds: int) -> list[str]:
+    """Where a step of 64-64-64-10 goes."""
+    columns = []
+    for rows in (64, 16):
+        widths, batch_size = (64, 64, 64, 10), 128
+        case = mlp(widths, batch_size, rows)
+        program = Program(classification(case.model), Training(), CPU, compiled=True)
+        session = Session.start(Fused, program, members(case), data_of(case), rows)
+        strategy, own = session.strategy, members(case)
+        seeds = [run.seed for run in own]
+        (batch,) = session.feed.take(seeds, range(1, 2))
+        inputs, targets = batch.stacked()
+        grads, _ = program.gradients(strategy.params, strategy.buffers, inputs, targets)
+        (numbers,) = numbers_of(own, range(1, 2), CPU)
+        update = (
+            strategy.direction,
+            list(strategy.params.values()),
+            list(grads.values()),
+            strategy.moments,
+            strategy.decays,
+            numbers,
+            None,
+        )
+        products = []
+        for layer, (n_in, n_out) in enumerate(pairwise(widths)):
+            x, w, g = (
+                torch.randn(rows, batch_size, n_in),
+                torch.randn(rows, n_in, n_out),
+                torch.randn(rows, batch_size, n_out),
+            )
+            products += [(x, w), (x.transpose(1, 2), g), *([(g, w.transpose(1, 2))] if layer else [])]
+        works = {
+            "matrix products": lambda products=products: [a @ b for a, b in products],
+            "gradients": lambda p=program, s=strategy, x=inputs, y=targets: p.gradients(s.params, s.buffers, x, y),
+            "update": lambda p=program, update=update: p.update(*update),
+            "gathering batches": batch.stacked,
+        }
+        repeated: dict[str, Callable[[], object]] = {
+            name: lambda work=work: [work() for _ in range(STEPS)] for name, work in works.items()
+        }
+        repeated["whole"] = lambda session=session: session.advance(range(1, 1 + STEPS)).sum().item()
+        found = {name: micro(seconds, rows) for name, seconds in interleaved(repeated, rounds).items()}
+        rest = found["whole"] - found["gradients"] - found["update"] - found["gathering batches"]
+        found["gradients, the rest of them"] = found.pop("gradients") - found["matrix products"]
+        found["Python between, and reading the loss"] = rest
+        columns.append(found)
+    lines = [
+        "| 64-64-64-10, batch 128, AdamW: where a step goes, µs a run-step | 64 runs | | 16 runs | |",
+        "|---|---|---|---|---|",
+    ]
+    for name in sorted(columns[0], key=lambda name: (name == "whole", -columns[0][name])):
+        cells = (f"{found[name]:.1f} | {found[name] / found['whole']:.0%}" for found in columns)
+        lines.append(f"| {name} | {' | '.join(cells)} |")
         print(lines[-1], flush=True)
     return lines
 
@@ -281,20 +362,19 @@ def main() -> None:
     parser.add_argument("--write", type=Path)
     options = parser.parse_args()
     hardware = prepare_worker()
-    header = (
-        f"{hardware.device_name}, one thread, torch {torch.__version__}, Python {platform.python_version()}, matmul mode "
-        f"{hardware.matmul_mode}; medians of {options.rounds} interleaved rounds."
+    short, lines = table(options.rounds, hardware.matmul_mode)
+    about = (
+        f"One thread, matmul mode {hardware.matmul_mode}; medians of {options.rounds} interleaved rounds; CPU-µs a run-step, which other work on the machine hardly moves. Ratios and GFLOP/s are of "
+        "the better strategy; the peak is the better of torch.mm in both matmul modes at 2048³, the limit the products at that peak and, after "
+        "them, the bytes that the update has to move at the speed of adding arrays in the last cache, both measured in the same rounds."
     )
-    print(header)
-    parts = [
-        [header, "", "µs a run-step; ratios and GFLOP/s are of the better strategy; the peak is the better of torch.mm in "
-         "both matmul modes at 2048³."],
-        table(options.rounds, hardware.matmul_mode),
-        costs(options.rounds),
-        compile_seconds(),
-        scaling(),
-    ]  # fmt: skip
-    text = "# The packed engine against plain loops\n\n" + "\n\n".join("\n".join(part) for part in parts) + "\n"
+    sections = [[header("python -m benchmarks.engine")], [short], [about], lines, parts(options.rounds), costs(options.rounds),
+                compile_seconds(), scaling()]  # fmt: skip
+    text = (
+        "# The packed engine against plain loops and the machine's limit\n\n"
+        + "\n\n".join(map("\n".join, sections))
+        + "\n"
+    )
     if options.write:
         options.write.write_text(text, encoding="utf-8")
     else:

@@ -27,7 +27,7 @@ from pathlib import Path
 
 from benchmarks.meter import header
 from benchmarks.noop import stand_in
-from tests.e2e.conftest import HPSCAN, end, session, started, wait_for
+from tests.e2e.conftest import HPSCAN, end, started, wait_for
 
 HERE = Path(__file__).parent
 KEPT = HERE / "integrity.json"
@@ -74,7 +74,14 @@ class Tool:
 
     def trained(self) -> list[str]:
         """A line for every training that came to its end."""
-        log = self.folder / "trained.log"
+        return self._noted("trained.log")
+
+    def begun(self) -> list[str]:
+        """The process of every training that was begun."""
+        return self._noted("begun.log")
+
+    def _noted(self, name: str) -> list[str]:
+        log = self.folder / name
         return log.read_text(encoding="utf-8").splitlines() if log.exists() else []
 
     def read(self) -> list[tuple[Cell, bool]]:
@@ -108,10 +115,6 @@ class Hpscan(Tool):
         return [HPSCAN, "launch", *place, *["--retry-failed"] * again]
 
     @staticmethod
-    def workers(found: dict[int, str]) -> list[int]:
-        return [pid for pid, line in found.items() if "Trainable" in line]
-
-    @staticmethod
     def results(folder: Path) -> list[tuple[Cell, bool]]:
         from hpscan.store import Store
 
@@ -126,10 +129,6 @@ def objective(config, folder):
 
 class RayTune(Tool):
     name = "Ray Tune"
-
-    @staticmethod
-    def workers(found: dict[int, str]) -> list[int]:
-        return [pid for pid, line in found.items() if "ImplicitFunc" in line]
 
     @staticmethod
     def train(options: argparse.Namespace) -> None:
@@ -171,10 +170,6 @@ class Optuna(Tool):
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         study(self.folder)  # made before the workers start, as documented for several processes
         return [process for _ in range(workers) for process in super(Optuna, self).start(grid, 1, again=again)]
-
-    @staticmethod
-    def workers(found: dict[int, str]) -> list[int]:
-        return list(found)
 
     @staticmethod
     def train(options: argparse.Namespace) -> None:
@@ -233,12 +228,12 @@ def killed(tool: Tool) -> tuple[Grid, int]:
 
 
 def worker_killed(tool: Tool) -> tuple[Grid, int]:
-    """One of two workers is killed (SIGKILL) after 8 of 18 trainings; nobody does anything about it."""
+    """One of two workers is killed (SIGKILL) in a training, after 8 of 18; nobody does anything about it."""
     processes = tool.start(Grid())
     wait_for(lambda: len(tool.trained()) >= 8, timeout=600, what="8 trainings")
-    every = {pid: line for process in processes for pid, line in session(process.pid).items()}
-    busy = sorted(tool.workers(every), key=lambda pid: ".train" not in every[pid])  # Ray's titles say what they do
-    os.kill(busy[0], signal.SIGKILL)
+    before = len(tool.begun())
+    wait_for(lambda: len(tool.begun()) > before, what="a training to be begun")
+    os.kill(int(tool.begun()[-1]), signal.SIGKILL)
     return Grid(), finished(processes)
 
 
@@ -307,6 +302,8 @@ def page(kept: dict[str, dict[str, dict[str, int]]]) -> str:
     )
     title, about = "# What a grid ends with when something happens to it", (__doc__ or "").split("\n\n")[2].strip()
     short = f"In short: over {len(kept)} scenarios {short}."
+    if left := [(scenario.__doc__ or "").rstrip(".") for scenario in SCENARIOS if scenario.__name__ not in kept]:
+        lines += ["", f"Not measured yet: {'; '.join(left)}."]
     return "\n".join([title, "", header("python -m benchmarks.integrity"), "", short, "", about, "", *lines]) + "\n"
 
 
