@@ -258,21 +258,18 @@ def _uncut(
         "reliability": lambda seeds: basin.likeness(
             seen[rows], settled(seeds[::SOME], worst_cell)[:, rows], worst_cell, by_row=True
         ),
-        "independent_tuning_regret": lambda seeds: held_out_regrets(seeds, worst_cell)[0],
-        "one_pass_regret": lambda seeds: held_out_regrets(seeds, worst_cell)[1],
+        "regrets": lambda seeds: np.stack(held_out_regrets(seeds, worst_cell)),
     }
     drawn, _ = _resampled(redraws, statistics, rng)
     found: dict[str, Any] = {}
-    for name in statistics.keys() - {"reliability"}:
+    for name in ("best_wd_trend", "rank_agreement"):
         value = float(statistics[name](z))
-        is_regret = name.endswith("regret")
-        if not redraws.varies or (is_regret and len(z) == 1):
-            found[name] = Interval(value, np.nan, np.nan)
-        elif is_regret:
-            found[name] = held_out_interval(value, drawn[name], len(z))
-        else:
-            interval = resampled_interval(value, drawn[name])
-            found[name] = without_attenuation(interval, drawn["reliability"]).clipped(-1.0, 1.0)
+        interval = without_attenuation(resampled_interval(value, drawn[name]), drawn["reliability"]).clipped(-1.0, 1.0)
+        found[name] = interval if redraws.varies else Interval(value, np.nan, np.nan)
+    names = "independent_tuning_regret", "one_pass_regret"
+    for name, value, resampled in zip(names, map(float, statistics["regrets"](z)), drawn["regrets"], strict=True):
+        interval = held_out_interval(value, resampled, len(z))
+        found[name] = interval if redraws.varies and len(z) > 1 else Interval(value, np.nan, np.nan)
     judged = np.where(np.any(landscape.censored, axis=0), worst_cell, _mean(z))
     return found | {"worst_regret": float(np.nanmax(regret(judged, judged)))}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 
 import numpy as np
 import pytest
@@ -64,3 +65,24 @@ def landscape_of(z, *, variant="sgdw", wd_first_exponent=-8):
 def make_landscape():
     """:func:`landscape_of`."""
     return landscape_of
+
+
+@pytest.fixture(scope="module")
+def s3_port():
+    """The port of a server of buckets, gone when the module's tests have ended."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # boto's and moto's own use of Python
+        from moto.server import ThreadedMotoServer
+
+        server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+        server.start()
+    yield server.get_host_and_port()[1]
+    server.stop()
+
+
+@pytest.fixture
+def aws(monkeypatch):
+    """Credentials that such a server takes."""
+    for name, value in {"ACCESS_KEY_ID": "key", "SECRET_ACCESS_KEY": "secret", "DEFAULT_REGION": "us-east-1"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")

@@ -18,7 +18,6 @@ import sys
 import threading
 import tomllib
 import urllib.request
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -448,26 +447,10 @@ def patch_launch(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("hpscan.worker._packs_on_this_node", lambda _: 1)
 
 
-@pytest.fixture(scope="module")
-def s3_port():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # boto's and moto's own use of Python
-        from moto.server import ThreadedMotoServer
-
-        server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-        server.start()
-    yield server.get_host_and_port()[1]
-    server.stop()
-
-
 @pytest.fixture
-def buckets(s3_port, monkeypatch):
+def buckets(s3_port, aws, monkeypatch):
     """The buckets that pages name, with the sweeps in them where pages look: the function that fills them."""
-    for name, value in {
-        "ACCESS_KEY_ID": "key", "SECRET_ACCESS_KEY": "secret", "DEFAULT_REGION": "us-east-1",
-        "EC2_METADATA_DISABLED": "true", "ENDPOINT_URL": f"http://127.0.0.1:{s3_port}",
-    }.items():  # fmt: skip
-        monkeypatch.setenv(f"AWS_{name}", value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{s3_port}")
 
     def fill(store: Path) -> None:
         from pyarrow import fs

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import urllib.request
-import warnings
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -41,28 +40,14 @@ def store(tmp_path):
 
 
 @pytest.fixture
-def s3(monkeypatch):
+def s3(s3_port, aws, monkeypatch):
     """A store in an empty bucket of a server of our own."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # boto's and moto's own use of Python
-        from moto.server import ThreadedMotoServer
-
-        server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-        server.start()
-    endpoint = f"http://127.0.0.1:{server.get_host_and_port()[1]}"
-    for name, value in {
-        "ACCESS_KEY_ID": "key",
-        "SECRET_ACCESS_KEY": "secret",
-        "DEFAULT_REGION": "us-east-1",
-        "EC2_METADATA_DISABLED": "true",
-        "ENDPOINT_URL": endpoint,
-    }.items():
-        monkeypatch.setenv(f"AWS_{name}", value)
+    endpoint = f"http://127.0.0.1:{s3_port}"
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
     monkeypatch.setattr(lease_module, "SETTLE_S", 0.5)
     for method, path in (("POST", "moto-api/reset"), ("PUT", "bucket")):
         urllib.request.urlopen(urllib.request.Request(f"{endpoint}/{path}", method=method)).close()
-    yield Store("s3://bucket/prefix")
-    server.stop()
+    return Store("s3://bucket/prefix")
 
 
 @pytest.fixture(params=["local", "s3"])

@@ -7,7 +7,6 @@ import tempfile
 import threading
 import types
 import urllib.request
-import warnings
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -35,25 +34,6 @@ def point(run_id, step):
 @pytest.fixture
 def store(tmp_path):
     return Store(tmp_path / "store")
-
-
-@pytest.fixture(scope="module")
-def s3_port():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # boto's and moto's own use of Python
-        from moto.server import ThreadedMotoServer
-
-        server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-        server.start()
-    yield server.get_host_and_port()[1]
-    server.stop()
-
-
-@pytest.fixture
-def aws(monkeypatch):
-    for name, value in {"ACCESS_KEY_ID": "key", "SECRET_ACCESS_KEY": "secret", "DEFAULT_REGION": "us-east-1"}.items():
-        monkeypatch.setenv(f"AWS_{name}", value)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
 
 
 @pytest.fixture

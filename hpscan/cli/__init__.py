@@ -60,9 +60,8 @@ for heading, commands in COMMANDS.items():
 
 def main() -> None:
     """Run the command line; what a user can cause ends in one line on stderr."""
-    gc.set_threshold(
-        100_000, 20, 20
-    )  # the runs of a sweep, many and none of them garbage, are not worth looking through
+    # the runs of a sweep, many and none of them garbage, are not worth looking through
+    gc.set_threshold(100_000, 20, 20)
     with one_line_errors():
         app()
 
