@@ -15,7 +15,7 @@ import torch
 from hpscan import doctor
 from hpscan.doctor import Check
 from hpscan.workloads import FashionMNIST
-from tests.test_store import aws, s3, s3_port  # noqa: F401  (fixtures)
+from tests.test_store import s3  # noqa: F401  (a fixture)
 
 HPSCAN = [sys.executable, "-P", "-m", "hpscan"]
 
