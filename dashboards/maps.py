@@ -64,7 +64,7 @@ def page(reader: Reader, names: Sequence[str], query: str, *, comparing: bool = 
         html.Div(_legend(reader, names, view), id="legend", className="legend"),
         html.Div(
             [
-                html.Div([_card(reader, name, len(names) > 1) for name in shown], id="maps", className="maps"),
+                html.Div([_card(reader, names, name, view) for name in shown], id="maps", className="maps"),
                 cells.inspector(),
             ],
             className="side-by-side",
@@ -92,24 +92,36 @@ def _progress(reader: Reader, name: str) -> Any:
     return progress(reader.status(name), reader.pace(name))
 
 
-def _card(reader: Reader, name: str, several: bool) -> html.Article:
+def _card(reader: Reader, names: Sequence[str], name: str, view: View) -> html.Article:
+    """A map with all that is known of it: a page comes whole, and each of its maps is drawn once."""
     sweep, panel = name.split("/", 1)
-    shown = reader.panel(sweep, panel)
+    shape = reader.panel(sweep, panel)
+    numbers, verdict = _told(reader, view, name)
     return html.Article(
         [
             html.Div(
-                [html.H2([html.Span(f"{sweep} · ", className="quiet") if several else None, panel]), html.Span(id={"type": "verdict", "name": name})],
+                [
+                    html.H2([html.Span(f"{sweep} · ", className="quiet") if len(names) > 1 else None, panel]),
+                    html.Span(verdict, id={"type": "verdict", "name": name}),
+                ],
                 className="row",
             ),
             dcc.Graph(
-                id={"type": "map", "name": name}, className="map", responsive=True,
-                figure={"data": [], "layout": {"height": 340, "xaxis": {"visible": False}, "yaxis": {"visible": False}, "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)"}},
+                id={"type": "map", "name": name}, className="map", responsive=True, figure=_figure(reader, names, name, view),
                 style={"height": "340px"}, config={"displayModeBar": False, "scrollZoom": True, "doubleClick": "autosize"},
             ),
-            dcc.Store(id={"type": "sight", "name": name}, data={"large": max(len(shown.lr), len(shown.wd)) > MOST_CELLS}),
-            html.Div(html.P(COMPUTING, className="quiet"), id={"type": "numbers", "name": name}, className="numbers"),
+            dcc.Store(id={"type": "sight", "name": name}, data={"large": max(len(shape.lr), len(shape.wd)) > MOST_CELLS}),
+            html.Div(numbers, id={"type": "numbers", "name": name}, className="numbers"),
         ],
-        className="card", title="", **aria({"aria-label": f"Landscape of {panel}: {len(shown.lr)} learning rates by {len(shown.wd)} weight decays"}),
+        className="card", title="", **aria({"aria-label": f"Landscape of {panel}: {len(shape.lr)} learning rates by {len(shape.wd)} weight decays"}),
+    )  # fmt: skip
+
+
+def _figure(reader: Reader, names: Sequence[str], name: str, view: View, window: Any = None) -> dict[str, Any]:
+    shape = cells.drawn(reader, view, name)
+    predicted = reader.predicted(*name.split("/", 1)) if view.step is None else None
+    return heatmap(
+        shape, view, _scale(reader, names, view), predicted=predicted, window=window, uirevision=f"{name} {view.units}"
     )  # fmt: skip
 
 
@@ -151,6 +163,16 @@ def _legend(reader: Reader, names: Sequence[str], view: View) -> list[Any]:
         html.Div([html.Span(title, className="name"), bar, html.Div([html.Span(end) for end in ends], className="ticks")], className="colours"),
         html.Ul(marks, className="keys"),
     ]  # fmt: skip
+
+
+def _told(reader: Reader, view: View, name: str) -> tuple[Any, Any]:
+    """A map's numbers and its verdict, as far as they are known."""
+    sweep, panel = name.split("/", 1)
+    known, is_current = reader.numbers_of(sweep, panel, view.metric or None, view.units or None)
+    if known is None:
+        return html.P(COMPUTING, className="quiet"), None
+    word = known.analysis.verdict.word if known.analysis else ""
+    return _numbers(known, is_current, view, name), chip(word, word) if word else None
 
 
 def _numbers(known: Known, is_current: bool, view: View, name: str) -> list[Any]:
@@ -198,38 +220,28 @@ def register(pages: Pages) -> None:
 
     @pages.callback(
         Output("maps", "children"),
-        Input("choose-maps", "value"), State("sweeps-of-page", "data"), prevent_initial_call=True,
+        Input("choose-maps", "value"), State("view", "data"), State("sweeps-of-page", "data"), prevent_initial_call=True,
     )  # fmt: skip
-    def lay_out(maps: list[str] | None, names: list[str]) -> list[Any]:
+    def lay_out(maps: list[str] | None, data: dict[str, Any], names: list[str]) -> list[Any]:
         every = controls.maps_of(reader, names)
-        return [_card(reader, name, len(names) > 1) for name in maps or every[: controls.MOST_MAPS] if name in every]
+        view = View.from_data(data)
+        return [_card(reader, names, name, view) for name in maps or every[: controls.MOST_MAPS] if name in every]
 
     @pages.callback(
         Output({"type": "map", "name": MATCH}, "figure"),
         Input("view", "data"), Input("version", "data"), Input({"type": "sight", "name": MATCH}, "data"),
-        State({"type": "map", "name": MATCH}, "id"), State("sweeps-of-page", "data"),
+        State({"type": "map", "name": MATCH}, "id"), State("sweeps-of-page", "data"), prevent_initial_call=True,
     )  # fmt: skip
     def draw(data: dict[str, Any], _: str, sight: dict[str, Any], own: dict[str, str], names: list[str]) -> Any:
-        view = View.from_data(data)
-        name = own["name"]
-        shape = cells.drawn(reader, view, name)
-        scale = _scale(reader, names, view)
-        predicted = reader.predicted(*name.split("/", 1)) if view.step is None else None
-        return heatmap(
-            shape, view, scale, predicted=predicted, window=sight.get("window"), uirevision=f"{name} {view.units}"
-        )  # fmt: skip
+        return _figure(reader, names, own["name"], View.from_data(data), sight.get("window"))
 
     @pages.callback(
         Output({"type": "numbers", "name": MATCH}, "children"), Output({"type": "verdict", "name": MATCH}, "children"),
         Input("view", "data"), Input("version", "data"), Input("counted", "data"), State({"type": "numbers", "name": MATCH}, "id"),
+        prevent_initial_call=True,
     )  # fmt: skip
     def tell(data: dict[str, Any], _: str, __: str, own: dict[str, str]) -> tuple[Any, Any]:
-        view, (sweep, panel) = View.from_data(data), own["name"].split("/", 1)
-        known, is_current = reader.numbers_of(sweep, panel, view.metric or None, view.units or None)
-        if known is None:
-            return html.P(COMPUTING, className="quiet"), None
-        word = known.analysis.verdict.word if known.analysis else ""
-        return _numbers(known, is_current, view, own["name"]), chip(word, word) if word else None
+        return _told(reader, View.from_data(data), own["name"])
 
     @pages.callback(
         Output("progress", "children"),

@@ -104,31 +104,41 @@ def basin(shape: Landscape, best: tuple[int, int], tolerance: float) -> np.ndarr
 
 
 def outline(inside: np.ndarray, x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
-    """The borders of a set of cells, drawn along the cells' own."""
+    """The borders of a set of cells, drawn along the cells' own: in rings, since each piece costs the browser a path."""
     every = [(k, k + 1) for k in range(len(x))], [(k, k + 1) for k in range(len(y))]
-    right, top = edges(x, None, every[0]), edges(y, None, every[1])
-    padded = np.pad(inside, 1)
-    across = np.argwhere(padded[:, 1:] != padded[:, :-1])  # a vertical border left of column k
-    along = np.argwhere(padded[1:] != padded[:-1])
-    apart = np.full(len(across) + len(along), np.nan)
-    xs = np.stack(
-        [
-            np.concatenate(two)
-            for two in ((right[across[:, 1]], right[along[:, 1] - 1]), (right[across[:, 1]], right[along[:, 1]]))
-        ]
-        + [apart]
-    )
-    ys = np.stack(
-        [
-            np.concatenate(two)
-            for two in ((top[across[:, 0] - 1], top[along[:, 0]]), (top[across[:, 0]], top[along[:, 0]]))
-        ]
-        + [apart]
-    )
+    xs, ys = edges(x, None, every[0]), edges(y, None, every[1])
+    corners: list[tuple[float, float]] = []
+    for ring in _rings(inside):
+        corners += [(xs[j], ys[i]) for i, j in ring]
+        corners.append((math.nan, math.nan))
+    along, up = np.array(corners).reshape(-1, 2).T
     return {
-        "type": "scatter", "mode": "lines", "x": typed(xs.T.ravel()), "y": typed(ys.T.ravel()), "line": {"color": "#ffffff", "width": 2.2 if max(inside.shape) <= MANY_CELLS else 1.0}, "hoverinfo": "skip",
+        "type": "scatter", "mode": "lines", "x": typed(along), "y": typed(up), "line": {"color": "#ffffff", "width": 2.2 if max(inside.shape) <= MANY_CELLS else 1.0}, "hoverinfo": "skip",
         "showlegend": False, "name": "basin",
     }  # fmt: skip
+
+
+def _rings(inside: np.ndarray) -> list[list[tuple[int, int]]]:
+    """The corners, (row, column), of the closed lines around a set of cells, which lies to the left of each."""
+    padded = np.pad(inside, 1).astype(np.int8)
+    sides = np.diff(padded, axis=1)[1:-1], np.diff(padded, axis=0)[:, 1:-1]  # 1 where the set begins, −1 where it ends
+    next_: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    for side, sign, (back, ahead) in (
+        (sides[0], -1, ((0, 0), (1, 0))), (sides[0], 1, ((1, 0), (0, 0))),
+        (sides[1], 1, ((0, 0), (0, 1))), (sides[1], -1, ((0, 1), (0, 0))),
+    ):  # fmt: skip
+        for i, j in np.argwhere(side == sign).tolist():
+            next_.setdefault((i + back[0], j + back[1]), []).append((i + ahead[0], j + ahead[1]))
+    rings = []
+    while next_:
+        ring = [next(iter(next_))]
+        while (ends := next_.get(ring[-1])) is not None:
+            at = ring[-1]
+            ring.append(ends.pop())
+            if not ends:
+                del next_[at]
+        rings.append(ring)
+    return rings
 
 
 def iso_lines(shape: Landscape, x: np.ndarray, y: np.ndarray) -> dict[str, Any]:

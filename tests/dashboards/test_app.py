@@ -1,9 +1,12 @@
 """The pages around their content: addresses, the first visit, what goes wrong."""
 
 import re
+from itertools import islice
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from plotly.offline import get_plotlyjs_version
 from starlette.testclient import TestClient
 
 from hpscan.dashboards import app, maps, overview, reports
@@ -29,6 +32,13 @@ def test_whatever_page_is_asked_for_first_has_its_styles_and_scripts(client, pat
         assert client.get(asset).status_code == 200
     assert "/assets/style.css" in page
     assert "/assets/hpscan.js" in page
+    assert "/assets/plotly-cartesian.min.js" in page
+
+
+def test_the_shipped_part_of_plotly_is_of_the_version_that_is_installed():
+    bundle = Path(app.__file__).with_name("assets") / "plotly-cartesian.min.js"
+    with bundle.open(encoding="utf-8") as lines:
+        assert f"plotly.js (cartesian - minified) v{get_plotlyjs_version()}" in "".join(islice(lines, 6))
 
 
 def test_a_page_allows_its_inline_scripts_and_no_others(client):
@@ -65,6 +75,7 @@ def test_a_page_of_a_sweep_has_a_map_of_each_panel(reader):
     assert [graph.id["name"] for graph in parts_of(page, "Graph") if isinstance(graph.id, dict)] == [
         "tiny/sgd", "tiny/sgdw", "tiny/adamw",
     ]  # fmt: skip
+    assert all(graph.figure["data"] for graph in parts_of(page, "Graph") if isinstance(graph.id, dict))
 
 
 def test_an_address_chooses_maps_and_what_they_show(reader):

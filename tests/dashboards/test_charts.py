@@ -2,11 +2,13 @@
 
 import base64
 import json
+from itertools import groupby, pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
 
 from hpscan.dashboards.axes import MOST_CELLS, axis_places, edges, in_blocks, in_sight
 from hpscan.dashboards.charts import cells_of, colours, heatmap, surface
@@ -165,17 +167,22 @@ def test_a_map_of_ninety_thousand_cells_is_small():
     assert len(json.dumps(heatmap(shape, View(), colours([shape], View())))) <= 700_000
 
 
-def test_an_outline_runs_along_borders_of_its_cells_and_closes():
-    inside = np.zeros((3, 4), dtype=bool)
-    inside[1, 1:3] = True
-    drawn = outline(inside, np.arange(4.0), np.arange(3.0))
-    xs, ys = array(drawn["x"]).reshape(-1, 3), array(drawn["y"]).reshape(-1, 3)
-    assert np.isnan(xs[:, 2]).all()
-    points = list(zip(xs[:, :2].ravel().tolist(), ys[:, :2].ravel().tolist(), strict=True))
-    assert len(points) == 2 * 6
-    assert all(points.count(point) % 2 == 0 for point in points)
-    assert set(xs[:, :2].ravel()) == {0.5, 1.5, 2.5}
-    assert set(ys[:, :2].ravel()) == {0.5, 1.5}
+@given(arrays(bool, array_shapes(min_dims=2, max_dims=2, max_side=6)))
+def test_an_outline_is_made_of_rings_that_run_along_all_borders_of_its_cells_once(inside):
+    n_y, n_x = inside.shape
+    drawn = outline(inside, np.arange(float(n_x)), np.arange(float(n_y)))
+    corners = list(zip(array(drawn["x"]).tolist(), array(drawn["y"]).tolist(), strict=True))
+    rings = [list(ring) for apart, ring in groupby(corners, lambda corner: np.isnan(corner[0])) if not apart]
+    assert all(ring[0] == ring[-1] for ring in rings)
+    passed = sorted(tuple(sorted(pair)) for ring in rings for pair in pairwise(ring))
+    cells = {(j, i) for i, j in np.argwhere(inside).tolist()}
+    borders = [
+        ((j + a - 0.5, i + b - 0.5), (j + c - 0.5, i + d - 0.5))
+        for j, i in cells
+        for (dj, di), (a, b, c, d) in {(-1, 0): (0, 0, 0, 1), (1, 0): (1, 0, 1, 1), (0, -1): (0, 0, 1, 0), (0, 1): (0, 1, 1, 1)}.items()
+        if (j + dj, i + di) not in cells
+    ]  # fmt: skip
+    assert passed == sorted(borders)
 
 
 @given(st.integers(0, 3), st.integers(0, 4))
