@@ -159,7 +159,7 @@ def _compute(pipe: Connection) -> None:
     os.nice(NICENESS)
     with contextlib.suppress(OSError):  # Linux alone has it: should memory run out, this is what can be spared
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
-    with contextlib.suppress(EOFError, BrokenPipeError):
+    with contextlib.suppress(EOFError, ConnectionError):
         while True:
             shape = pipe.recv()
             try:
