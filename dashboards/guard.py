@@ -3,20 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
-import ipaddress
-import math
-import re
-import secrets
-import socket
 import time
-from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
-from urllib.parse import parse_qs, quote, urlencode, urlsplit
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import parse_qs, quote, urlencode
 
-from itsdangerous import BadSignature, TimestampSigner
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -24,9 +15,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .launching import viewer_may_launch
 from .login import arrival_page, local, login_page, logout_page
+from .origins import Hosts, client_of, port_of, same_origin
 from .problems import problem
+from .tokens import SESSION_S, Attempts, Clock, Role, Sessions, Tokens
 
-__all__ = ["Attempts", "Guard", "Hosts", "Role", "Tokens", "is_loopback"]
+__all__ = ["Guard"]
 
 MOST_BODY = 4 * 2**20
 """Bytes of a request; the largest is a page's callback that says what is shown."""
@@ -35,134 +28,9 @@ TIME_LIMIT_S = 60.0
 """Until an answer begins."""
 BODY_S = 20.0
 """Until a request is here."""
-SESSION_S = 14 * 86400
-MOST_ENDED = 10_000
 
 READING = {"/_dash-update-component", "/api/v1/validate"}
 """What is asked by POST and changes nothing: how pages ask what to show, and whether a spec is one."""
-
-_HOST = re.compile(r"(?P<host>[\w.-]+|\[[0-9A-Fa-f:.]+\])(:(?P<port>\d{1,5}))?", re.ASCII)
-"""A Host header; what else may stand there would be taken for a path by who makes a URL of it."""
-
-Clock = Callable[[], float]
-
-
-class Role(StrEnum):
-    """What a viewer may do."""
-
-    FULL = "full"
-    READ = "read"
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """What opens the dashboard; without any it is open to whoever reaches it."""
-
-    full: str | None = None
-    read: str | None = None
-    """May look, and neither launch nor cancel."""
-
-    def __bool__(self) -> bool:
-        return bool(self.full or self.read)
-
-    def role(self, given: bytes) -> Role | None:
-        """What a token allows, in a time that says nothing of it."""
-        found = None
-        for role, token in ((Role.READ, self.read), (Role.FULL, self.full)):
-            # digests, since the comparison's time depends on the length
-            same = hmac.compare_digest(_digest(given), _digest((token or "").encode()))
-            found = role if same and token else found
-        return found
-
-
-@dataclass(frozen=True)
-class Hosts:
-    """Names that this server is asked by: another's page whose name was made to point here asks by its own."""
-
-    names: frozenset[str]
-    any_address: bool = False
-    """Whether any number will do: a page of a stranger's has a name, or a number that is not ours."""
-
-    @classmethod
-    def of(cls, bound: str = "127.0.0.1", allowed: Sequence[str] = ()) -> Hosts:
-        """The names of loopback, of what the server is bound to, and what else is allowed."""
-        names = {"localhost", "127.0.0.1", "::1", *allowed}
-        outside = not is_loopback(bound)
-        if outside:
-            names |= {bound, socket.gethostname(), socket.getfqdn()}
-        return cls(frozenset(name.lower().strip("[]").rstrip(".") for name in names), any_address=outside)
-
-    def allow(self, header: str | None) -> bool:
-        """Whether a Host header names this server."""
-        named = _HOST.fullmatch(header or "")
-        if not named:
-            return False
-        host = named["host"].strip("[]").rstrip(".").lower()
-        return host in self.names or (self.any_address and _address(host) is not None)
-
-
-class Attempts:
-    """Wrong tokens of the last minute, by client and in all."""
-
-    WINDOW_S = 60.0
-    MOST_OF_CLIENT = 10
-    MOST_IN_ALL = 100
-    MOST_CLIENTS = 10_000
-
-    def __init__(self, clock: Clock = time.monotonic) -> None:
-        self._clock = clock
-        self._all: deque[float] = deque()
-        self._by_client: OrderedDict[str, deque[float]] = OrderedDict()
-
-    def wait_s(self, client: str, *, of_all: bool = True) -> int:
-        """Seconds until this client may try again; 0 if now. ``of_all``: whether what others try counts, too."""
-        waits = [self._wait(self._by_client.get(client, deque()), self.MOST_OF_CLIENT)]
-        waits += [self._wait(self._all, self.MOST_IN_ALL)] if of_all else []
-        return math.ceil(max(waits))
-
-    def failed(self, client: str) -> None:
-        """Remember a wrong token."""
-        now = self._clock()
-        own = self._by_client.setdefault(client, deque(maxlen=self.MOST_OF_CLIENT))
-        self._by_client.move_to_end(client)
-        own.append(now)
-        self._all.append(now)
-        while len(self._all) > self.MOST_IN_ALL:
-            self._all.popleft()
-        while len(self._by_client) > self.MOST_CLIENTS:
-            self._by_client.popitem(last=False)
-
-    def _wait(self, times: deque[float], most: int) -> float:
-        return max(0.0, times[-most] + self.WINDOW_S - self._clock()) if len(times) >= most else 0.0
-
-
-@dataclass
-class _Sessions:
-    """Who is signed in: a signed cookie says it, and those who signed out are remembered."""
-
-    signer: TimestampSigner = field(default_factory=lambda: TimestampSigner(secrets.token_bytes(32), salt="hpscan"))
-    ended: OrderedDict[str, None] = field(default_factory=OrderedDict)
-
-    def begin(self, role: Role) -> str:
-        return self.signer.sign(f"{role}.{secrets.token_urlsafe(9)}").decode()
-
-    def role(self, cookie: str | None) -> Role | None:
-        said = self._said(cookie)
-        return Role(said.partition(".")[0]) if said and said not in self.ended else None
-
-    def end(self, cookie: str | None) -> None:
-        said = self._said(cookie)
-        if said:
-            self.ended[said] = None
-            while len(self.ended) > MOST_ENDED:
-                self.ended.popitem(last=False)
-
-    def _said(self, cookie: str | None) -> str | None:
-        """What was signed; the same signature can be spelt in several ways."""
-        try:
-            return self.signer.unsign(cookie or "", max_age=SESSION_S).decode()
-        except BadSignature:
-            return None
 
 
 @dataclass(frozen=True)
@@ -206,7 +74,7 @@ class Guard:
         self._app, self._tokens, self._hosts = app, tokens, hosts
         self._most_body, self._time_limit_s = most_body, time_limit_s
         self._attempts = Attempts(clock)
-        self._sessions = _Sessions()
+        self._sessions = Sessions()
         self._headers = _headers(script_hashes)
         self._late: set[asyncio.Task[None]] = set()
 
@@ -249,7 +117,7 @@ class Guard:
             return _Viewer(Role.FULL)
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
-            client = _client(request)
+            client = client_of(request)
             wait_s = self._attempts.wait_s(client, of_all=False)
             if wait_s:
                 return _too_many(wait_s)
@@ -269,7 +137,7 @@ class Guard:
             return self._unknown(request)
         if path in {"/login", "/logout"}:  # there is nothing to sign in to
             return RedirectResponse("/", 303)
-        if changes and not viewer.by_header and not _same_origin(request, must_say=viewer.by_cookie):
+        if changes and not viewer.by_header and not same_origin(request, must_say=viewer.by_cookie):
             return problem(
                 403, "another site's page asks for this; ask from the dashboard itself, or by a Bearer token"
             )
@@ -299,7 +167,7 @@ class Guard:
             return RedirectResponse(onward, 303) if self._sessions.role(cookie) else login_page(onward)
         if request.method != "POST":
             return problem(405, f"{request.scope['path']}: may be asked by GET and POST", {"Allow": "GET, HEAD, POST"})
-        if not _same_origin(request, must_say=False):
+        if not same_origin(request, must_say=False):
             return problem(403, "another site's page asks for this")
         if request.scope["path"] == "/logout":
             self._sessions.end(cookie)
@@ -314,7 +182,7 @@ class Guard:
             return body
         form = parse_qs(body.decode(errors="replace"), max_num_fields=10)
         onward = local(form.get("next", ["/"])[0])
-        client = _client(request)
+        client = client_of(request)
         wait_s = self._attempts.wait_s(client)
         if wait_s:
             answer: Response = login_page(onward, f"Too many wrong tokens. Try again in {wait_s} s.", 429)
@@ -335,7 +203,7 @@ class Guard:
         # a browser sends neither Sec-Fetch-Site nor a token with it, and always its Origin
         request = Request({**scope, "type": "http", "method": "GET"})
         viewer = self._viewer(request)
-        if not isinstance(viewer, _Viewer) or not _same_origin(request, must_say=not viewer.by_header):
+        if not isinstance(viewer, _Viewer) or not same_origin(request, must_say=not viewer.by_header):
             await receive()
             await send({"type": "websocket.close", "code": 1008})
             return
@@ -391,12 +259,6 @@ class Guard:
             await send(message)
 
         return wrapped
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches a server that is bound to ``host``."""
-    address = _address(host)
-    return address.is_loopback if address else host.lower() == "localhost"
 
 
 def _headers(script_hashes: Sequence[str]) -> dict[str, str]:
@@ -457,44 +319,11 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
     return again
 
 
-def _same_origin(request: Request, *, must_say: bool) -> bool:
-    """Whether a request comes from our own pages, or from no page at all; ``must_say``: nothing said is not enough."""
-    site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
-    if site is not None:
-        return site in {"same-origin", "none"}
-    if origin is not None:
-        return urlsplit(origin).netloc.lower() == request.headers.get("host", "").lower() != ""
-    return not must_say
-
-
 def _too_many(wait_s: int) -> Response:
     return problem(429, f"too many wrong tokens; try again in {wait_s} s", {"Retry-After": str(wait_s)})
 
 
 def _cookie_name(request: Request) -> str:
     """One for each port, since cookies do not know ports: two dashboards on a machine are two."""
-    named = _HOST.fullmatch(request.headers.get("host", ""))
-    return f"hpscan-{named['port']}" if named and named["port"] else "hpscan"
-
-
-def _client(request: Request) -> str:
-    """Who tries: an address, of IPv6 the network, since one client has all of it."""
-    host = request.client.host if request.client else ""
-    address = _address(host)
-    if isinstance(address, ipaddress.IPv6Address):
-        return str(ipaddress.ip_network((address, 64), strict=False))
-    return host
-
-
-def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        return ipaddress.ip_address(host.strip("[]"))
-    except ValueError:
-        return None
-
-
-def _digest(token: bytes) -> bytes:
-    return hmac.digest(_PEPPER, token, "sha256")
-
-
-_PEPPER = secrets.token_bytes(32)
+    port = port_of(request.headers.get("host"))
+    return f"hpscan-{port}" if port else "hpscan"

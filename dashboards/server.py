@@ -14,12 +14,14 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp
 
 from .api import BASE, api
-from .guard import MOST_BODY, TIME_LIMIT_S, Guard, Hosts, Tokens
+from .guard import MOST_BODY, TIME_LIMIT_S, Guard
 from .launching import Launcher
 from .metrics import Counted, Metrics
+from .origins import Hosts
 from .problems import add_handlers
 from .reading import Reader
 from .remembered import Remembered
+from .tokens import Tokens
 
 __all__ = ["Pages", "ServerError", "bound", "make_app", "serve"]
 

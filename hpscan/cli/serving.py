@@ -56,10 +56,11 @@ def dashboard(
     if any(find_spec(name) is None for name in NEEDED):
         fail("the dashboard is not installed: pip install 'hpscan[dashboard]'", EXIT_BAD_INPUT)
     _check_options(address, allow_workload, allowed_host, allow_launch=allow_launch)
-    from hpscan.dashboards.guard import Hosts, Tokens, is_loopback
     from hpscan.dashboards.launching import Launcher
+    from hpscan.dashboards.origins import Hosts, is_loopback
     from hpscan.dashboards.reading import Reader
     from hpscan.dashboards.server import ServerError, bound, make_app, serve
+    from hpscan.dashboards.tokens import Tokens
     from hpscan.store import StoreError
 
     full, read = (os.environ.get(name) or None for name in ("HPSCAN_TOKEN", "HPSCAN_READ_TOKEN"))

@@ -84,6 +84,20 @@ def client(serve):
     return serve()
 
 
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
 def text_of(component):
     """All that a component and what is in it say."""
     if component is None or isinstance(component, str | int | float):
