@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationInfo, field_validator
 
 from hpscan._model import Model
 from hpscan.variants import OPTIMIZER_SETTINGS, VARIANTS, known_variant
@@ -32,8 +33,11 @@ def _ladder(base: float, low: float, high: float, points: int) -> tuple[float, .
     )
 
 
-def _expand_axis(value: Any) -> Any:
-    """Turn ``{log2: [-8, 0], points: 9}``, a list or one number into a list of values."""
+def _expand_axis(number: TypeAdapter[float], value: Any) -> Any:
+    """Turn ``{log2: [-8, 0], points: 9}``, a list or one number into a list of values.
+
+    One number is checked here: in a list of its own its field would be one that nobody wrote, ``grid.lr.0``.
+    """
     if isinstance(value, Mapping):
         bases = {"log2": 2.0, "log10": 10.0}
         named = [name for name in bases if name in value]
@@ -48,7 +52,7 @@ def _expand_axis(value: Any) -> Any:
         if not (math.isfinite(low) and math.isfinite(high) and low < high and max(-low, high) <= 300):
             raise ValueError(f"{named[0]} must rise, within [-300, 300]; got {ends}")
         return _ladder(bases[named[0]], low, high, points)
-    return value if isinstance(value, list | tuple) else [value]
+    return value if isinstance(value, list | tuple) else [number.validate_python(value)]
 
 
 def _ordered(values: tuple[float, ...]) -> tuple[float, ...]:
@@ -73,8 +77,10 @@ def _not_negative(values: tuple[float, ...]) -> tuple[float, ...]:
     return _ordered(values)
 
 
-_RawAxis = Annotated[tuple[float, ...], BeforeValidator(_expand_axis)]
-_WholeAxis = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_expand_axis)]
+_Finite = Annotated[float, Field(allow_inf_nan=False)]
+_Whole = Annotated[int, Field(ge=1)]
+_RawAxis = Annotated[tuple[float, ...], BeforeValidator(partial(_expand_axis, TypeAdapter(_Finite)))]
+_WholeAxis = Annotated[tuple[_Whole, ...], BeforeValidator(partial(_expand_axis, TypeAdapter(_Whole)))]
 
 
 def _shares(values: tuple[float, ...]) -> tuple[float, ...]:

@@ -38,6 +38,10 @@ def test_yaml_round_trip(make_spec):
     [
         ({"epochs": 3}, "unknown key 'epochs'; known are name, notes, workload"),
         ({"grid": {"lr": [-0.1], "wd": [0]}}, "`grid.lr`: must be positive; got -0.1"),
+        ({"grid": {"lr": "abc", "wd": [0]}}, "`grid.lr`: input must be a valid number, unable to parse string"),
+        ({"grid": {"lr": 1e999, "wd": [0]}}, "`grid.lr`: input must be a finite number; got inf"),
+        ({"grid": {"lr": [1, "abc"], "wd": [0]}}, "`grid.lr.1`: input must be a valid number, unable to parse string"),
+        ({"grid": {**GRID, "steps": 0}}, "`grid.steps`: input must be greater than or equal to 1; got 0"),
         ({"grid": {"lr": [], "wd": [0]}}, "`grid.lr`: must hold at least one value; got an empty list"),
         ({"grid": {}}, "`grid.lr`: missing, and `grid.variants.sgd.lr` is not given either"),
         (
