@@ -36,8 +36,7 @@ NUMBERS = (
     "contour_slope", "interaction_share", "independent_tuning_regret", "one_pass_regret", "tilt", "best_wd_trend",
     "rank_agreement", "extent_lr", "extent_wd",
 )  # fmt: skip
-X = np.arange(-8.0, 1.0)
-Y = np.arange(-9.0, 0.0)
+X, Y = np.arange(-8.0, 1.0), np.arange(-9.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -55,12 +54,24 @@ class Case:
     """How far a seed's noise reaches, in cells; 0: each cell its own."""
     flat: bool = False
     """Nothing but noise."""
+    curved: bool = False
+    """A furrow that bends, steeper on one side, on 7 × 12 cells."""
+
+    @property
+    def axes(self) -> tuple[np.ndarray, np.ndarray]:
+        """x and y, in octaves."""
+        return (np.arange(-6.0, 1.0), np.arange(-11.0, 1.0)) if self.curved else (X, Y)
 
     def surface(self) -> np.ndarray:
         """A quadratic furrow along the slope, closed at its ends by a shallower one."""
-        x, y = X[:, None] - X.mean() - 0.3, Y[None, :] - Y.mean() + 0.4
+        x, y = (axis - axis.mean() for axis in self.axes)
+        x, y = x[:, None] - 0.3, y[None, :] + 0.4
         across, along = ((a - self.slope * b) / np.hypot(1.0, self.slope) for a, b in ((y, x), (x, -y)))
-        return np.ones((len(X), len(Y))) if self.flat else 1.0 + across**2 / 16 + along**2 / 160
+        if self.curved:
+            across = across + along**2 / 12
+            across = np.where(across > 0, 1.4 * across, across)
+        surface = 1.0 + across**2 / 16 + along**2 / 160
+        return np.ones_like(surface) if self.flat else surface
 
     def draw(self, rng: np.random.Generator, n_seeds: int) -> np.ndarray:
         """The metric of ``n_seeds`` seeds."""
@@ -68,21 +79,22 @@ class Case:
         depth = 1.0 if self.flat else cut(surface) - surface.min()
         size = NOISES[self.noise] * depth * (1.0 + (surface - surface.min()) / depth)
         noise = rng.standard_normal((n_seeds, *surface.shape))
+        x, y = self.axes
         if self.reach:
-            roots = [np.linalg.cholesky(np.exp(-np.abs(at[:, None] - at) / self.reach)) for at in (X, Y)]
+            roots = [np.linalg.cholesky(np.exp(-np.abs(at[:, None] - at) / self.reach)) for at in (x, y)]
             noise = 0.8**0.5 * (roots[0] @ noise @ roots[1].T) + 0.2**0.5 * rng.standard_normal(noise.shape)
         z = surface + size * noise
         if self.corner:
-            brink = X[:, None] - X.max() + Y[None, :] - Y.max() + 4.5 + 0.7 * rng.standard_normal((n_seeds, 1, 1))
+            brink = x[:, None] - x.max() + y[None, :] - y.max() + 4.5 + 0.7 * rng.standard_normal((n_seeds, 1, 1))
             z = np.where(brink > 0, np.inf, z)
         return np.where(rng.random(z.shape) < self.missing, np.nan, z)
 
 
-def landscape(z: np.ndarray) -> Landscape:
+def landscape(z: np.ndarray, x: np.ndarray = X, y: np.ndarray = Y) -> Landscape:
     """Seeds as a landscape."""
     states = np.where(np.isnan(z), "missing", np.where(np.isinf(z), "diverged", "completed")).astype(object)
     return Landscape(
-        name="synthetic", variant="sgdw", metric="val_loss", lr=2.0**X, wd=2.0**Y, seeds=tuple(range(len(z))),
+        name="synthetic", variant="sgdw", metric="val_loss", lr=2.0**x, wd=2.0**y, seeds=tuple(range(len(z))),
         run_ids=np.full(z.shape, "", dtype=object), states=states, values={"val_loss": z},
     )  # fmt: skip
 
@@ -94,16 +106,17 @@ def truth(case: Case) -> dict[str, float]:
     at, worst = cut(many), worst_finite_cell(many)
     surface, uncut = capped(many, at).mean(axis=0), settled(capped(many, worst), worst)
     rows = (surface < at).any(axis=1)
-    widths = basin.extents(surface, X, Y, at)
+    x, y = case.axes
+    widths = basin.extents(surface, x, y, at)
     few = max(case.seeds, 2)
     groups = capped(many, worst)[: 4000 // few * few].reshape(-1, few, *surface.shape)
     combined, one_pass = held_out_regrets(groups, worst)
     return {
-        "contour_slope": contour_slope(surface, X, Y),
+        "contour_slope": contour_slope(surface, x, y),
         "interaction_share": interaction_share(surface, 2 * (many >= at).sum(axis=0) > len(many)),
         "independent_tuning_regret": float(combined.mean()),
         "one_pass_regret": float(one_pass.mean()),
-        "tilt": float(basin.tilt(surface, X, Y)),
+        "tilt": float(basin.tilt(surface, x, y)),
         "best_wd_trend": float(basin.best_wd_trend(uncut, rows)),
         "rank_agreement": float(basin.rank_agreement(uncut, rows, worst)),
         "extent_lr": float(widths[0]),
@@ -124,7 +137,7 @@ def covered(case: Case, repeats: int) -> tuple[dict[str, list[tuple[bool, float,
     found = defaultdict(list)
     words = []
     for _ in range(repeats):
-        numbers = separability(landscape(case.draw(rng, case.seeds)))
+        numbers = separability(landscape(case.draw(rng, case.seeds), *case.axes))
         words.append(verdict(numbers).word)
         for name, interval in intervals(numbers).items():
             if np.isnan(true[name]) or np.isnan(interval.low):
@@ -145,6 +158,7 @@ CONDITIONS = {
     "a fifth of the runs missing": {"missing": 0.2},
     "a corner diverges": {"corner": True},
     "noise of each cell its own": {"reach": 0.0},
+    "a bent furrow on 7 × 12 cells": {"curved": True},
 }
 TITLES = {
     "contour_slope": "contour slope", "interaction_share": "interaction share", "independent_tuning_regret": "regret",
@@ -204,7 +218,7 @@ def chart(table: Table, path: Path) -> None:
     mpl.use("Agg")
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(16, 8.5), layout="constrained")
+    figure = Figure(figsize=(16, 10), layout="constrained")
     grid = figure.subplots(len(CONDITIONS), len(NUMBERS), sharex=True, sharey=True)
     colours = dict(zip(NOISES, ("#0f766e", "#b45309", "#7c2d92"), strict=True))
     for row, condition in zip(grid, CONDITIONS, strict=True):

@@ -15,14 +15,15 @@ __all__ = [
     "Interval",
     "Sample",
     "difference",
-    "held_out_interval",
     "mean_of_seeds",
+    "percentile_interval",
+    "pivotal_interval",
     "ratio",
-    "resampled_interval",
     "without_attenuation",
 ]
 
 LEVEL = 0.95
+QUANTILES = (1 - LEVEL) / 2, (1 + LEVEL) / 2
 PATCHES = 4
 """How many independent looks at its noise each further seed gives: the noise of neighbouring cells is alike, and a
 statistic leans on some cells more than on others. Set so that intervals hold what they promise with two seeds."""
@@ -160,34 +161,30 @@ def _fieller(upper: float, lower: float, spread: Float[np.ndarray, "2 2"]) -> tu
     return (b - root) / a, (b + root) / a
 
 
-def resampled_interval(value: float, resampled: Float[np.ndarray, " resamples"]) -> Interval:
-    """The value, and the hull of its percentile and basic bootstrap intervals.
+def percentile_interval(value: float, resampled: Float[np.ndarray, " resamples"]) -> Interval:
+    """From the 2.5 to the 97.5 % quantile of the resamples, and as far as the value.
 
-    Resamples are made about the estimated surface, whose own value is ``value``. Where noise shifts a number to one
-    side, as it makes every rank correlation smaller, the truth lies between the value and the value less the shift
-    that resampling shows: the estimated surface is rough already, and shifts more or less than the true one would.
-    The percentile interval [q₀.₀₂₅, q₀.₉₇₅] allows for the one, the basic interval [2θ − q₀.₉₇₅, 2θ − q₀.₀₂₅] for the
-    other (Davison & Hinkley 1997, 5.2); either alone covers too little here.
+    Resamples are made about the estimated surface, whose own value is ``value``. What noise shifts to one side, as it
+    makes every rank correlation smaller, it has shifted in the value once and in resamples twice.
     """
     kept = resampled[~np.isnan(resampled)]
     if math.isnan(value) or not len(kept):
         return NOTHING
-    low, high = (float(q) for q in np.quantile(kept, ((1 - LEVEL) / 2, (1 + LEVEL) / 2), method="closest_observation"))
-    return Interval(value, min(low, 2 * value - high), max(high, 2 * value - low))
+    low, high = (float(q) for q in np.quantile(kept, QUANTILES, method="closest_observation"))
+    return Interval(value, min(low, value), max(high, value))
 
 
-def held_out_interval(value: float, resampled: Float[np.ndarray, " resamples"], n_seeds: int) -> Interval:
-    """The interval of a value judged on what it was not chosen by: as far from it as resamples are from their own mean.
+def pivotal_interval(value: float, resampled: Float[np.ndarray, " resamples"]) -> Interval:
+    """As far from the value as the quantiles of the resamples are from their mean, the other way round.
 
-    Both ways, the farther: which side noise pushes it to is not known. Student's t with :data:`PATCHES` (S − 1) degrees
-    of freedom stands for how well the noise is known that resamples are drawn with.
+    The truth lies about a value as the mean of the resamples lies about one of them (the basic interval, without the shift
+    from the value to that mean; Davison & Hinkley 1997, 5.2).
     """
     kept = resampled[~np.isnan(resampled)]
     if math.isnan(value) or not len(kept):
         return NOTHING
-    low, high = np.quantile(kept - kept.mean(), ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
-    half = max(float(high), -float(low)) * student(PATCHES * max(n_seeds - 1, 1)) / NORMAL
-    return Interval(value, value - half, value + half)
+    low, high = (float(q) for q in np.quantile(kept - kept.mean(), QUANTILES))
+    return Interval(value, value - max(high, 0.0), value - min(low, 0.0))
 
 
 def without_attenuation(interval: Interval, likeness: Float[np.ndarray, " resamples"]) -> Interval:

@@ -11,14 +11,13 @@ from jaxtyping import Bool, Float
 
 from hpscan import basin, nulls
 from hpscan.intervals import (
-    NORMAL,
     NOTHING,
     Form,
     Interval,
     Sample,
-    held_out_interval,
+    percentile_interval,
+    pivotal_interval,
     ratio,
-    resampled_interval,
     without_attenuation,
 )
 from hpscan.landscape import Landscape
@@ -49,6 +48,8 @@ __all__ = [
 ]
 
 RESAMPLES = 600
+NORMAL_95 = 1.644854
+"""The 95 % quantile of the normal distribution."""
 SOME = 5
 """One resample in so many is ranked to say how alike they are: a mean needs fewer than a quantile does."""
 MEMORIES, SWITCHES = ("momentum", "beta1", "beta2"), ("nesterov",)
@@ -146,7 +147,7 @@ def separability(landscape: Landscape) -> Separability:
     placed = np.where(has_place, surface, np.nan)
     widths = basin.extents(placed, x, y, at)
     errors = np.where(np.isnan(placed), np.inf, redraws.noise.sd / np.sqrt(np.maximum(n, 1)))
-    slack = float(np.sqrt(2) * NORMAL * errors.flat[np.nan_to_num(placed, nan=np.inf).argmin()])
+    slack = float(np.sqrt(2) * NORMAL_95 * errors.flat[np.nan_to_num(placed, nan=np.inf).argmin()])
     wider = basin.extents(placed, x, y, at, slack)
     found, means = _resampled(
         redraws,
@@ -162,7 +163,7 @@ def separability(landscape: Landscape) -> Separability:
     placed_cells = (n > 0) & has_place
     slope = ratio(*_slope_forms(placed_cells, x, y), sample, 1.0 - _share_of_blocks(_closed_up(placed_cells)))
     share = ratio(*_interaction_forms(surface, censored), sample, redraws.hidden)
-    tilt = resampled_interval(float(basin.tilt(placed, x, y)), found["tilt"])
+    tilt = percentile_interval(float(basin.tilt(placed, x, y)), found["tilt"])
     del sample, means  # a quarter of the memory that the analysis of 100,000 runs takes
     uncut = _uncut(landscape, np.any(surface < at, axis=1), x, y, rng)
     return Separability(
@@ -264,11 +265,11 @@ def _uncut(
     found: dict[str, Any] = {}
     for name in ("best_wd_trend", "rank_agreement"):
         value = float(statistics[name](z))
-        interval = without_attenuation(resampled_interval(value, drawn[name]), drawn["reliability"]).clipped(-1.0, 1.0)
+        interval = without_attenuation(percentile_interval(value, drawn[name]), drawn["reliability"]).clipped(-1.0, 1.0)
         found[name] = interval if redraws.varies else Interval(value, np.nan, np.nan)
     names = "independent_tuning_regret", "one_pass_regret"
     for name, value, resampled in zip(names, map(float, statistics["regrets"](z)), drawn["regrets"], strict=True):
-        interval = held_out_interval(value, resampled, len(z))
+        interval = pivotal_interval(value, resampled)
         found[name] = interval if redraws.varies and len(z) > 1 else Interval(value, np.nan, np.nan)
     judged = np.where(np.any(landscape.censored, axis=0), worst_cell, _mean(z))
     return found | {"worst_regret": float(np.nanmax(regret(judged, judged)))}
@@ -335,8 +336,8 @@ def _extent(
     if width == 0.0:
         return Extent(Interval(width, np.nan, np.nan), is_open)
     logs = np.where(resampled[2 + axis] > 0, np.inf, np.log(np.maximum(resampled[axis], 1e-3 * width)))
-    found = resampled_interval(float(np.log(width)), logs)
-    low, high = float(np.exp(found.low)), float(np.exp(found.high))
+    at = percentile_interval(float(np.log(width)), logs)
+    low, high = (float(end) for end in np.exp([min(at.low, 2 * at.value - at.high), at.high]))
     return Extent(Interval(width, low, max(high, float("inf") if wider[2 + axis] else float(wider[axis]))), is_open)
 
 

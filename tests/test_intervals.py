@@ -13,10 +13,10 @@ from hpscan.intervals import (
     Interval,
     Sample,
     difference,
-    held_out_interval,
     mean_of_seeds,
+    percentile_interval,
+    pivotal_interval,
     ratio,
-    resampled_interval,
     student,
     without_attenuation,
 )
@@ -101,22 +101,29 @@ def test_the_interval_of_a_mean_is_scipys():
     assert np.isnan(mean_of_seeds(seeds[:0]).value)
 
 
-def test_the_hull_holds_both_bootstrap_intervals():
+def test_the_percentile_interval_reaches_to_the_value():
     draws = np.random.default_rng(6).gamma(2.0, size=4000)
     theirs = np.quantile(draws, [0.025, 0.975])
-    found = resampled_interval(1.0, draws)
-    assert found.low == pytest.approx(min(theirs[0], 2 - theirs[1]), abs=0.05)
-    assert found.high == pytest.approx(max(theirs[1], 2 - theirs[0]), abs=0.05)
+    found = percentile_interval(1.0, draws)
+    assert (found.low, found.high) == pytest.approx(theirs, abs=0.01)
     assert found.value == 1.0
+    assert percentile_interval(0.0, draws).low == 0.0
+    assert percentile_interval(20.0, draws).high == 20.0
 
 
-def test_what_was_held_out_has_an_interval_as_wide_as_students_to_both_sides():
-    draws = np.random.default_rng(6).normal(3.0, 0.5, size=20_000)
-    held = held_out_interval(1.0, draws, n_seeds=2)
-    half = 0.5 * scipy.stats.t.ppf(0.975, 4)
-    assert (held.low, held.high) == pytest.approx((1.0 - half, 1.0 + half), abs=0.03)
-    skew = held_out_interval(1.0, np.random.default_rng(7).gamma(2.0, size=4000), n_seeds=5)
-    assert skew.high - skew.value == pytest.approx(skew.value - skew.low)
+def test_the_pivotal_interval_is_scipys_basic_one_without_the_shift():
+    data = np.random.default_rng(6).gamma(2.0, size=60)
+    theirs = scipy.stats.bootstrap((data,), np.mean, method="basic", n_resamples=9999, random_state=1)
+    found = pivotal_interval(data.mean(), theirs.bootstrap_distribution + 5.0)
+    interval = theirs.confidence_interval
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high), abs=0.01)
+
+
+@pytest.mark.parametrize("interval", [percentile_interval, pivotal_interval])
+def test_nothing_known_has_no_interval(interval):
+    assert np.isnan(interval(np.nan, np.ones(3)).low)
+    assert np.isnan(interval(1.0, np.full(3, np.nan)).low)
+    assert interval(1.0, np.array([np.nan, 1.0, 1.0])).ends == (1.0, 1.0)
 
 
 def test_a_correlation_without_its_attenuation_is_what_it_was_without_noise():
