@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import socket
 import sys
 import tempfile
@@ -26,8 +27,19 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from hpscan.resources import PerPack, Resources
+from hpscan.spec import SpecError
 
-__all__ = ["ClusterError", "Slots", "alive_nodes", "answers", "connected", "first_line", "is_client", "packs_at_once"]
+__all__ = [
+    "ClusterError",
+    "Slots",
+    "alive_nodes",
+    "answers",
+    "check_address",
+    "connected",
+    "first_line",
+    "is_client",
+    "packs_at_once",
+]
 
 
 Answer = TypeVar("Answer")
@@ -36,6 +48,7 @@ PROBE_S = 10.0
 """How long a cluster's head may take to accept a connection."""
 TRIES = 3
 REFUSED = "it wants another RAY_AUTH_TOKEN"
+ADDRESS = re.compile(r"(?P<client>ray://)?(?P<host>[^/]+):(?P<port>[0-9]+)")
 
 
 class ClusterError(Exception):
@@ -54,6 +67,12 @@ class Slots:
     """What is reserved for a pack, ``gpus`` resolved."""
 
 
+def check_address(address: str) -> None:
+    """Raise SpecError for what cannot be the address of a cluster."""
+    if address != "auto" and not ADDRESS.fullmatch(address):
+        raise SpecError(f"--address {address}: must be `auto`, HOST:PORT or ray://HOST:PORT")
+
+
 @contextmanager
 def connected(resources: Resources, address: str | None, working_dir: str | None = None) -> Iterator[Slots]:
     """Connect to Ray, and disconnect at the end; a Ray of our own is stopped.
@@ -70,6 +89,8 @@ def connected(resources: Resources, address: str | None, working_dir: str | None
 
     Raises
     ------
+    SpecError
+        If that cannot be an address.
     ClusterError
         If there is no such cluster, it refuses us, a client's connection breaks, or this machine cannot hold a pack.
     """
@@ -81,6 +102,7 @@ def connected(resources: Resources, address: str | None, working_dir: str | None
     if address is None:
         options |= {"address": "local", "include_dashboard": False, **_of_this_machine(resources)}
     else:
+        check_address(address)
         options |= {"address": address}
         # a job has its folder from who submitted it
         if working_dir and "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:
@@ -120,14 +142,12 @@ def _what_ray_writes() -> Iterator[IO[str]]:
 
 
 def _probe(address: str) -> None:
-    """Raise OSError or ValueError unless a cluster listens at an address; Ray would wait for it for minutes."""
-    scheme, _, place = address.rpartition("://")
-    host, _, port = place.rpartition(":")
-    if scheme not in {"", "ray"} or not host or "/" in host or not port.isdigit():
-        raise ValueError("must be `auto`, HOST:PORT or ray://HOST:PORT")
-    socket.create_connection((host, int(port)), timeout=PROBE_S).close()
-    if scheme:
-        _ping(place)
+    """Raise OSError unless a cluster listens at an address; Ray would wait for it for minutes."""
+    parts = ADDRESS.fullmatch(address)
+    assert parts is not None  # or it was refused
+    socket.create_connection((parts["host"], int(parts["port"])), timeout=PROBE_S).close()
+    if parts["client"]:
+        _ping(address.removeprefix(parts["client"]))
 
 
 def _init(options: dict[str, Any]) -> None:

@@ -324,11 +324,12 @@ def cluster(address: str, location: str) -> Iterator[Check]:
     """Whether a cluster can be joined, and each of its nodes has our versions and reaches the store."""
     from hpscan.cluster import ClusterError, answers, connected
     from hpscan.resources import Resources
+    from hpscan.spec import SpecError
 
     try:
         with connected(Resources(), address) as slots:
             found = answers(_of_node, location, timeout_s=ANSWER_S)
-    except ClusterError as error:
+    except (ClusterError, SpecError) as error:
         yield Check("cluster", "fail", str(error), "give the address of its head, and RAY_AUTH_TOKEN if it wants one")
         return
     if slots.workers:

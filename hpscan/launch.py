@@ -149,6 +149,8 @@ def launch(
 
     Raises
     ------
+    SpecError
+        If ``address`` cannot be one.
     StoreError
         If a worker could not read or write the store; the sweep stops there. What was stored before stays.
     ClusterError

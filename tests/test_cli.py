@@ -80,6 +80,13 @@ def test_a_bad_spec_is_one_line_exit_2_and_nothing_written(hpscan, tmp_path, tin
     assert [entry.name for entry in tmp_path.iterdir()] == ["bad.yaml"]
 
 
+def test_an_address_that_is_none_is_refused_before_anything_is_shown_or_written(hpscan, tmp_path, tiny_raw):
+    path = tmp_path / "spec.yaml"
+    path.write_text(yaml.safe_dump(tiny_raw))
+    assert_refused(hpscan("launch", path, "--address", "http://x:1"), "--address http://x:1: must be `auto`, HOST:PORT")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["spec.yaml"]
+
+
 def assert_refused(result, message):
     code, out, err = result
     assert code == 2

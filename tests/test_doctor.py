@@ -252,10 +252,11 @@ def test_slow_products_are_told():
 # Ray, and all of it
 
 
-def test_a_cluster_that_is_not_there_fails_with_its_address(tmp_path):
-    check = only(doctor.cluster("127.0.0.1:1", str(tmp_path)))
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "http://127.0.0.1:1"])
+def test_a_cluster_that_is_not_there_fails_with_its_address(tmp_path, address):
+    check = only(doctor.cluster(address, str(tmp_path)))
     assert check.state == "fail"
-    assert "127.0.0.1:1" in check.found
+    assert address in check.found
 
 
 def test_a_ray_that_does_not_start_fails(tmp_path):

@@ -3,6 +3,7 @@
 import pytest
 
 from hpscan import cluster, launch
+from hpscan.spec import SpecError
 
 
 def test_the_reason_of_a_lost_pack_is_the_last_line_of_a_chain():
@@ -29,8 +30,13 @@ def test_a_client_is_told_each_pack_once_in_order():
 
 @pytest.mark.parametrize("address", ["http://head:10001", "ray://head", "ray://:10001", "head", "head:6379/x"])
 def test_an_address_that_is_none_is_refused(address):
-    with pytest.raises(ValueError, match="must be `auto`, HOST:PORT or ray://HOST:PORT"):
-        cluster._probe(address)
+    with pytest.raises(SpecError, match="must be `auto`, HOST:PORT or ray://HOST:PORT"):
+        cluster.check_address(address)
+
+
+@pytest.mark.parametrize("address", ["auto", "head:6379", "ray://head:10001", "[::1]:6379"])
+def test_an_address_is_accepted_in_each_of_its_forms(address):
+    cluster.check_address(address)
 
 
 @pytest.mark.parametrize(

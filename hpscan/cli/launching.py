@@ -90,6 +90,10 @@ def launch_spec(
     """Train the runs of a resolved spec that the store lacks, and print what came of them."""
     from hpscan.lease import held
 
+    if address is not None:  # or Ray need not be imported yet
+        from hpscan.cluster import check_address
+
+        check_address(address)
     data = _data(spec)  # before anything is written
     held_store = opened(store)
     with held(held_store, spec.name) as lease:

@@ -91,16 +91,13 @@ def test_without_the_token_nobody_gets_in(cluster, spec_file, tmp_path):
         )
 
 
-@pytest.mark.parametrize(
-    ("address", "why"),
-    [("127.0.0.1:9", "Connection refused"), ("ray://127.0.0.1:9", "Connection refused"), ("head", "HOST:PORT")],
-)
-def test_no_cluster_at_the_address_is_one_line(address, why, spec_file, tmp_path):
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:9"])
+def test_no_cluster_at_the_address_is_one_line(address, spec_file, tmp_path):
     nowhere = hpscan("launch", spec_file(), "--store", "s", "--address", address, cwd=tmp_path)
     assert nowhere.returncode == 1
     assert len(nowhere.stderr.splitlines()) == 1
     assert f"--address {address}: " in nowhere.stderr
-    assert why in nowhere.stderr
+    assert "Connection refused" in nowhere.stderr
 
 
 OWN = """\
