@@ -65,7 +65,7 @@ def report_page(analysis: Analysis) -> Page:
         Section("Cost", [Facts(cost(analysis))]),
         Section("Setting", [Facts([*setting_of(analysis), *_provenance(analysis)]), *_notes(analysis)]),
         *_reproducing(analysis),
-        Section("The complete spec", [Code(analysis.spec.to_yaml().rstrip(), "yaml")]),
+        Section("The complete spec", [Code(analysis.spec.to_yaml(nulls=False).rstrip(), "yaml")]),
     ]
     return Page(f"{analysis.spec.name}: best configurations", sections)
 

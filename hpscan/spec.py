@@ -330,10 +330,14 @@ class Spec(Model):
         except ValidationError as error:
             raise SpecError(_one_line(error)) from None
 
-    def to_yaml(self) -> str:
-        """The complete spec, defaults included, in the order of its fields."""
+    def to_yaml(self, *, nulls: bool = True) -> str:
+        """The complete spec, defaults included, in the order of its fields; without its ``nulls`` it reads back as the same."""
         return yaml.safe_dump(
-            self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, default_flow_style=None, width=110
+            self.model_dump(mode="json", exclude_none=not nulls),
+            sort_keys=False,
+            allow_unicode=True,
+            default_flow_style=None,
+            width=110,
         )
 
 

@@ -11,7 +11,7 @@ from hpscan.analysis import analyze
 from hpscan.content import report_page
 from hpscan.pages import Table
 from hpscan.report import FORMATS, check_formats, save_report
-from hpscan.spec import SpecError
+from hpscan.spec import Spec, SpecError
 from hpscan.store import Store
 from tests.test_analysis import filled  # noqa: F401  (a fixture)
 
@@ -135,3 +135,9 @@ def test_without_typst_a_pdf_says_what_to_install_and_the_rest_is_written(filled
     with pytest.raises(SpecError, match=re.escape("pip install 'hpscan[report]'")):
         save_report(analyze(filled, "tiny"), tmp_path / "report", ["html", "pdf"])
     assert not (tmp_path / "report").exists()
+
+
+def test_the_spec_is_shown_without_what_it_leaves_open(filled, page):  # noqa: F811
+    (code,) = page.sections[-1].blocks
+    assert Spec.validated(yaml.safe_load(code.text)) == filled.spec("tiny")
+    assert "null" not in code.text

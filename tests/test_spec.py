@@ -33,6 +33,18 @@ def test_yaml_round_trip(make_spec):
     assert Spec.validated(yaml.safe_load(spec.to_yaml())) == spec
 
 
+@pytest.mark.parametrize("name", shipped_specs())
+def test_a_spec_without_its_nulls_reads_back_as_the_same(name):
+    spec = Spec.load(name)
+    assert Spec.validated(yaml.safe_load(spec.to_yaml(nulls=False))) == spec
+    assert "null" not in spec.to_yaml(nulls=False)
+
+
+def test_a_null_that_is_an_argument_of_the_users_own_is_shown(make_spec):
+    spec = make_spec(workload={"factory": "a:b", "args": {"mask": None}})
+    assert Spec.validated(yaml.safe_load(spec.to_yaml(nulls=False))) == spec
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
