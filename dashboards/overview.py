@@ -112,7 +112,7 @@ def progress(status: dict[str, Any], pace: Pace) -> html.Div:
     if states["missing"]:
         words.append(f"{states['missing']:,} to go")
         if pace.eta_s is not None:
-            words.append(f"about {_duration(pace.eta_s)} left")
+            words.append(f"about {numerals.duration(pace.eta_s, 0)} left")
     elif pace.last:
         words.append(f"ended {_since(pace.last)}")
     bar = html.Div(
@@ -131,11 +131,5 @@ def _condition(status: dict[str, Any], pace: Pace) -> html.Span:
 
 def _since(moment: datetime) -> str:
     """How long ago."""
-    return f"{_duration((datetime.now(UTC) - moment).total_seconds())} ago"
-
-
-def _duration(seconds: float) -> str:
-    for size, name in ((86400.0, "d"), (3600.0, "h"), (60.0, "min")):
-        if seconds >= 1.5 * size:
-            return f"{seconds / size:.0f} {name}"
-    return f"{max(seconds, 0):.0f} s"
+    ago = datetime.now(UTC) - moment
+    return f"{ago.days} d ago" if ago.days > 1 else f"{numerals.duration(ago.total_seconds(), 0)} ago"

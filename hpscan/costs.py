@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from hpscan.analysis import Analysis
-from hpscan.numerals import operations
+from hpscan.numerals import duration, operations
 
 __all__ = ["cost", "hours"]
 
@@ -28,7 +28,7 @@ def cost(analysis: Analysis) -> list[tuple[str, str]]:
     seconds = float(rows["device_s"].sum())
     if seconds:
         device = "GPU" if (rows["device"].dropna() != "cpu").any() else "core"
-        facts += [("Training", f"{_duration(seconds)} of {device} time"), ("Wall time", _wall(rows))]
+        facts += [("Training", f"{duration(seconds)} of {device} time"), ("Wall time", _wall(rows))]
     if spec.adaptive or spec.stop.name != "diverged":
         whole = sum(shape.run_ids.size * spec.at(dict(shape.at)).steps for shape in analysis.planned)
         facts.append(("Saved", f"{1 - steps / whole:.0%} of the {whole:,} run-steps of the full grid to the end"))
@@ -38,7 +38,7 @@ def cost(analysis: Analysis) -> list[tuple[str, str]]:
 def _wall(rows: pd.DataFrame) -> str:
     """The hours in which anything was trained: launches may lie days apart."""
     ends = rows["finished_at"].astype("int64").to_numpy() / 1e3  # ms
-    return _duration(hours(ends - rows["wall_s"].fillna(0.0).to_numpy(), ends))
+    return duration(hours(ends - rows["wall_s"].fillna(0.0).to_numpy(), ends))
 
 
 def hours(starts: Sequence[float] | np.ndarray, ends: Sequence[float] | np.ndarray) -> float:
@@ -48,10 +48,3 @@ def hours(starts: Sequence[float] | np.ndarray, ends: Sequence[float] | np.ndarr
     until = np.maximum.accumulate(end)
     before = np.concatenate([[-np.inf], until[:-1]])
     return float(np.maximum(until - np.maximum(begin, before), 0.0).sum())
-
-
-def _duration(seconds: float) -> str:
-    for unit, size in (("h", 3600), ("min", 60)):
-        if seconds >= size:
-            return f"{seconds / size:,.1f} {unit}"
-    return f"{seconds:.1f} s"

@@ -13,7 +13,7 @@ from statistics import median
 import numpy as np
 
 from hpscan.grid import Pack, Recipe, Run, packs, panels, runs
-from hpscan.numerals import operations
+from hpscan.numerals import duration, operations
 from hpscan.rounds import most_cells
 from hpscan.rungs import next_round
 from hpscan.spec import Spec
@@ -66,7 +66,7 @@ class Part:
         """What a run-step takes, for people."""
         if self.seconds_per_run_step is None:
             return f"unknown ({self.basis})"
-        return f"about {_seconds(self.seconds_per_run_step)} a run-step ({self.basis})"
+        return f"about {self.seconds_per_run_step * 1e6:,.0f} µs a run-step ({self.basis})"
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class Estimate:
             waiting = [part for part in self.parts if part.n_runs]
             if several:
                 lines += [f"{part.name}: {part.n_runs} runs of {part.steps} steps, {part.rate}" for part in waiting]
-            wall = f"{_seconds(self.core_s)} of core time; about {_seconds(self.wall_s)} on {self.workers} workers"
+            wall = f"{duration(self.core_s)} of core time; about {duration(self.wall_s)} on {self.workers} workers"
             costs = [] if several else [waiting[0].rate]
             if math.isfinite(self.core_s):
                 costs.append(wall)
@@ -286,10 +286,3 @@ def _excerpt(data: Data, n: int) -> Data:
 
 def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
-
-
-def _seconds(value: float) -> str:
-    for unit, size in (("days", 86400 * 2), ("h", 7200), ("min", 120), ("s", 1), ("ms", 1e-3)):
-        if value >= size:
-            return f"{value / {'days': 86400, 'h': 3600, 'min': 60}.get(unit, size):.3g} {unit}"
-    return f"{value * 1e6:.3g} µs"

@@ -14,6 +14,7 @@ from hpscan.spec import Spec
 
 __all__ = [
     "budgets",
+    "duration",
     "extent",
     "in_words",
     "interval",
@@ -120,6 +121,14 @@ def operations(flop: float) -> str:
         if flop >= size:
             return f"{flop / size:.3g} {unit}"
     return f"{flop / 1e6:.3g} MFLOP"
+
+
+def duration(seconds: float, decimals: int = 1) -> str:
+    """``4.2 min``; without decimals in the larger unit only from one and a half of it on: ``80 s``, ``2 min``."""
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds >= size * (1.0 if decimals else 1.5):
+            return f"{seconds / size:,.{decimals}f} {unit}"
+    return f"{max(seconds, 0.0):.{decimals}f} s"
 
 
 def in_words(config: Mapping[str, Any]) -> str:

@@ -114,11 +114,17 @@ class Progress:
 
     def line(self) -> str:
         """The state of the sweep in one line."""
-        eta = "" if self.eta_s is None or not self.missing else f", about {self.eta_s:.0f} s to go"
+        eta = f", {self._to_go(self.eta_s)}" if self.eta_s is not None and self.missing else ""
         compile_s = sum(pack.compile_s for pack in self.packs.values())
         compiling = f", {compile_s:.0f} s of all workers' time spent on compiling" if compile_s >= 1 else ""
         best = ", ".join(f"{variant} {metric:.4g}" for variant, (metric, _, _) in self.best.items())
         return f"{self._counts()} of {self.total} runs{eta}{compiling}{f'; best {self.metric}: {best}' if best else ''}"
+
+    @staticmethod
+    def _to_go(eta_s: float) -> str:
+        from hpscan.numerals import duration  # not in the workers, which need a pack's summary only
+
+        return f"about {duration(eta_s, 0)} to go"
 
     def _counts(self) -> str:
         ended = self.done_before + self.ended
@@ -135,7 +141,7 @@ class Progress:
         for variant in self.variants:
             metric, lr, wd = self.best.get(variant, (None, None, None))
             table.add_row(variant, *("…" if value is None else f"{value:.4g}" for value in (metric, lr, wd)))
-        eta = "starting workers and compiling" if self.eta_s is None else f"about {self.eta_s:.0f} s to go"
+        eta = "starting workers and compiling" if self.eta_s is None else self._to_go(self.eta_s)
         bar = Table.grid()  # a bar alone does not end its line
         bar.add_row(ProgressBar(total=self.total, completed=self.done_before + self.ended, width=40))
         return Group(f"{self._counts()} of {self.total} runs · {eta}", bar, table)

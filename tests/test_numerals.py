@@ -73,3 +73,18 @@ def test_extents_are_open_bounded_or_nothing():
     assert numerals.extent(Extent(Interval(5.37, 3.0, 12.0), is_open=True)) == "≥ 5.4"
     assert numerals.extent(Extent(Interval(2.4, 0.0, math.inf), is_open=False)) == "—"
     assert numerals.extent(Extent(Interval(math.nan, math.nan, math.nan), is_open=False)) == "—"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "exact", "rough"),
+    [
+        (-3.0, "0.0 s", "0 s"),
+        (7.26, "7.3 s", "7 s"),
+        (75.0, "1.2 min", "75 s"),
+        (252.0, "4.2 min", "4 min"),
+        (4200.0, "1.2 h", "70 min"),
+        (5e6, "1,388.9 h", "1,389 h"),
+    ],
+)
+def test_durations_have_a_unit_that_suits_them(seconds, exact, rough):
+    assert (numerals.duration(seconds), numerals.duration(seconds, 0)) == (exact, rough)

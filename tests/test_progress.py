@@ -60,6 +60,7 @@ def test_the_eta_leaves_out_what_starting_cost(clock):
     clock.now += 10
     shown.add(pack("b", completed=20))
     assert shown.eta_s == pytest.approx(10 / 20 * 50)
+    assert ", about 25 s to go" in shown.line()
 
 
 def test_the_eta_counts_steps_where_runs_pause_at_rungs(clock):
