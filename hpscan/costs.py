@@ -10,7 +10,7 @@ import pandas as pd
 from hpscan.analysis import Analysis
 from hpscan.numerals import duration, operations
 
-__all__ = ["cost", "hours"]
+__all__ = ["cost", "union_s"]
 
 
 def cost(analysis: Analysis) -> list[tuple[str, str]]:
@@ -38,11 +38,11 @@ def cost(analysis: Analysis) -> list[tuple[str, str]]:
 def _wall(rows: pd.DataFrame) -> str:
     """The hours in which anything was trained: launches may lie days apart."""
     ends = rows["finished_at"].astype("int64").to_numpy() / 1e3  # ms
-    return duration(hours(ends - rows["wall_s"].fillna(0.0).to_numpy(), ends))
+    return duration(union_s(ends - rows["wall_s"].fillna(0.0).to_numpy(), ends))
 
 
-def hours(starts: Sequence[float] | np.ndarray, ends: Sequence[float] | np.ndarray) -> float:
-    """The length, in seconds, of the union of intervals that are given in seconds."""
+def union_s(starts: Sequence[float] | np.ndarray, ends: Sequence[float] | np.ndarray) -> float:
+    """The length of the union of intervals."""
     order = np.argsort(starts, kind="stable")
     begin, end = np.asarray(starts, dtype=float)[order], np.asarray(ends, dtype=float)[order]
     until = np.maximum.accumulate(end)

@@ -14,17 +14,19 @@ folder is derived.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hpscan.files import Files, Stamp, StoreError, digest
+from hpscan.collector import Collector, OnBroken
+from hpscan.files import Files, StoreError, digest
+from hpscan.merging import Rows, counting, last_of_each, merged, merged_file, ordered, together
 from hpscan.parts import (
     CURVES,
     DIAGNOSTICS,
@@ -35,25 +37,13 @@ from hpscan.parts import (
     WHERE_IT_RAN,
     File,
     Part,
-    Rows,
     as_frame,
     as_table,
-    counting,
-    is_merged,
-    merged,
-    merged_file,
-    ordered,
     to_parquet,
-    together,
 )
 from hpscan.spec import Spec, SpecError, parse_yaml
 
 __all__ = ["CURVES", "DIAGNOSTICS", "METRICS", "RUNS", "Compacted", "Rows", "Store", "StoreError", "ended"]
-
-T = TypeVar("T")
-
-OnBroken = Callable[[str], None]
-"""Is told, in one line, of a file that is left out because it cannot be read as one of ours."""
 
 
 @dataclass(frozen=True)
@@ -87,14 +77,11 @@ class Store:
 
     def __init__(self, root: str | Path, on_broken: OnBroken | None = None, *, keeps: bool = False) -> None:
         self.files = Files(root)
-        self._on_broken = on_broken
-        self._told: set[str] = set()
-        self._keeps = keeps
-        self._kept: dict[str, tuple[Stamp, dict[str, Any]]] = {}
+        self._parts = Collector(self.files, on_broken, keeps=keeps)
 
     def keeping(self) -> Store:
         """The same store, but one that keeps what it reads."""
-        return Store(self.location, self._on_broken, keeps=True)
+        return Store(self.location, self._parts.on_broken, keeps=True)
 
     @property
     def location(self) -> str:
@@ -177,12 +164,12 @@ class Store:
     def rungs(self, sweep: str) -> pd.DataFrame:
         """One row a run that has come to a rung: as of the last one it came to."""
         return as_frame(
-            merged("rungs", self._read(sweep, "rungs", None, lambda file: file.part(["config"])), ["config"])
+            merged("rungs", self._parts.take(sweep, "rungs", None, lambda file: file.part(["config"])), ["config"])
         )
 
     def stop(self, sweep: str, run_ids: Collection[str]) -> None:
         """Make the last rung that these runs have come to their end."""
-        table = merged("rungs", self._read(sweep, "rungs", None, File.part))
+        table = merged("rungs", self._parts.take(sweep, "rungs", None, File.part))
         rows = table.filter(pc.is_in(table["run_id"], pa.array(sorted(run_ids), pa.string())))
         self._write_pack(sweep, "runs", digest("".join(rows["run_id"].to_pylist()).encode()), rows)
 
@@ -225,7 +212,7 @@ class Store:
     def rows(self, sweep: str, on_broken: OnBroken | None = None) -> Rows:
         """What landscapes show of every run, to be looked up by run_id; parameters and errors as those of :meth:`runs`."""
         without = [*IN_THE_SPEC, "best_val_loss", "best_val_error", *WHERE_IT_RAN]
-        parts = self._read(sweep, "runs", on_broken, lambda file: file.part(without), keep_as="rows")
+        parts = self._parts.take(sweep, "runs", on_broken, lambda file: file.part(without), keep_as="rows")
         return Rows(counting("runs", together("runs", parts, without)))
 
     @staticmethod
@@ -249,23 +236,27 @@ class Store:
         """
         names = ["run_id", "step", metric]
         while True:
-            parts = self._read(
+            parts = self._parts.take(
                 sweep, "curves", on_broken, lambda file: file.select("step", pa.array([step], pa.int64()), names)
             )
-            later = self._read(sweep, "curves", on_broken, _runs_of, keep_as="runs", only=frozenset(ordered(parts)[1:]))
+            later = self._parts.take(
+                sweep, "curves", on_broken, _runs_of, keep_as="runs", only=frozenset(ordered(parts)[1:])
+            )
             if len(parts) <= len(later) + 1:  # or a compaction beside us has taken some away
                 break
         table = pa.concat_tables(
-            [CURVES.empty_table().select(names[:2]), *_last_of_each(parts, later)], promote_options="default"
+            [CURVES.empty_table().select(names[:2]), *last_of_each(parts, later)], promote_options="default"
         )
         if metric not in table.column_names:
-            parts = self._read(sweep, "curves", on_broken, lambda file: file.select("step", pa.array([], pa.int64())))
+            parts = self._parts.take(
+                sweep, "curves", on_broken, lambda file: file.select("step", pa.array([], pa.int64()))
+            )
             return as_frame(together("curves", parts))
         return as_frame(table)
 
     def steps(self, sweep: str, on_broken: OnBroken | None = None) -> list[int]:
         """The steps at which any run was evaluated, in their order; parameters and errors as those of :meth:`runs`."""
-        found = self._read(sweep, "curves", on_broken, File.steps, keep_as="steps")
+        found = self._parts.take(sweep, "curves", on_broken, File.steps, keep_as="steps")
         return sorted(set[int]().union(*found.values()))
 
     def compact(self, sweep: str, on_broken: OnBroken | None = None) -> Compacted:
@@ -277,8 +268,8 @@ class Store:
         """
         before = after = rows = 0
         for kind in ("curves", "runs"):
-            files = self._read(sweep, kind, on_broken, _sound, whole=True)
-            names = self._stamps(sweep, kind)
+            files = self._parts.take(sweep, kind, on_broken, _sound, whole=True)
+            names = self._parts.stamps(sweep, kind)
             before += len(names)
             after += len(names)
             if len(files) < 2:
@@ -321,10 +312,6 @@ class Store:
             for name in self.files.names(f"{sweep}/{kind}"):
                 self.files.remove(name)
 
-    def _stamps(self, sweep: str, kind: str) -> dict[str, Stamp]:
-        found = self.files.stamps(f"{sweep}/{kind}")
-        return {name: stamp for name, stamp in found.items() if name.endswith(".parquet")}
-
     def _of_runs(
         self,
         sweep: str,
@@ -335,99 +322,9 @@ class Store:
     ) -> dict[str, Part]:
         """The rows of some runs or of all, by file."""
         if of is None:
-            return self._read(sweep, kind, on_broken, lambda file: file.part(without))
+            return self._parts.take(sweep, kind, on_broken, lambda file: file.part(without))
         wanted = pa.array(sorted(of), pa.string())
-        return self._read(sweep, kind, on_broken, lambda file: file.select("run_id", wanted, without=without))
-
-    def _read(
-        self,
-        sweep: str,
-        kind: str,
-        on_broken: OnBroken | None,
-        taken: Callable[[File], T],
-        *,
-        keep_as: str = "",
-        only: Collection[str] | None = None,
-        whole: bool = False,
-    ) -> dict[str, T]:
-        """What is taken of the files of a folder, or of some, by name; what is broken is told once and left out.
-
-        Where the store keeps things it keeps that ``keep_as``, if named. ``whole`` files are in memory, and are what
-        they were whatever becomes of them in the store.
-        """
-        found: dict[str, T | _Broken] = {}
-        stamps = self._stamps(sweep, kind)
-        while True:
-            vanished = False
-            for name, stamp in stamps.items():
-                if name in found or (only is not None and name not in only):
-                    continue
-                kept = self._kept_of(name, stamp)
-                if keep_as not in kept:
-                    taken_now = self._taken(name, kind, taken, whole=whole)
-                    if taken_now is None:
-                        vanished = True
-                        continue
-                    kept[keep_as] = taken_now
-                found[name] = kept[keep_as] if keep_as else kept.pop(keep_as)
-            # A compaction beside us may delete a file that we have yet to read, or have yet to list, after we missed
-            # the one that replaces it: we are done when no merged file is there that we have not read.
-            stamps = self._stamps(sweep, kind)
-            if only is not None or (not vanished and not any(is_merged(name) and name not in found for name in stamps)):
-                break
-        for name in [name for name in list(self._kept) if name.startswith(f"{sweep}/{kind}/") and name not in stamps]:
-            self._kept.pop(name, None)
-        for broken in found.values():
-            if isinstance(broken, _Broken):
-                self._tell(broken, on_broken)
-        return {name: part for name, part in found.items() if not isinstance(part, _Broken)}
-
-    def _kept_of(self, name: str, stamp: Stamp) -> dict[str, Any]:
-        """What is kept of a file as it is now."""
-        if not self._keeps:
-            return {}
-        of, kept = self._kept.get(name, (stamp, {}))
-        if of != stamp:
-            kept = {}
-        self._kept[name] = stamp, kept
-        return kept
-
-    def _taken(self, name: str, kind: str, taken: Callable[[File], T], *, whole: bool) -> T | _Broken | None:
-        """What is taken of a file; None if there is none of that name any more."""
-        content = self.files.read(name) if whole else None
-        source = pa.BufferReader(content) if content is not None else None if whole else self.files.open(name)
-        if source is None:
-            return None
-        try:
-            return taken(File(source, kind))
-        except (OSError, pa.ArrowException, ValueError) as error:
-            refused = self.files.refused(name, error)
-            if refused is None:
-                reason = (str(error).splitlines() or [type(error).__name__])[0]
-                return _Broken(f"{self.files.shown(name)}: not a parquet file of hpscan's ({reason})", kind)
-            if name not in self._stamps(name.split("/", maxsplit=1)[0], kind):
-                return None
-            raise refused from error
-
-    def _tell(self, broken: _Broken, on_broken: OnBroken | None) -> None:
-        tell = on_broken or self._on_broken
-        if tell is None:
-            raise StoreError(f"{broken.line}; delete it and relaunch")
-        is_curves = broken.kind == "curves"
-        line = f"{broken.line}; its " + (
-            "curves are left out" if is_curves else "runs count as missing and are trained again"
-        )
-        if on_broken or line not in self._told:
-            tell(line)
-        self._told.add(line)
-
-
-@dataclass(frozen=True)
-class _Broken:
-    """In place of what would have been taken of a file."""
-
-    line: str
-    kind: str
+        return self._parts.take(sweep, kind, on_broken, lambda file: file.select("run_id", wanted, without=without))
 
 
 def _sound(file: File) -> File:
@@ -438,26 +335,6 @@ def _sound(file: File) -> File:
 
 def _runs_of(file: File) -> Part:
     return Part(pa.table({"run_id": file.run_ids()}), file.written)
-
-
-def _last_of_each(parts: Mapping[str, Part], later: Mapping[str, Part]) -> list[pa.Table]:
-    """The rows of runs that no later file holds; ``later`` are the runs of each file but the earliest."""
-    order = ordered(parts)
-    if not later:
-        return [parts[name].table for name in order]
-    runs = pa.concat_arrays([later[name].table["run_id"].combine_chunks() for name in order[1:]])
-    counts = pc.value_counts(runs)
-    twice = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
-    last: dict[str, str] = {}
-    for name in order[1:] if len(twice) else ():
-        held = later[name].table["run_id"]
-        last.update(dict.fromkeys(held.filter(pc.is_in(held, twice)).to_pylist(), name))
-    found = []
-    for name in order:
-        gone = runs if name == order[0] else pa.array([run for run, of in last.items() if of != name], pa.string())
-        table = parts[name].table
-        found.append(table.filter(pc.invert(pc.is_in(table["run_id"], gone))) if len(gone) else table)
-    return found
 
 
 def ended(runs: pd.DataFrame, *, retry_failed: bool = False) -> set[str]:

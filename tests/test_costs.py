@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpscan.analysis import analyze
-from hpscan.costs import cost, hours
+from hpscan.costs import cost, union_s
 from tests.test_analysis import filled  # noqa: F401  (a fixture)
 
 SPANS = st.lists(st.tuples(st.integers(0, 200), st.integers(0, 50)), min_size=1, max_size=20)
@@ -16,7 +16,7 @@ SPANS = st.lists(st.tuples(st.integers(0, 200), st.integers(0, 50)), min_size=1,
 def test_the_time_in_which_anything_ran_counts_once(spans):
     starts, ends = np.array([(start, start + length) for start, length in spans], dtype=float).T
     seconds = {second for start, length in spans for second in range(start, start + length)}
-    assert hours(starts, ends) == pytest.approx(len(seconds))
+    assert union_s(starts, ends) == pytest.approx(len(seconds))
 
 
 def test_it_adds_up(filled):  # noqa: F811
