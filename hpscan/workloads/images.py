@@ -5,11 +5,8 @@ Importing this module does not need torch; :meth:`load` and :meth:`task` do.
 
 from __future__ import annotations
 
-import gzip
-import pickle
-import struct
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.metadata import distribution
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,8 +19,11 @@ from hpscan._model import Model
 from hpscan.workloads.architectures import Architecture, NormalisedMLPConfig, ResNetConfig
 from hpscan.workloads.base import Data, Split, WorkloadError
 from hpscan.workloads.files import data_home, find_file
+from hpscan.workloads.formats import read_idx, read_pickle
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from hpscan.tasks import Task
 
 __all__ = ["CIFAR10", "CIFAR100", "Digits", "FashionMNIST", "ImageNet32"]
@@ -136,14 +136,14 @@ class _Images(Model):
         )
 
     def task(self) -> Task:
-        """A classifier; images are scaled to [0, 1] and standardised by channel."""
+        """A classifier of prepared images."""
         from hpscan import tasks
-        from hpscan.workloads.augmentation import augmentation, standardise
+        from hpscan.workloads.augmentation import augmentation
 
         return tasks.classification(
             lambda: self.model.build(self.pooled_shape, self.classes),
             metrics=self._metrics(),
-            prepare=standardise(self.mean, self.std, self._scale),
+            prepare=self._prepare(),
             augment=augmentation(self.augment) if self.augment else None,
         )
 
@@ -151,6 +151,12 @@ class _Images(Model):
 
     def _metrics(self) -> dict[str, Any]:
         return {}
+
+    def _prepare(self) -> Callable[[Tensor], Tensor]:
+        """From stored images to those that the model takes: scaled to [0, 1] and standardised by channel."""
+        from hpscan.workloads.augmentation import standardise
+
+        return standardise(self.mean, self.std, self._scale)
 
     def _read(self) -> tuple[_Part, _Part | None]:
         """The published training and test parts; without the latter, what neither trains nor validates is the test."""
@@ -220,7 +226,7 @@ class FashionMNIST(_Images):
         ]
 
     def _read(self) -> tuple[_Part, _Part]:
-        images, classes, test_images, test_classes = map(_read_idx, self.files_here(fetch=True))
+        images, classes, test_images, test_classes = map(read_idx, self.files_here(fetch=True))
         return _Part(images[:, None], classes), _Part(test_images[:, None], test_classes)
 
 
@@ -267,7 +273,7 @@ class _CIFAR(_Images):
 
     def _part(self, folder: Path, files: dict[str, str]) -> _Part:
         batches = [
-            _unpickled(find_file(name, [folder], [checksum], self._url, fetch=False))
+            read_pickle(find_file(name, [folder], [checksum], self._url, fetch=False))
             for name, checksum in files.items()
         ]
         images = np.concatenate([batch[b"data"] for batch in batches]).reshape(-1, 3, 32, 32)
@@ -333,17 +339,10 @@ class ImageNet32(_Images):
 
         return {"top5_error": top_error(5)}
 
-    def task(self) -> Task:
-        """A classifier of images less their mean image."""
-        from hpscan import tasks
-        from hpscan.workloads.augmentation import augmentation, subtract_image
+    def _prepare(self) -> Callable[[Tensor], Tensor]:
+        from hpscan.workloads.augmentation import subtract_image
 
-        return tasks.classification(
-            lambda: self.model.build(self.pooled_shape, self.classes),
-            metrics=self._metrics(),
-            prepare=subtract_image(self._pooled(self._mean_image()[None])[0]),
-            augment=augmentation(self.augment) if self.augment else None,
-        )
+        return subtract_image(self._pooled(self._mean_image()[None])[0])
 
     def files_here(self) -> list[Path]:
         """The published batches; raises as :func:`find_file` does."""
@@ -366,7 +365,7 @@ class ImageNet32(_Images):
                 with np.load(path) as batch:
                     yield dict(batch)
             else:
-                yield _unpickled(path, encoding="ASCII")
+                yield read_pickle(path, encoding="ASCII")
 
     def _file(self, name: str, archive: str) -> Path:
         folder = data_home() / "imagenet32"
@@ -379,33 +378,3 @@ class ImageNet32(_Images):
         parts = [(batch["data"], np.asarray(batch["labels"]) - 1) for batch in batches]  # classes count from 1
         images = np.concatenate([images for images, _ in parts]).reshape(-1, *self.shape)
         return _Part(images, np.concatenate([classes for _, classes in parts]))
-
-
-def _read_idx(path: Path) -> np.ndarray:
-    """Read LeCun's idx format: two zero bytes, the type (8: bytes), the number of axes, their lengths, the data."""
-    try:
-        content = gzip.decompress(path.read_bytes())
-        zeros, kind, axes = struct.unpack(">HBB", content[:4])
-        lengths = struct.unpack(f">{axes}I", content[4 : 4 + 4 * axes])
-        if (zeros, kind) != (0, 8):
-            raise ValueError(f"magic number {content[:4].hex()}")  # noqa: TRY301
-        return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(lengths)
-    except (OSError, EOFError, ValueError, struct.error) as error:
-        raise WorkloadError(f"{path}: not a gzipped idx file of bytes ({error}); delete it and get it again") from None
-
-
-class _PlainUnpickler(pickle.Unpickler):
-    """Loads arrays, lists and bytes; refuses a pickle that would call anything else."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if module.split(".", maxsplit=1)[0] in {"numpy", "_codecs", "collections"}:
-            return super().find_class(module, name)
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
-
-
-def _unpickled(path: Path, encoding: Literal["bytes", "ASCII"] = "bytes") -> dict[Any, Any]:
-    try:
-        with path.open("rb") as file:
-            return _PlainUnpickler(file, encoding=encoding).load()
-    except (pickle.UnpicklingError, EOFError, UnicodeDecodeError) as error:
-        raise WorkloadError(f"{path}: not a published batch ({error}); delete it and get it again") from None

@@ -1,0 +1,52 @@
+"""The formats that data sets are published in: LeCun's idx, and pickled batches of arrays, which are not trusted."""
+
+from __future__ import annotations
+
+import gzip
+import pickle
+import struct
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from hpscan.workloads.base import WorkloadError
+
+__all__ = ["read_idx", "read_pickle"]
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """Read LeCun's idx format: two zero bytes, the type (8: bytes), the number of axes, their lengths, the data.
+
+    Raises
+    ------
+    WorkloadError
+        If the file is not gzipped, or not of this format.
+    """
+    try:
+        content = gzip.decompress(path.read_bytes())
+        zeros, kind, axes = struct.unpack(">HBB", content[:4])
+        lengths = struct.unpack(f">{axes}I", content[4 : 4 + 4 * axes])
+        if (zeros, kind) != (0, 8):
+            raise ValueError(f"magic number {content[:4].hex()}")  # noqa: TRY301
+        return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(lengths)
+    except (OSError, EOFError, ValueError, struct.error) as error:
+        raise WorkloadError(f"{path}: not a gzipped idx file of bytes ({error}); delete it and get it again") from None
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Loads arrays, lists and bytes; refuses a pickle that would call anything else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module.split(".", maxsplit=1)[0] in {"numpy", "_codecs", "collections"}:
+            return super().find_class(module, name)
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+
+
+def read_pickle(path: Path, encoding: Literal["bytes", "ASCII"] = "bytes") -> dict[Any, Any]:
+    """Read a pickled batch; raises WorkloadError if it is none, or would call anything."""
+    try:
+        with path.open("rb") as file:
+            return _PlainUnpickler(file, encoding=encoding).load()
+    except (pickle.UnpicklingError, EOFError, UnicodeDecodeError) as error:
+        raise WorkloadError(f"{path}: not a published batch ({error}); delete it and get it again") from None
