@@ -17,7 +17,8 @@ from hpscan import __version__
 from hpscan.files import StoreError
 from hpscan.grid import panels
 from hpscan.landscape import Best, Landscape, recorded
-from hpscan.spec import Spec, SpecError, shipped_specs
+from hpscan.spec import Spec, SpecError
+from hpscan.spec_text import shipped_specs
 
 from .answers import (
     AnalysisAnswer,

@@ -20,7 +20,8 @@ from typing import Any, TypeVar
 import yaml
 
 from hpscan.grid import panels
-from hpscan.spec import Spec, SpecError, parse_yaml
+from hpscan.spec import Spec, SpecError
+from hpscan.spec_text import parse_yaml
 from hpscan.store import Store, ended
 from hpscan.workloads import Factory, Trainable
 

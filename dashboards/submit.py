@@ -7,7 +7,8 @@ from typing import Any
 from dash import ALL, Input, Output, State, dcc, html, no_update
 
 from hpscan import caveats
-from hpscan.spec import SpecError, shipped_specs
+from hpscan.spec import SpecError
+from hpscan.spec_text import shipped_specs
 from hpscan.store import StoreError
 
 from .callbacks import Pages

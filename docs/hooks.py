@@ -254,7 +254,7 @@ def _kind(field: dict[str, Any], places: dict[str, str]) -> str:
 
 
 def _shipped() -> Iterator[str]:
-    from hpscan.spec import shipped_specs
+    from hpscan.spec_text import shipped_specs
 
     yield "# Shipped specs\n\n`hpscan launch NAME` trains them; `hpscan specs` lists them with what they cost.\n"
     for name, text in shipped_specs().items():

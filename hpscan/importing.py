@@ -14,7 +14,8 @@ from hpscan.axes import FURTHER_AXES
 from hpscan.columns import METRIC, RECIPE, TOLD, TOLERANCE, Column, canonical, columns_of, is_validation
 from hpscan.grid import Cell, Pack, Run, panels
 from hpscan.sources import SOURCES, Trial
-from hpscan.spec import Spec, SpecError, override_field
+from hpscan.spec import Spec, SpecError
+from hpscan.spec_text import override_field
 from hpscan.store import Store
 from hpscan.variants import OPTIMIZER_SETTINGS, VARIANTS
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from importlib import resources
 from itertools import pairwise, product
-from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
@@ -17,6 +15,7 @@ from hpscan.axes import Grid
 from hpscan.resources import Resources
 from hpscan.sampling import AdaptiveOption
 from hpscan.schedules import Cosine, CosineRestarts, Schedule
+from hpscan.spec_text import SpecError, override_field, parse_yaml, read_source
 from hpscan.stopping import Diverged, Stop
 from hpscan.variants import OPTIMIZER_SETTINGS, VARIANTS, known_variant
 from hpscan.workloads import Factory, Imported, Trainable, Workload, at_width
@@ -28,16 +27,9 @@ __all__ = [
     "Spec",
     "SpecError",
     "Training",
-    "override_field",
-    "parse_yaml",
-    "shipped_specs",
 ]
 
 Value = TypeVar("Value", int, str)
-
-
-class SpecError(ValueError):
-    """A spec that cannot be used; the message is one line that names the field, the value and what would be right."""
 
 
 class Budget(Model):
@@ -308,7 +300,7 @@ class Spec(Model):
         Parameters
         ----------
         source
-            A path, or a name that :func:`shipped_specs` lists.
+            A path, or a name that :func:`hpscan.spec_text.shipped_specs` lists.
         overrides
             ``dotted.key=value`` strings with YAML values, applied in order.
 
@@ -317,7 +309,7 @@ class Spec(Model):
         SpecError
             In one line: the file is absent or not YAML, a key is unknown, or a value is out of range.
         """
-        raw = parse_yaml(_read(source), source)
+        raw = parse_yaml(read_source(source), source)
         for override in overrides:
             override_field(raw, override)
         return cls.validated(raw)
@@ -341,84 +333,11 @@ class Spec(Model):
         )
 
 
-def shipped_specs() -> dict[str, str]:
-    """The specs that come with hpscan: name → YAML text."""
-    folder = resources.files("hpscan.sweeps")
-    files = sorted((entry for entry in folder.iterdir() if entry.name.endswith(".yaml")), key=lambda entry: entry.name)
-    return {entry.name.removesuffix(".yaml"): entry.read_text(encoding="utf-8") for entry in files}
-
-
 def _no_repeats(values: tuple[Value, ...]) -> tuple[Value, ...]:
     repeated = sorted({value for value in values if values.count(value) > 1})
     if repeated:
         raise ValueError(f"must not repeat a value; {', '.join(map(str, repeated))} is given more than once")
     return values
-
-
-def _read(source: str) -> str:
-    path = Path(source)
-    if path.is_file():
-        try:
-            return path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "not a text file"
-            raise SpecError(f"spec {source!r}: cannot be read: {reason}") from None
-    shipped = shipped_specs()
-    if source in shipped:
-        return shipped[source]
-    raise SpecError(f"spec {source!r}: no such file, and no shipped spec of that name ({', '.join(shipped)})")
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """Refuses a key that is given twice, where YAML's own loader keeps the last one silently."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            if not isinstance(key_node, yaml.ScalarNode):
-                raise yaml.constructor.ConstructorError(
-                    problem="a key must be a plain word", problem_mark=key_node.start_mark
-                )
-            if key_node.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    problem=f"key {key_node.value!r} is given twice", problem_mark=key_node.start_mark
-                )
-            seen.add(key_node.value)
-        return super().construct_mapping(node, deep)
-
-
-def parse_yaml(text: str, source: str) -> dict[str, Any]:
-    """Read a spec's YAML; raises SpecError, naming the source, if it is none or no mapping."""
-    try:
-        raw = yaml.load(text, _UniqueKeyLoader)  # noqa: S506  (a SafeLoader)
-    except (yaml.YAMLError, ValueError) as error:  # PyYAML lets ValueError through for, say, a 13th month
-        mark = getattr(error, "problem_mark", None)
-        where = f" at line {mark.line + 1}" if mark else ""
-        raise SpecError(
-            f"spec {source!r}: not YAML{where}: {getattr(error, 'problem', None) or str(error).splitlines()[0]}"
-        ) from None
-    if not isinstance(raw, dict):
-        raise SpecError(f"spec {source!r}: must be a mapping of fields such as `name:`; got {type(raw).__name__}")
-    return raw
-
-
-def override_field(raw: dict[str, Any], override: str) -> None:
-    """Set one ``dotted.key=value``, its value YAML, in place; raises SpecError where it is none."""
-    dotted, equals, text = override.partition("=")
-    if not equals or not dotted.strip():
-        raise SpecError(f"--set {override!r}: must be key=value, e.g. seeds=[1, 2]")
-    *parents, last = dotted.strip().split(".")
-    for parent in parents:
-        below = raw.setdefault(parent, {})
-        if isinstance(below, str):  # the short form of {name: …}
-            below = raw[parent] = accept_name(below)
-        if not isinstance(below, dict):
-            raise SpecError(f"--set {override!r}: `{parent}` holds {below!r}, which has no keys below it")
-        raw = below
-    try:
-        raw[last] = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, TypeError):
-        raise SpecError(f"--set {override!r}: {text!r} is not a YAML value") from None
 
 
 _TAGS = frozenset(

@@ -41,7 +41,8 @@ from hpscan.parts import (
     as_table,
     to_parquet,
 )
-from hpscan.spec import Spec, SpecError, parse_yaml
+from hpscan.spec import Spec, SpecError
+from hpscan.spec_text import parse_yaml
 
 __all__ = ["CURVES", "DIAGNOSTICS", "METRICS", "RUNS", "Compacted", "Rows", "Store", "StoreError", "ended"]
 

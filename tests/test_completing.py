@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hpscan.spec import shipped_specs
+from hpscan.spec_text import shipped_specs
 from hpscan.store import Store
 from hpscan.variants import VARIANTS
 

@@ -33,7 +33,8 @@ from markdown_it import MarkdownIt
 from hpscan import cli
 from hpscan.cluster import Slots
 from hpscan.resources import PerPack
-from hpscan.spec import Spec, parse_yaml, shipped_specs
+from hpscan.spec import Spec
+from hpscan.spec_text import parse_yaml, shipped_specs
 from hpscan.store import Store
 from tests.test_docker import check_command
 from tests.test_sources import ray_trial

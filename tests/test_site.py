@@ -14,7 +14,8 @@ from pydantic import BaseModel
 
 import hpscan
 from hpscan.cli import app
-from hpscan.spec import Spec, shipped_specs
+from hpscan.spec import Spec
+from hpscan.spec_text import shipped_specs
 
 ROOT = Path(__file__).parents[1]
 

@@ -2,7 +2,8 @@ import pytest
 import yaml
 
 from hpscan.schedules import Cosine, Step
-from hpscan.spec import Spec, SpecError, shipped_specs
+from hpscan.spec import Spec, SpecError
+from hpscan.spec_text import shipped_specs
 
 GRID = {"lr": [1], "wd": [0]}
 

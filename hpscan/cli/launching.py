@@ -271,7 +271,8 @@ def submit(
 ) -> None:
     """Launch SPEC as a job of a Ray cluster, with a copy of this folder; it goes on when this terminal is closed."""
     from hpscan import jobs
-    from hpscan.spec import Spec, SpecError, shipped_specs
+    from hpscan.spec import Spec, SpecError
+    from hpscan.spec_text import shipped_specs
 
     spec = Spec.load(source, set_ or ())
     if "://" not in store and not Path(store).is_absolute():

@@ -54,7 +54,8 @@ def schedule(
 def specs(as_json: JsonOpt = False) -> None:
     """List the specs that come with hpscan."""
     from hpscan.grid import runs
-    from hpscan.spec import Spec, shipped_specs
+    from hpscan.spec import Spec
+    from hpscan.spec_text import shipped_specs
 
     rows: list[dict[str, Any]] = []
     for name in shipped_specs():

@@ -11,7 +11,8 @@ import yaml
 
 from hpscan.dashboards.downloads import REPORT_FILES
 from hpscan.grid import runs
-from hpscan.spec import Spec, shipped_specs
+from hpscan.spec import Spec
+from hpscan.spec_text import shipped_specs
 from hpscan.store import Store
 
 from .conftest import ENDED

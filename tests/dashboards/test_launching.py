@@ -18,7 +18,8 @@ from hpscan.dashboards.launching import (
     RefusedError,
     viewer_may_launch,
 )
-from hpscan.spec import SpecError, shipped_specs
+from hpscan.spec import SpecError
+from hpscan.spec_text import shipped_specs
 from hpscan.store import Store
 
 
