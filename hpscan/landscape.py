@@ -62,7 +62,7 @@ class Landscape:
     values: dict[str, Float[np.ndarray, "seeds lrs wds"]]
     """Every metric: inf where the run diverged or was stopped, nan where nothing is known."""
     at: tuple[tuple[str, float], ...] = ()
-    """Its value on each further axis."""
+    """Its value on each further axis and each axis of the recipe."""
     axes: tuple[str, str] = ("lr", "wd")
     """What ``lr`` and ``wd`` hold the values of; other axes where :func:`hpscan.views.view` laid them out."""
 

@@ -352,10 +352,10 @@ def status(
     as_json: JsonOpt = False,
 ) -> None:
     """Show how far the sweeps of the store are."""
-    from hpscan.analysis import status as status_of
+    from hpscan.analysis import status as sweep_status
 
     source = opened(store)
-    found = [status_of(source, name) for name in ([sweep] if sweep else source.sweeps())]
+    found = [sweep_status(source, name) for name in ([sweep] if sweep else source.sweeps())]
     if as_json:
         print_json(found[0] if sweep else found)
         return

@@ -5,7 +5,7 @@ means the same from any folder; ``n_train``, its number of training examples; an
 width stands. All but :class:`Trainable` and :class:`Imported` have ``load()``, the data; ``task()``, the model factory,
 the loss and how outputs are judged; and ``example(n)``, inputs of the right shape that need no data.
 
-Importing this package does not need torch; ``load()`` and ``task()`` do.
+Importing this package does not need torch; ``task()`` does, and so may a user's ``load()``.
 """
 
 from __future__ import annotations

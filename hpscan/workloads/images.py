@@ -1,6 +1,6 @@
 """Image classification: scikit-learn's digits, Fashion-MNIST, CIFAR-10 and -100, ImageNet32×32.
 
-Importing this module does not need torch; :meth:`load` and :meth:`task` do.
+Torch is needed by what :meth:`task` makes, and not to read the images.
 """
 
 from __future__ import annotations
