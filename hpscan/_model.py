@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 
 
 class Model(BaseModel):
@@ -26,3 +26,13 @@ class Model(BaseModel):
 def accept_name(value: Any) -> Any:
     """Read ``digits`` as ``{name: digits}``: the short form of a field that is chosen by name."""
     return {"name": value} if isinstance(value, str) else value
+
+
+def _rising(values: tuple[float, ...]) -> tuple[float, ...]:
+    if not values or list(values) != sorted(set(values)) or not 0 < values[0] <= values[-1] < 1:
+        raise ValueError("must be rising fractions of the budget, each above 0 and below 1")
+    return values
+
+
+Fractions = Annotated[tuple[float, ...], AfterValidator(_rising)]
+"""Where in a budget something happens."""

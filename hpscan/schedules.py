@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from hpscan._model import Model
+from hpscan._model import Fractions, Model
 
 __all__ = [
     "Constant",
@@ -158,16 +158,9 @@ class Step(_Schedule):
     """η_t = factor^(number of drops passed); the paper drops at epochs 30, 60 and 80 of 100."""
 
     name: Literal["step"] = "step"
-    at: tuple[float, ...] = (0.3, 0.6, 0.8)
+    at: Fractions = (0.3, 0.6, 0.8)
     """Fractions of the budget, after any warmup, at which η drops."""
     factor: float = Field(default=0.1, gt=0, lt=1)
-
-    @field_validator("at")
-    @classmethod
-    def _rising_fractions(cls, at: tuple[float, ...]) -> tuple[float, ...]:
-        if not at or list(at) != sorted(set(at)) or not 0 < at[0] <= at[-1] < 1:
-            raise ValueError("must be rising fractions of the budget, each above 0 and below 1")
-        return at
 
     def _proper(self, step: int, steps: int) -> float:
         return self.factor ** sum(step >= fraction * steps for fraction in self.at)

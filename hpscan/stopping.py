@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from hpscan._model import Model
+from hpscan._model import Fractions, Model
 
 __all__ = ["Diverged", "Halving", "Stop"]
 
@@ -30,17 +30,10 @@ class Halving(Model):
     """Successive halving (Jamieson & Talwalkar 2016): at each rung the best cells of a landscape go on, the others stop."""
 
     name: Literal["halving"] = "halving"
-    rungs: tuple[float, ...] = (0.5,)
+    rungs: Fractions = (0.5,)
     """Fractions of the budget, each at an evaluation. Early ones mislead where the learning rate is still high."""
     reduction: float = Field(default=2.0, gt=1)
     """At a rung the best 1/reduction of the cells go on."""
-
-    @field_validator("rungs")
-    @classmethod
-    def _rising_fractions(cls, rungs: tuple[float, ...]) -> tuple[float, ...]:
-        if not rungs or list(rungs) != sorted(set(rungs)) or not 0 < rungs[0] <= rungs[-1] < 1:
-            raise ValueError("must be rising fractions of the budget, each above 0 and below 1")
-        return rungs
 
     def steps(self, steps: int, evaluations: int) -> tuple[int, ...]:
         """The steps of a budget at which runs are compared; raises ValueError where a rung is at no evaluation."""
