@@ -18,7 +18,7 @@ from hpscan.worker import order
 __all__ = ["CourseSearcher", "KeptWorkers", "PackSearcher", "RoundsSearcher"]
 
 
-ROUNDS = 3
+HAND_OUTS = 3
 """How often a pack is handed out before it counts as lost."""
 
 
@@ -62,7 +62,7 @@ class PackSearcher(Searcher):
         pack = self.handed.pop(trial_id)
         key = pack.pack_id, pack.end
         self.drops[key] += 1
-        if self.drops[key] < ROUNDS:
+        if self.drops[key] < HAND_OUTS:
             self.queue.appendleft(pack)
         else:
             self.lost.append(why)

@@ -11,7 +11,7 @@ from ray.tune.search import Searcher
 from hpscan.course import Course
 from hpscan.grid import runs
 from hpscan.rungs import next_round
-from hpscan.searcher import ROUNDS, CourseSearcher
+from hpscan.searcher import HAND_OUTS, CourseSearcher
 from hpscan.store import Store
 
 STEPS, EVERY, RUNGS = 80, 10, (20, 40)
@@ -183,7 +183,7 @@ def test_tune_is_handed_a_round_when_the_one_before_has_ended(spec, tmp_path):
     assert set(handed.handed) == {"still"}
     assert handed.course.round.legs is not None
     handed.queue.clear()
-    for _ in range(ROUNDS - 1):
+    for _ in range(HAND_OUTS - 1):
         handed.dropped("still", "its worker died")
         assert handed.suggest("still") is not None  # the same again
     handed.dropped("still", "its worker died")

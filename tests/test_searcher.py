@@ -5,7 +5,7 @@ from ray.tune.search import Searcher
 
 from hpscan.grid import runs
 from hpscan.rounds import Rounds
-from hpscan.searcher import ROUNDS, RoundsSearcher
+from hpscan.searcher import HAND_OUTS, RoundsSearcher
 from hpscan.store import Store
 from tests.test_rounds import GRID, trained
 
@@ -76,9 +76,9 @@ def test_a_dropped_pack_is_handed_out_again_and_lost_in_the_end(searcher):
     searcher, _, _ = searcher
     assert isinstance(searcher.suggest("a"), dict)
     pack = searcher.handed["a"]
-    for round_, trial in enumerate("abc"[:ROUNDS]):
+    for round_, trial in enumerate("abc"[:HAND_OUTS]):
         searcher.dropped(trial, "its worker died")
-        if round_ < ROUNDS - 1:
+        if round_ < HAND_OUTS - 1:
             searcher.suggest("abc"[round_ + 1])
             assert searcher.handed["abc"[round_ + 1]] is pack
     assert searcher.lost == ["its worker died"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +9,17 @@ import typer
 from rich.markup import escape
 
 from hpscan.cli import completing
-from hpscan.cli.output import DEFAULT_STORE, SetOpt, StoreOpt, SweepArg, console, folder_for, opened, shown
+from hpscan.cli.output import (
+    DEFAULT_STORE,
+    SetOpt,
+    StoreOpt,
+    SweepArg,
+    console,
+    folder_for,
+    opened,
+    shown,
+    store_option,
+)
 
 if TYPE_CHECKING:
     from hpscan.importing import ImportSummary
@@ -75,8 +84,7 @@ def import_(
         columns=mapped, variants=variant or (), overrides=set_ or (), tolerance=tolerance,
     )  # fmt: skip
     _tell(summary, source)
-    option = "" if store == DEFAULT_STORE else f" --store {shlex.quote(store)}"
-    print(f"Next: hpscan report {sweep}{option}")
+    print(f"Next: hpscan report {sweep}{store_option(store)}")
 
 
 def _tell(summary: ImportSummary, source: str) -> None:

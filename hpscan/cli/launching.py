@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +28,7 @@ from hpscan.cli.output import (
     opened,
     print_json,
     shown,
+    store_option,
 )
 from hpscan.cli.results import print_analysis
 
@@ -116,7 +116,7 @@ def _launch(
 ) -> None:
     from hpscan.analysis import analyze as analyze_sweep
 
-    option = "" if given_store == DEFAULT_STORE else f" --store {shlex.quote(given_store)}"
+    option = store_option(given_store)
     lost = _train(
         spec, data, store, option, address=address, lease_lost=lease_lost, retry_failed=retry_failed, revise=revise
     )

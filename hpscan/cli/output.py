@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,6 +36,7 @@ __all__ = [
     "opened",
     "print_json",
     "shown",
+    "store_option",
     "table_of",
 ]
 
@@ -98,6 +100,11 @@ def opened(path: str) -> Store:
     from hpscan.store import Store
 
     return Store(path, on_broken=lambda line: print(f"hpscan: {line}", file=sys.stderr))
+
+
+def store_option(path: str) -> str:
+    """What of a command line to suggest names the store: nothing for the one that is the default."""
+    return "" if path == DEFAULT_STORE else f" --store {shlex.quote(path)}"
 
 
 def folder_for(kind: str, out: Path | None, store: Store, sweep: str) -> Path:
