@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from hpscan.axes import FURTHER_AXES
-from hpscan.spec import SpecError
+from hpscan.spec import SpecError, is_validation
 
-__all__ = ["METRIC", "PLAIN", "RECIPE", "TOLD", "TOLERANCE", "Column", "canonical", "columns_of", "is_validation"]
+__all__ = ["METRIC", "PLAIN", "RECIPE", "TOLD", "TOLERANCE", "Column", "canonical", "columns_of"]
 
 TOLERANCE = 0.01
 """Relative difference up to which two values of lr or wd are one: 0.00049 and 0.00048828125, but no steps of a grid."""
@@ -76,11 +76,6 @@ def columns_of(source: str, names: Sequence[str], given: Mapping[str, str]) -> d
             f"{source}: no column for {' and '.join(lacking)}; map with --columns {lacking[0].split()[0]}=NAME; it has {shown}"
         )
     return where
-
-
-def is_validation(name: str) -> bool:
-    """Whether cells may be chosen by a metric."""
-    return re.fullmatch(r"(ensemble_)?val_\w+", name) is not None
 
 
 def canonical(values: Iterable[float], tolerance: float = TOLERANCE) -> dict[float, float]:

@@ -11,10 +11,10 @@ from importlib.metadata import version
 from typing import Any
 
 from hpscan.axes import FURTHER_AXES
-from hpscan.columns import METRIC, RECIPE, TOLD, TOLERANCE, Column, canonical, columns_of, is_validation
+from hpscan.columns import METRIC, RECIPE, TOLD, TOLERANCE, Column, canonical, columns_of
 from hpscan.grid import Cell, Pack, Run, panels
 from hpscan.sources import SOURCES, Trial
-from hpscan.spec import Spec, SpecError
+from hpscan.spec import Spec, SpecError, is_validation
 from hpscan.spec_text import override_field
 from hpscan.store import Store
 from hpscan.variants import OPTIMIZER_SETTINGS, VARIANTS

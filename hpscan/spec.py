@@ -27,6 +27,7 @@ __all__ = [
     "Spec",
     "SpecError",
     "Training",
+    "is_validation",
 ]
 
 Value = TypeVar("Value", int, str)
@@ -139,7 +140,7 @@ class Spec(Model):
     @field_validator("metric")
     @classmethod
     def _on_validation(cls, metric: str) -> str:
-        if not re.fullmatch(r"(ensemble_)?val_\w+", metric):
+        if not is_validation(metric):
             raise ValueError(f"must be a validation metric, such as val_loss or val_error; got {metric!r}")
         return metric
 
@@ -331,6 +332,11 @@ class Spec(Model):
             default_flow_style=None,
             width=110,
         )
+
+
+def is_validation(metric: str) -> bool:
+    """Whether the cells of a sweep may be chosen by a metric."""
+    return re.fullmatch(r"(ensemble_)?val_\w+", metric) is not None
 
 
 def _no_repeats(values: tuple[Value, ...]) -> tuple[Value, ...]:
