@@ -36,9 +36,9 @@ from hpscan.course import Course
 from hpscan.grid import Pack, packs, runs
 from hpscan.progress import PackSummary
 from hpscan.resources import PerPack
-from hpscan.rounds import Rounds
+from hpscan.rounds import AdaptiveRounds
 from hpscan.rungs import Round
-from hpscan.searcher import CourseSearcher, KeptWorkers, PackSearcher, RoundsSearcher
+from hpscan.searcher import AdaptiveSearcher, CourseSearcher, KeptWorkers, PackSearcher
 from hpscan.spec import Spec
 from hpscan.store import Store, StoreError
 from hpscan.worker import Assignment, PackTrainable
@@ -161,9 +161,10 @@ def launch(
     user_folder = spec.workload.folder if isinstance(spec.workload, Factory | Trainable) else None
     with connected(spec.resources, address, user_folder) as slots:
         every, workers = runs(spec), max(1, slots.workers)
-        course: Course | Rounds
+        course: Course | AdaptiveRounds
         if spec.adaptive:
-            course, share = Rounds(spec, store.location, frozenset(first.done), workers), spec.adaptive.most_cells
+            share = spec.adaptive.most_cells
+            course = AdaptiveRounds(spec, store.location, frozenset(first.done), workers)
             plan = packs(every, spec.resources.most_runs, first.done, workers)
             plan = plan[: math.ceil(share * len(plan))]
         else:
@@ -204,7 +205,7 @@ class _Trials:
     """What Tune is given to run."""
 
     sweep: str
-    course: Course | Rounds
+    course: Course | AdaptiveRounds
     places: dict[str, int]
     """Of runs in the assignment."""
     at_once: int | None
@@ -241,7 +242,7 @@ def _tune(
         searcher = CourseSearcher(course, trials.places, on_pack)
         scheduler = None if course.round.legs is None else KeptWorkers()
     else:
-        searcher = RoundsSearcher(course, trials.places)
+        searcher = AdaptiveSearcher(course, trials.places)
         pending = "auto"  # what is chosen late is chosen well
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = pending
     listener = _Listener(searcher, on_pack)

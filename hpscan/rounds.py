@@ -15,13 +15,13 @@ from hpscan.separability import coordinates
 from hpscan.spec import Spec
 from hpscan.store import Store
 
-__all__ = ["Rounds", "belief_of", "most_cells"]
+__all__ = ["AdaptiveRounds", "belief_of", "most_cells"]
 
 Index = tuple[int, int]
 
 
 @dataclass
-class Rounds:
+class AdaptiveRounds:
     """Chooses the packs of an adaptive sweep, round by round; every choice is a function of what is stored.
 
     All seeds of a cell are trained together, and a round holds a full pack or more for every landscape, and one for

@@ -12,10 +12,10 @@ from ray.tune.search import Searcher
 from hpscan.course import Course
 from hpscan.grid import Pack
 from hpscan.progress import PackSummary
-from hpscan.rounds import Rounds
+from hpscan.rounds import AdaptiveRounds
 from hpscan.worker import order
 
-__all__ = ["CourseSearcher", "KeptWorkers", "PackSearcher", "RoundsSearcher"]
+__all__ = ["AdaptiveSearcher", "CourseSearcher", "KeptWorkers", "PackSearcher"]
 
 
 HAND_OUTS = 3
@@ -84,14 +84,14 @@ class PackSearcher(Searcher):
         return {}
 
 
-class RoundsSearcher(PackSearcher):
+class AdaptiveSearcher(PackSearcher):
     """Hands out the packs of an adaptive sweep, one round after another.
 
     A round is chosen when the one before the last has ended, while the last one trains: workers have something to do
     meanwhile, and Tune keeps them with what they have compiled.
     """
 
-    def __init__(self, rounds: Rounds, places: Mapping[str, int]) -> None:
+    def __init__(self, rounds: AdaptiveRounds, places: Mapping[str, int]) -> None:
         super().__init__(places)
         self.rounds = rounds
         self.last: set[str] = set()

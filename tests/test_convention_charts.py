@@ -6,7 +6,7 @@ from hpscan.analysis import Analysis, VariantAnalysis, analyze
 from hpscan.convention_charts import conventions_caption, conventions_chart, in_convention
 from hpscan.conventions import redrawn
 from hpscan.gallery import save_gallery, save_in_convention
-from hpscan.rounds import Rounds
+from hpscan.rounds import AdaptiveRounds
 from hpscan.separability import separability
 from hpscan.spec import SpecError
 from hpscan.store import Store
@@ -82,7 +82,7 @@ def test_of_an_adaptive_sweep_the_cells_that_were_trained_are_compared(make_spec
                                     for name, low in (("adamw", -10), ("adamw-torch", -5))}}  # fmt: skip
     spec, store = make_spec(grid=grid, variants=["adamw", "adamw-torch"], adaptive=True), Store(tmp_path)
     store.save_spec(spec)
-    rounds = Rounds(spec, store.location, frozenset(), 1)
+    rounds = AdaptiveRounds(spec, store.location, frozenset(), 1)
     for _ in range(3):
         trained(store, spec, rounds.next())
     analysis = analyze(store, spec.name)

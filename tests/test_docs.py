@@ -421,7 +421,7 @@ def patch_launch(patch: pytest.MonkeyPatch) -> None:
     """Let a launch train in this process, by the worker's code and in the order of the searcher, without Ray."""
     from hpscan import launch
     from hpscan.course import Course
-    from hpscan.searcher import CourseSearcher, RoundsSearcher
+    from hpscan.searcher import AdaptiveSearcher, CourseSearcher
     from hpscan.worker import PackTrainable
 
     @contextmanager
@@ -431,7 +431,7 @@ def patch_launch(patch: pytest.MonkeyPatch) -> None:
     def tune(trials, scratch, on_pack, stop):
         course, places = trials.course, trials.places
         searcher = (
-            CourseSearcher(course, places, on_pack) if isinstance(course, Course) else RoundsSearcher(course, places)
+            CourseSearcher(course, places, on_pack) if isinstance(course, Course) else AdaptiveSearcher(course, places)
         )
         worker = object.__new__(PackTrainable)
         worker.setup({}, trials.assignment)

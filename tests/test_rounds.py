@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from hpscan.grid import runs
-from hpscan.rounds import Rounds, most_cells
+from hpscan.rounds import AdaptiveRounds, most_cells
 from hpscan.spec import Spec, SpecError
 from hpscan.store import Store
 
@@ -33,7 +33,7 @@ def adaptive(make_spec, tmp_path):
 
 
 def all_rounds(spec, store, rounds=None):
-    rounds = rounds or Rounds(spec, store.location, frozenset(), 2)
+    rounds = rounds or AdaptiveRounds(spec, store.location, frozenset(), 2)
     found = []
     while chosen := rounds.next():
         found.append(sorted(run.run_id for pack in chosen for run in pack.runs))
@@ -50,7 +50,7 @@ def test_rounds_train_whole_cells_within_the_budget_and_end(adaptive):
     stored = store.runs(spec.name)
     assert (stored.groupby(["variant", "lr", "wd"])["seed"].nunique() == 2).all()
     assert (stored.groupby("variant").size() <= 2 * most_cells(81, 0.4)).all()
-    assert not Rounds(spec, store.location, frozenset(ids), 2).next()
+    assert not AdaptiveRounds(spec, store.location, frozenset(ids), 2).next()
 
 
 def test_the_same_results_lead_to_the_same_rounds(adaptive, tmp_path_factory):
@@ -62,12 +62,12 @@ def test_the_same_results_lead_to_the_same_rounds(adaptive, tmp_path_factory):
 
 def test_what_is_training_is_not_looked_at(adaptive):
     spec, store = adaptive
-    rounds = Rounds(spec, store.location, frozenset(), 2)
+    rounds = AdaptiveRounds(spec, store.location, frozenset(), 2)
     first = rounds.next()
     training = {run.run_id for pack in first for run in pack.runs}
     trained(store, spec, first[:1])
     some = rounds.next(training)
-    other = Rounds(spec, store.location, frozenset(), 2, set(training))
+    other = AdaptiveRounds(spec, store.location, frozenset(), 2, set(training))
     trained(store, spec, first)
     again = other.next(training)
     assert [pack.pack_id for pack in some] == [pack.pack_id for pack in again]
@@ -75,25 +75,27 @@ def test_what_is_training_is_not_looked_at(adaptive):
 
 def test_a_cell_begun_is_finished_first(adaptive):
     spec, store = adaptive
-    first = Rounds(spec, store.location, frozenset(), 2).next()
+    first = AdaptiveRounds(spec, store.location, frozenset(), 2).next()
     trained(store, spec, first[:1])
     stored = set(store.runs(spec.name)["run_id"])
     cells = {(run.cell, run.seed) for pack in first[:1] for run in pack.runs}
     partners = {run.run_id for run in runs(spec) if (run.cell, 1 - run.seed) in cells} - stored
-    chosen = {run.run_id for pack in Rounds(spec, store.location, frozenset(stored), 2).next() for run in pack.runs}
+    chosen = {
+        run.run_id for pack in AdaptiveRounds(spec, store.location, frozenset(stored), 2).next() for run in pack.runs
+    }
     assert partners <= chosen
     assert not chosen & stored
 
 
 def test_failed_cells_are_neither_values_nor_chosen_again(adaptive):
     spec, store = adaptive
-    rounds = Rounds(spec, store.location, frozenset(), 2)
+    rounds = AdaptiveRounds(spec, store.location, frozenset(), 2)
     trained(store, spec, rounds.next(), "failed")
     stored = frozenset(store.runs(spec.name)["run_id"])
-    chosen = {run.run_id for pack in Rounds(spec, store.location, stored, 2).next() for run in pack.runs}
+    chosen = {run.run_id for pack in AdaptiveRounds(spec, store.location, stored, 2).next() for run in pack.runs}
     assert chosen
     assert not chosen & stored
-    retried = {run.run_id for pack in Rounds(spec, store.location, frozenset(), 2).next() for run in pack.runs}
+    retried = {run.run_id for pack in AdaptiveRounds(spec, store.location, frozenset(), 2).next() for run in pack.runs}
     assert stored <= retried
 
 

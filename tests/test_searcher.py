@@ -4,8 +4,8 @@ import pytest
 from ray.tune.search import Searcher
 
 from hpscan.grid import runs
-from hpscan.rounds import Rounds
-from hpscan.searcher import HAND_OUTS, RoundsSearcher
+from hpscan.rounds import AdaptiveRounds
+from hpscan.searcher import HAND_OUTS, AdaptiveSearcher
 from hpscan.store import Store
 from tests.test_rounds import GRID, trained
 
@@ -18,7 +18,7 @@ def searcher(make_spec, tmp_path):
     store = Store(tmp_path)
     store.save_spec(spec)
     places = {run.run_id: place for place, run in enumerate(runs(spec))}
-    return RoundsSearcher(Rounds(spec, store.location, frozenset(), 2), places), spec, store
+    return AdaptiveSearcher(AdaptiveRounds(spec, store.location, frozenset(), 2), places), spec, store
 
 
 def ask(searcher, n):

@@ -199,9 +199,9 @@ def _train(
 
 def _most_runs(spec: Spec, store: Store, stored: set[str], here: int) -> int:
     """The runs that an adaptive sweep has at the end, at most; as many as are here if it is done."""
-    from hpscan.rounds import Rounds
+    from hpscan.rounds import AdaptiveRounds
 
-    rounds = Rounds(spec, store.location, frozenset(stored), spec.resources.workers_here)
+    rounds = AdaptiveRounds(spec, store.location, frozenset(stored), spec.resources.workers_here)
     return max(rounds.most_runs, here) if rounds.next() else here
 
 
