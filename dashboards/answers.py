@@ -9,7 +9,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, Field
 
-from .launching import MOST_TEXT
+from .admission import MOST_TEXT
 
 __all__ = [
     "AnalysisAnswer",

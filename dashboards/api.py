@@ -20,6 +20,7 @@ from hpscan.landscape import Best, Landscape, recorded
 from hpscan.spec import Spec, SpecError
 from hpscan.spec_text import shipped_specs
 
+from .admission import RefusedError
 from .answers import (
     AnalysisAnswer,
     BestCell,
@@ -43,7 +44,7 @@ from .answers import (
     plain,
 )
 from .downloads import REPORT_FILES, TABLES, report_file, table
-from .launching import IdleError, Launcher, RefusedError, Started
+from .launching import IdleError, Launcher, Started
 from .problems import add_handlers, documented
 from .reading import Reader, UnknownError
 from .reference import reference_page

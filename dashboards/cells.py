@@ -19,11 +19,11 @@ from hpscan.snippets import torch_optimizer, torch_snippet
 from hpscan.spec import SpecError
 from hpscan.store import StoreError
 
+from .admission import LaunchError
 from .axes import cell_name
 from .blocks import table
 from .callbacks import Pages
 from .charts import cells_of
-from .launching import LaunchError
 from .lines import LINES, curves, slices
 from .reading import Reader
 from .shell import aria, code, command, empty, facts, heading

@@ -1,4 +1,4 @@
-"""Launches that a browser or the API asks for: what may be launched, and the processes or jobs that it became."""
+"""Launches that a browser or the API asks for, and the processes or jobs that they became."""
 
 from __future__ import annotations
 
@@ -10,41 +10,33 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
 from hpscan.grid import panels
-from hpscan.spec import Spec, SpecError
-from hpscan.spec_text import parse_yaml
+from hpscan.spec import Spec
 from hpscan.store import Store, ended
 from hpscan.workloads import Factory, Trainable
+
+from .admission import LaunchError, admitted
 
 __all__ = [
     "BusyError",
     "Checked",
     "IdleError",
     "JobServerError",
-    "LaunchError",
     "Launcher",
     "NotAllowedError",
-    "RefusedError",
     "Started",
     "viewer_may_launch",
 ]
 
 T = TypeVar("T")
 
-MOST_TEXT = 64 * 1024
-"""Bytes of a spec; the largest that is shipped has two thousand."""
-MOST_POINTS = 10_000
-"""Of one axis, seeds, and panels: what a spec of a few lines asks a server to hold at most."""
-MOST_NESTED = 20
 SHOWN_LOG = 64 * 1024
 ESTIMATE_S = 45.0
 END_S = 10.0
@@ -55,16 +47,8 @@ viewer_may_launch: ContextVar[bool] = ContextVar("viewer_may_launch", default=Tr
 """Whether who asks may start and end launches: not with a read-only token."""
 
 
-class LaunchError(Exception):
-    """What was asked for is not done; the message is one line for the person who asked."""
-
-
 class NotAllowedError(LaunchError):
     """Launching is off, or not for this viewer."""
-
-
-class RefusedError(LaunchError):
-    """The spec names code or files that nobody allowed."""
 
 
 class BusyError(LaunchError):
@@ -212,7 +196,7 @@ class Launcher:
         StoreError
             If the store cannot be read.
         """
-        spec = self._allowed_spec(text)
+        spec = admitted(text, self.allow, submits=self._submits)
         runs, to_train = self._counts(spec)
         return Checked(spec, runs, to_train, self._cost(text, spec) if cost else "")
 
@@ -231,7 +215,7 @@ class Launcher:
             As for :meth:`check`.
         """
         self._refuse_viewers()
-        spec = self._allowed_spec(text)
+        spec = admitted(text, self.allow, submits=self._submits)
         with self._lock:
             last = self._last.get(spec.name)
             if last is not None and last.told().status in {"running", "submitted"}:
@@ -310,42 +294,6 @@ class Launcher:
             raise IdleError(f"{sweep}: was not launched from here")
         return self._last[sweep]
 
-    def _allowed_spec(self, text: str) -> Spec:
-        """The spec, of which nothing is read or imported before it is known to be allowed."""
-        if len(text) > MOST_TEXT:
-            raise SpecError(f"spec: must have at most {MOST_TEXT:,} characters; got {len(text):,}")
-        with _plain_errors():
-            _check_form(text)
-            raw = parse_yaml(text, "spec")
-            _check_size(raw)
-            self._check_code(raw.get("workload"))
-            return Spec.validated(raw)
-
-    def _check_code(self, workload: Any) -> None:
-        if not isinstance(workload, Mapping):
-            return
-        allowed = f"; allowed are {', '.join(self.allow)}" if self.allow else ""
-        for kind in ("factory", "trainable"):
-            if kind in workload or workload.get("name") == kind:
-                code = workload.get(kind)
-                if code not in self.allow:
-                    raise RefusedError(
-                        f"workload.{kind}: {code!r} is Python code, which must be allowed by --allow-workload{allowed}"
-                    )
-                if workload.get("folder") is not None:
-                    raise RefusedError("workload.folder: must be left out; code comes from the folder of the server")
-                if self._submits:
-                    raise RefusedError(
-                        f"workload.{kind}: job servers are sent a spec and no code; hpscan submit sends both"
-                    )
-        text = workload.get("text", "alice")
-        if text != "alice" and text not in self.allow:
-            raise RefusedError(
-                f"workload.text: {text!r} is a file of the server, which must be allowed by --allow-workload{allowed}"
-            )
-        if workload.get("name") == "imported":
-            raise RefusedError("workload: an imported sweep cannot be trained")
-
     def _counts(self, spec: Spec) -> tuple[int, int]:
         """All runs of a spec, and those that the store lacks."""
         axes = [(*spec.grid.axes(name), *spec.grid.further(name).values()) for name in spec.variants]
@@ -410,56 +358,6 @@ def _hpscan(*words: str) -> list[str]:
 def _environment() -> dict[str, str]:
     """Ours, without what a spec's code need not know."""
     return {name: value for name, value in os.environ.items() if name not in SECRETS}
-
-
-def _check_form(text: str) -> None:
-    """Refuse YAML that a few characters make large, or slow to read: PyYAML's time is quadratic in the depth."""
-    depth = 0
-    try:
-        for event in yaml.parse(text, yaml.SafeLoader):
-            if isinstance(event, yaml.AliasEvent):
-                raise SpecError("spec: must spell its values out; YAML's anchors and aliases are not read here")
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth > MOST_NESTED:
-                raise SpecError("spec: is nested too deeply")
-    except yaml.YAMLError:
-        return  # parse_yaml says what is wrong
-
-
-def _check_size(raw: Mapping[str, Any]) -> None:
-    """Refuse what a few lines make large before it is made."""
-    grid = raw.get("grid")
-    grid = grid if isinstance(grid, Mapping) else {}
-    ranges = grid.get("variants")
-    own = [each for each in ranges.values() if isinstance(each, Mapping)] if isinstance(ranges, Mapping) else []
-    for axes in ({**grid, **each} for each in ({}, *own)):
-        sizes = {str(name): _points(axis) for name, axis in axes.items() if name != "variants"}
-        for name, size in (*sizes.items(), ("seeds", _seeds(raw.get("seeds")))):
-            if size > MOST_POINTS:
-                raise SpecError(f"{name}: must have at most {MOST_POINTS:,} values here; got {size:,}")
-        n_panels = math.prod(size for name, size in sizes.items() if name not in {"lr", "wd"})
-        if n_panels > MOST_POINTS:
-            raise SpecError(f"grid: must make at most {MOST_POINTS:,} landscapes of a variant here; got {n_panels:,}")
-
-
-def _points(axis: Any) -> int:
-    if isinstance(axis, Mapping):
-        points = axis.get("points")
-        return points if isinstance(points, int) else 1
-    return len(axis) if isinstance(axis, list) else 1
-
-
-def _seeds(seeds: Any) -> int:
-    return len(seeds) if isinstance(seeds, list) else seeds if isinstance(seeds, int) else 1
-
-
-@contextlib.contextmanager
-def _plain_errors() -> Iterator[None]:
-    """Say in one line what YAML and numbers without bounds lead to."""
-    try:
-        yield
-    except ArithmeticError as error:
-        raise SpecError(f"spec: holds a number that is too large ({error})") from None
 
 
 def _asked(ask: Callable[[Any], T]) -> T:

@@ -17,7 +17,8 @@ from hpscan.files import StoreError
 from hpscan.spec import SpecError
 from hpscan.workloads import WorkloadError
 
-from .launching import BusyError, IdleError, JobServerError, LaunchError
+from .admission import LaunchError
+from .launching import BusyError, IdleError, JobServerError
 from .reading import UnknownError
 
 __all__ = ["MEDIA_TYPE", "Problem", "add_handlers", "documented", "problem"]

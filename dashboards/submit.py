@@ -11,8 +11,8 @@ from hpscan.spec import SpecError
 from hpscan.spec_text import shipped_specs
 from hpscan.store import StoreError
 
+from .admission import LaunchError
 from .callbacks import Pages
-from .launching import LaunchError
 from .shell import chip, command, facts, head
 
 __all__ = ["page", "register"]

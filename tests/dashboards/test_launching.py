@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from hpscan.dashboards.admission import RefusedError
 from hpscan.dashboards.launching import (
     BusyError,
     IdleError,
     JobServerError,
     Launcher,
     NotAllowedError,
-    RefusedError,
     viewer_may_launch,
 )
 from hpscan.spec import SpecError
@@ -86,68 +86,6 @@ def test_a_read_only_viewer_starts_no_process_for_an_estimate(launcher, tiny_raw
         viewer_may_launch.reset(mark)
 
 
-@pytest.mark.parametrize(
-    ("changes", "names"),
-    [
-        ({"workload": {"name": "trainable", "trainable": "os:getcwd"}}, "os:getcwd"),
-        ({"workload": {"trainable": "os:getcwd"}}, "os:getcwd"),
-        ({"workload": {"factory": "os:getcwd"}}, "os:getcwd"),
-        ({"workload": {"name": "factory"}}, "workload.factory"),
-        ({"workload": {"name": "factory", "factory": "mine:make", "folder": "/tmp"}}, "workload.folder"),
-        ({"workload": {"name": "charlm", "text": "/etc/passwd"}}, "/etc/passwd"),
-        ({"workload": {"name": "imported", "kind": "csv", "source": "x"}}, "imported"),
-    ],
-)
-def test_code_and_files_that_nobody_allowed_are_refused(tmp_path, tiny_raw, changes, names):
-    launcher = Launcher(Store(tmp_path), allowed=True, allow=("mine:make",))
-    with pytest.raises(RefusedError, match=names):
-        launcher.check(as_yaml(tiny_raw, **changes), cost=False)
-    with pytest.raises(RefusedError, match=names):
-        launcher.launch(as_yaml(tiny_raw, **changes))
-    assert launcher.launches() == []
-
-
-def test_a_file_that_is_not_allowed_is_not_even_opened(launcher, tiny_raw):
-    """Reading /dev/zero would not end."""
-    with pytest.raises(RefusedError):
-        launcher.check(as_yaml(tiny_raw, workload={"name": "charlm", "text": "/dev/zero"}, budget={"epochs": 1}))
-
-
-def test_allowed_code_is_taken(tmp_path, tiny_raw):
-    launcher = Launcher(Store(tmp_path), allowed=True, allow=("mine:make",))
-    found = launcher.check(as_yaml(tiny_raw, workload={"factory": "mine:make"}), cost=False)
-    assert found.runs == 72
-    assert "mine" not in sys.modules
-
-
-def test_a_job_server_is_sent_no_code(tmp_path, tiny_raw):
-    launcher = Launcher(Store(tmp_path), allowed=True, allow=("mine:make",), address="http://127.0.0.1:1")
-    with pytest.raises(RefusedError, match="job servers"):
-        launcher.check(as_yaml(tiny_raw, workload={"factory": "mine:make"}), cost=False)
-
-
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("", "must be a mapping"),
-        ("[1", "not YAML at line"),
-        ("a: &x [1]\nb: *x", "aliases"),
-        ("[" * 30_000, "nested too deeply"),
-        ("x" * 70_000, "at most 65,536 characters"),
-        ("name: tiny", "workload"),
-        ("grid: {lr: {log2: [-8, 0], points: 1000000000}}", "lr: must have at most 10,000 values"),
-        ("seeds: 1000000000", "seeds: must have at most 10,000 values"),
-        ("grid: {momentum: {log2: [-8, 0], points: 999}, eps: {log2: [-8, 0], points: 999}}", "998,001"),
-        ("grid: {variants: {sgd: {lr: {log2: [-8, 0], points: 99999}}}}", "lr: must have at most"),
-        ("batch_size: 2026-13-45", "not YAML"),
-    ],
-)
-def test_what_is_no_spec_ends_in_one_line(launcher, text, says):
-    with pytest.raises(SpecError, match=says) as told:
-        launcher.check(text)
-    assert "\n" not in str(told.value)
-
-
 @pytest.mark.parametrize("number", [10**4000, -(10**400), 10**30, 1e308, float("nan"), "1" * 5000])
 @pytest.mark.parametrize("field", ["batch_size", "evaluations", "seeds", "budget", "lr", "points", "ends"])
 def test_numbers_without_bounds_are_refused_in_one_line_or_counted(launcher, tiny_raw, field, number):
@@ -163,6 +101,20 @@ def test_numbers_without_bounds_are_refused_in_one_line_or_counted(launcher, tin
         told = str(error)
     assert told
     assert "\n" not in told
+
+
+def test_what_is_refused_is_neither_checked_nor_launched(tmp_path, tiny_raw):
+    launcher = Launcher(Store(tmp_path), allowed=True, allow=("mine:make",))
+    ours, others = (as_yaml(tiny_raw, workload={"factory": code}) for code in ("mine:make", "os:getcwd"))
+    assert launcher.check(ours, cost=False).runs == 72
+    with pytest.raises(RefusedError, match="os:getcwd"):
+        launcher.check(others, cost=False)
+    with pytest.raises(RefusedError, match="os:getcwd"):
+        launcher.launch(others)
+    assert launcher.launches() == []
+    launcher = Launcher(Store(tmp_path), allowed=True, allow=("mine:make",), address="http://127.0.0.1:1")
+    with pytest.raises(RefusedError, match="job servers"):
+        launcher.check(ours, cost=False)
 
 
 def test_nothing_is_launched_unless_that_is_allowed(tmp_path, tiny_raw):
