@@ -12,8 +12,6 @@ import argparse
 import asyncio
 import json
 import os
-import platform
-import re
 import shutil
 import signal
 import subprocess
@@ -24,17 +22,16 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.meter import header, megabytes
 from benchmarks.million import made
 from benchmarks.viewer import Asked, Viewer
-from tests.e2e.conftest import answers, end, free_port, started, wait_for
-from tests.e2e.test_dashboard import Browser
+from tests.browser import Browser
+from tests.processes import HPSCAN, answers, end, free_port, started, wait_for
 
-BIN = Path(sys.executable).parent
 ROUNDS = 24
 """Times that each kind of callback is asked."""
 TICK_S = 2.0
@@ -56,7 +53,7 @@ class Stores:
         """Both, made if they are not there."""
         quickstart = folder / "quickstart"
         if not (quickstart / "quickstart" / "spec.yaml").exists():
-            subprocess.run([BIN / "hpscan", "launch", "quickstart", "--store", quickstart], check=True)
+            subprocess.run([HPSCAN, "launch", "quickstart", "--store", quickstart], check=True)
         made(folder, compacted=True)
         return cls(folder / "compacted", quickstart)
 
@@ -70,20 +67,12 @@ class Server:
 
     def megabytes(self) -> float:
         """The memory it has now, with what it started."""
-        return sum(_status(pid, "VmRSS") for pid in (self.pid, *_children(self.pid))) / 1024
+        return sum(megabytes(pid, "VmRSS") for pid in (self.pid, *_children(self.pid)))
 
     def cpu_s(self) -> float:
         """Seconds of CPU that it has had."""
         fields = Path(f"/proc/{self.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def _status(pid: int, what: str) -> int:
-    try:
-        told = re.search(rf"{what}:\s*(\d+) kB", Path(f"/proc/{pid}/status").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return 0
-    return int(told[1]) if told else 0
 
 
 def _children(pid: int) -> list[int]:
@@ -220,7 +209,7 @@ MEANINGFUL = {
 
 
 def paints(stores: Stores) -> list[str]:
-    """When the first of what a page is for is painted: all thumbnails, or all maps."""
+    """When the first of what a page is for is painted in a headless Chromium: all thumbnails, or all maps."""
     lines = [
         "| seconds from the click to all maps, or all thumbnails, painted (first paint of anything) | server just started | then, medians of 5 |",
         "|---|---|---|",
@@ -295,7 +284,7 @@ async def looking(address: str, path: str, until: float, delay: float) -> list[A
 
 
 async def together(server: Server, seconds: float) -> tuple[list[Asked], list[tuple[float, float]]]:
-    """Fifty viewers, and the server's memory every five seconds."""
+    """What all viewers ask, and the server's memory every five seconds."""
     begun = time.perf_counter()
     paths = (
         ["/sweeps/quickstart"] * (N_VIEWERS - 20)
@@ -308,7 +297,7 @@ async def together(server: Server, seconds: float) -> tuple[list[Asked], list[tu
 
     async def watch() -> None:
         while True:
-            memory.append((time.perf_counter() - begun, _status(server.pid, "VmRSS") / 1024))
+            memory.append((time.perf_counter() - begun, megabytes(server.pid, "VmRSS")))
             await asyncio.sleep(5)
 
     watching = asyncio.ensure_future(watch())
@@ -318,7 +307,7 @@ async def together(server: Server, seconds: float) -> tuple[list[Asked], list[tu
 
 
 def viewers(stores: Stores, seconds: float = VIEWED_S) -> list[str]:
-    """Fifty pages that are open at once while packs land."""
+    """Pages that are open at once while packs land."""
     with tempfile.TemporaryDirectory(prefix="hpscan-bench-", dir=stores.million.parent) as folder:
         store = Path(folder, "store")
         shutil.copytree(stores.million / "million", store / "million", copy_function=os.link)
@@ -370,16 +359,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=VIEWED_S, help="how long the viewers look")
     options = parser.parse_args()
     stores = Stores.below(options.stores)
-    cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
-    versions = ", ".join(f"{name} {version(name)}" for name in ("dash", "uvicorn", "pyarrow", "numpy"))
-    parts = [[f"{cpu[1] if cpu else platform.machine()}, {os.cpu_count()} cores; {versions}; Chromium headless."]]
+    parts = [[header("python -m benchmarks.dashboard", ("dash", "uvicorn", "pyarrow", "numpy"))]]
     for measure in MEASURES:
         if options.only in {None, measure.__name__}:
             parts.append(measure(stores, options.seconds) if measure is viewers else measure(stores))
             print("\n".join(parts[-1]), flush=True)
     if options.write:
-        command = "`python -m benchmarks.dashboard --write benchmarks/dashboard.md`"
-        text = f"# How fast the dashboard is\n\n{command}\n\n" + "\n\n".join("\n".join(part) for part in parts) + "\n"
+        text = "# How fast the dashboard is\n\n" + "\n\n".join("\n".join(part) for part in parts) + "\n"
         options.write.write_text(text, encoding="utf-8")
 
 

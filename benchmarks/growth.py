@@ -17,9 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.meter import header, metered
+from benchmarks.meter import OF_CONTENDERS, header, metered
 from benchmarks.noop import stand_in
 from hpscan.store import Store
+from tests.processes import HPSCAN
 
 HERE = Path(__file__).parent
 AXES = {100: (10, 10, 1), 1_000: (10, 10, 10), 10_000: (50, 50, 4), 100_000: (100, 100, 10)}
@@ -42,8 +43,8 @@ def spec_of(n_runs: int, *, training: bool) -> dict:
 
 def hpscan(n_runs: int, folder: Path, *, training: bool) -> tuple[list[str], Path]:
     (folder / "spec.yaml").write_text(json.dumps(spec_of(n_runs, training=training)), encoding="utf-8")
-    command = [str(Path(sys.executable).with_name("hpscan")), "launch", str(folder / "spec.yaml")]
-    return [*command, "--store", str(folder / "written")], folder / "written"
+    command = [HPSCAN, "launch", str(folder / "spec.yaml"), "--store", str(folder / "written")]
+    return command, folder / "written"
 
 
 def other(tool: str, n_runs: int, folder: Path) -> tuple[list[str], Path]:
@@ -146,8 +147,7 @@ def main() -> None:
     for hidden in ("--child", "--runs", "--folder"):
         parser.add_argument(hidden, help=argparse.SUPPRESS, type={"--runs": int, "--folder": Path}.get(hidden))
     options = parser.parse_args()
-    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AIR_NEW_OUTPUT": "0",
-                   "OMP_NUM_THREADS": "1"}  # fmt: skip
+    os.environ |= OF_CONTENDERS
     if options.child:
         ends = TOOLS[options.child][1](options.runs, options.folder)
         (options.folder / "ends.json").write_text(json.dumps(ends), encoding="utf-8")

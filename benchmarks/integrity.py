@@ -25,9 +25,9 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-from benchmarks.meter import header
+from benchmarks.meter import OF_CONTENDERS, header
 from benchmarks.noop import stand_in
-from tests.e2e.conftest import HPSCAN, end, started, wait_for
+from tests.processes import HPSCAN, end, started, wait_for
 
 HERE = Path(__file__).parent
 KEPT = HERE / "integrity.json"
@@ -316,10 +316,7 @@ def main() -> None:
         switch = {"action": "store_true"} if hidden in {"--again", "--read"} else {}
         parser.add_argument(hidden, help=argparse.SUPPRESS, **kinds.get(hidden, switch))
     options = parser.parse_args()
-    os.environ |= {
-        "RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AIR_NEW_OUTPUT": "0",
-        "OMP_NUM_THREADS": "1",
-    }  # fmt: skip
+    os.environ |= OF_CONTENDERS
     if options.child:
         tool = TOOLS[options.child]
         print(json.dumps(tool.results(options.folder)) if options.read else tool.train(options))

@@ -9,15 +9,20 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import psutil
 
-from tests.e2e.conftest import end
+from tests.processes import end
 
 EVERY_S = 0.25
+OF_CONTENDERS = {
+    "RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AIR_NEW_OUTPUT": "0", "OMP_NUM_THREADS": "1",
+}  # fmt: skip
+"""Environment of what hpscan is compared with: Ray reports to nobody, and every process has one thread."""
 MEMORY_EVERY = 8
 """Samples of which one looks at memory: adding up a process's pages takes milliseconds."""
 
@@ -61,8 +66,7 @@ def metered(command: list[str], *, cwd: Path, written: Path | None = None, env: 
                     continue
             memory = max(memory, now)
             cpu.append((time.perf_counter() - start, sum(cpu_of.values())))
-            if peak := re.search(r"VmHWM:\s*(\d+) kB", _status(child.pid)):
-                driver = max(driver, int(peak[1]) / 1024)
+            driver = max(driver, megabytes(child.pid, "VmHWM"))
             sample += 1
             time.sleep(EVERY_S)
         wall_s = time.perf_counter() - start
@@ -74,16 +78,18 @@ def metered(command: list[str], *, cwd: Path, written: Path | None = None, env: 
     return Taken(wall_s, cpu, memory / 2**20, driver, len(sizes), sum(sizes) / 1e3)
 
 
-def _status(pid: int) -> str:
+def megabytes(pid: int, what: str) -> float:
+    """Memory of one process, ``VmRSS`` now or ``VmHWM`` at the most; 0 once it has ended."""
     try:
-        return Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+        told = re.search(rf"{what}:\s*(\d+) kB", Path(f"/proc/{pid}/status").read_text(encoding="utf-8"))
     except OSError:
-        return ""
+        return 0.0
+    return int(told[1]) / 1024 if told else 0.0
 
 
-def header(command: str) -> str:
+def header(command: str, packages: Sequence[str] = ("hpscan", "torch", "ray", "optuna", "joblib")) -> str:
     """Machine, versions and the command, as a line."""
     cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
-    packages = ", ".join(f"{name} {version(name)}" for name in ("hpscan", "torch", "ray", "optuna", "joblib"))
+    versions = ", ".join(f"{name} {version(name)}" for name in packages)
     name = cpu[1] if cpu else platform.machine()
-    return f"{name}, {os.cpu_count()} cores, Python {platform.python_version()}, {packages}; `{command}`."
+    return f"{name}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}; `{command}`."

@@ -11,7 +11,6 @@ training and the table says so.
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 import time
 from datetime import UTC, datetime
@@ -24,10 +23,9 @@ from benchmarks.meter import header, metered
 from hpscan.grid import packs, runs
 from hpscan.spec import Spec
 from hpscan.store import Store, ended
-from tests.e2e.conftest import Cluster
+from tests.processes import HPSCAN, Cluster
 
 HERE = Path(__file__).parent
-BIN = Path(sys.executable).parent
 GRID = "grid={{lr: {{log2: [-9, 0], points: {}}}, wd: {{log2: [-12, 0], points: {}}}}}"
 WIDE = GRID.format(50, 50)
 NOOP = ["--set", "workload={trainable: 'noop:train'}", "--set", "resources.pack_size=256"]
@@ -35,7 +33,7 @@ NOOP = ["--set", "workload={trainable: 'noop:train'}", "--set", "resources.pack_
 
 def hpscan(*arguments: str | Path, env: dict[str, str] | None = None) -> float:
     """Run the command line; seconds."""
-    return metered([str(BIN / "hpscan"), *map(str, arguments)], cwd=HERE, env=env).wall_s
+    return metered([HPSCAN, *map(str, arguments)], cwd=HERE, env=env).wall_s
 
 
 def busy(rows: pd.DataFrame) -> pd.DataFrame:

@@ -26,8 +26,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.meter import header, metered
+from benchmarks.meter import OF_CONTENDERS, header, metered
 from benchmarks.plain import WORKLOADS, data_of, entry, fast, planned, stock, train_stock
+from tests.processes import HPSCAN
 
 HERE = Path(__file__).parent
 KEPT = HERE / "throughput.json"
@@ -55,7 +56,7 @@ def hpscan(workload: str, scratch: Path) -> Found:
 
     _, name, overrides = WORKLOADS[workload]
     words = [word for override in overrides for word in ("--set", override)]
-    command = [str(Path(sys.executable).with_name("hpscan")), "launch", name, "--store", str(scratch), *words]
+    command = [HPSCAN, "launch", name, "--store", str(scratch), *words]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     rows = Store(scratch).runs(name)
     losses = [None if not np.isfinite(loss) else float(loss) for loss in rows["val_loss"].astype(float)]
@@ -105,7 +106,7 @@ def optuna_trials(workload: str, scratch: Path, *, processes: int) -> Found:
     optuna_study(where, places)
     with get_context("spawn").Pool(processes) as pool:
         parts = pool.starmap(optuna_worker, [(workload, where, places, 1)] * processes)
-    return parts[0] and collected(entry for part in parts for entry in part)
+    return collected(each for part in parts for each in part)
 
 
 def optuna_study(where: str | None, places: list[int]):
@@ -330,8 +331,7 @@ def main() -> None:
         SUBSETS.update(dict.fromkeys(SUBSETS, options.runs))
         SLOW.update(dict.fromkeys(SLOW, options.runs))
     if options.child:
-        os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AIR_NEW_OUTPUT": "0",
-                       "OMP_NUM_THREADS": "1"}  # fmt: skip
+        os.environ |= OF_CONTENDERS
         found = CONTENDERS[options.child][1](options.workload, Path(options.scratch))
         Path(options.out).write_text(json.dumps(found), encoding="utf-8")
         return

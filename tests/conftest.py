@@ -1,16 +1,23 @@
-"""Specs and landscapes that every test file can ask for."""
+"""What tests of several files ask for: specs, landscapes, stores, command lines, workers, and others' results."""
 
 from __future__ import annotations
 
 import copy
+import json
+import math
+import urllib.request
 import warnings
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 from hypothesis import settings
 
+from hpscan import cli
+from hpscan.grid import runs
 from hpscan.landscape import Landscape
 from hpscan.spec import Spec
+from hpscan.store import METRICS, Store
 
 settings.register_profile("hpscan", deadline=None)  # a busy machine is no failure
 settings.load_profile("hpscan")
@@ -67,6 +74,133 @@ def make_landscape():
     return landscape_of
 
 
+@pytest.fixture
+def filled(tmp_path, make_spec):
+    """A store with a sweep whose landscape is known: a bowl for sgdw, a diagonal valley for sgd, half of adamw."""
+    spec = make_spec(
+        grid={"lr": {"log2": [-6, -2], "points": 5}, "wd": {"log2": [-8, -4], "points": 5}}, seeds=[0, 1, 2]
+    )
+    store = Store(tmp_path)
+    store.save_spec(spec)
+    store.save_pack(spec.name, "p", [row for run in runs(spec) if (row := result_of(run))], [])
+    return store
+
+
+def result_of(run):
+    """A row of that landscape; None of what is missing."""
+    x, y = math.log2(run.cell.lr) + 4, math.log2(run.cell.wd) + 6
+    if run.cell.variant == "adamw" and run.seed == 2:
+        return None
+    height = (x + y) ** 2 if run.cell.variant == "sgd" else x**2 + y**2
+    diverged = run.cell.variant == "sgd" and x + y == 4
+    value = 1 + 0.1 * height + 0.01 * run.seed
+    identity = {
+        "run_id": run.run_id,
+        "variant": run.cell.variant,
+        "lr": run.cell.lr,
+        "wd": run.cell.wd,
+        "seed": run.seed,
+    }
+    finals = {} if diverged else {**dict.fromkeys(METRICS, value), "test_error": 0.1}
+    return {**identity, "state": "diverged" if diverged else "completed", **finals, "device_s": 1.0,
+            "finished_at": datetime.now(UTC)}  # fmt: skip
+
+
+@pytest.fixture
+def hpscan(capsys, monkeypatch, tmp_path):
+    """Run a command line in an empty folder; returns (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HPSCAN_STORE", raising=False)
+
+    def run(*arguments):
+        monkeypatch.setattr("sys.argv", ["hpscan", *map(str, arguments)])
+        with pytest.raises(SystemExit) as done:
+            cli.main()
+        out, err = capsys.readouterr()
+        return done.value.code or 0, out, err
+
+    return run
+
+
+def assert_refused(result, message):
+    """A command line has ended as one does that is at fault: in one line, and with nothing done."""
+    code, out, err = result
+    assert code == 2
+    assert out == ""
+    assert err.startswith("hpscan: ")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+@pytest.fixture
+def make_worker(tmp_path, make_spec, monkeypatch):
+    """Make a trainable in this process, ready for its first pack."""
+    from hpscan.grid import packs
+    from hpscan.resources import PerPack
+    from hpscan.rungs import next_round
+    from hpscan.worker import Assignment, PackTrainable, order  # which import Ray, as most tests need not
+    from hpscan.workloads import PackedWorkload
+
+    monkeypatch.setattr("hpscan.worker._packs_on_this_node", lambda _: 1)
+
+    def make(*, sweep="tiny", **changes):
+        spec = make_spec(**{"resources": {"compile": False, "pack_size": 9}, **changes})
+        Store(tmp_path).save_spec(spec)
+        every = runs(spec)
+        assignment = Assignment(
+            sweep=sweep, metric="val_loss", store=str(tmp_path), resources=spec.resources, workers=1,
+            per_pack=PerPack(), runs=every,
+            run_steps=next_round(spec, Store(tmp_path)).run_steps,
+            data=spec.workload.load() if isinstance(spec.workload, PackedWorkload) else None,
+            provenance={"hpscan_version": "1", "git_commit": None},
+        )  # fmt: skip
+        trainable = object.__new__(PackTrainable)
+        places = {run.run_id: place for place, run in enumerate(every)}
+        trainable.spec = spec
+        trainable.packs = packs(every, spec.resources.most_runs)
+        trainable.orders = [order(pack, places) for pack in trainable.packs]
+        trainable.config = trainable.orders[0]
+        trainable.setup({}, assignment)
+        return trainable
+
+    return make
+
+
+def ray_trial(folder, number, config, results, status="TERMINATED", error=None):
+    """A trial as Ray 2.60 leaves it: a folder, and a pair of JSON texts in the experiment's state."""
+    name = f"train_{number:05d}"
+    (folder / name).mkdir(parents=True)
+    if results:
+        (folder / name / "result.json").write_text("".join(json.dumps(result) + "\n" for result in results))
+    if error:
+        (folder / name / "error.txt").write_text(f"Traceback (most recent call last):\n  …\n{error}\n")
+    trial = {"trial_id": f"x_{number:05d}", "config": config, "status": status, "relative_logdir": name}
+    return [json.dumps(trial), json.dumps({"last_result": results[-1] if results else {}})]
+
+
+@pytest.fixture
+def experiment(tmp_path):
+    """The folder of an experiment of Ray Tune's, its trials ended in every way."""
+
+    def results(*losses):
+        return [
+            {"val_loss": loss, "lr": 0.0, "nested": {"acc": 0.5}, "training_iteration": step, "config": {}}
+            for step, loss in enumerate(losses, 1)
+        ]
+
+    config = {"lr": 0.1, "optimizer": {"wd": 0.01}, "seed": 3}
+    trials = [
+        ray_trial(tmp_path, 0, config, results(0.9, 0.5, 0.4)),
+        ray_trial(tmp_path, 1, config, results(0.8)),
+        ray_trial(tmp_path, 2, config, [], "ERROR", "RuntimeError: boom"),
+        ray_trial(tmp_path, 3, config, results(0.7), "RUNNING"),
+        ray_trial(tmp_path, 4, config, results(0.9, float("nan"), float("nan"))),
+    ]
+    (tmp_path / "experiment_state-2026-01-01_00-00-00.json").write_text("{}")
+    (tmp_path / "experiment_state-2026-01-02_00-00-00.json").write_text(json.dumps({"trial_data": trials}))
+    return tmp_path
+
+
 @pytest.fixture(scope="module")
 def s3_port():
     """The port of a server of buckets, gone when the module's tests have ended."""
@@ -86,3 +220,13 @@ def aws(monkeypatch):
     for name, value in {"ACCESS_KEY_ID": "key", "SECRET_ACCESS_KEY": "secret", "DEFAULT_REGION": "us-east-1"}.items():
         monkeypatch.setenv(f"AWS_{name}", value)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+@pytest.fixture
+def bucket(s3_port, aws, monkeypatch):
+    """The URI of an empty bucket, which the environment says where to find."""
+    endpoint = f"http://127.0.0.1:{s3_port}"
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    for method, path in (("POST", "moto-api/reset"), ("PUT", "bucket")):
+        urllib.request.urlopen(urllib.request.Request(f"{endpoint}/{path}", method=method)).close()
+    return "s3://bucket"

@@ -1,44 +1,11 @@
 import json
-from datetime import UTC, datetime
 
 import pytest
 
 from hpscan.analysis import analyze, status
 from hpscan.grid import runs
-from hpscan.store import METRICS, Store
-
-
-@pytest.fixture
-def filled(tmp_path, make_spec):
-    """A store with a sweep whose landscape is known: a bowl for sgdw, a diagonal valley for sgd, half of adamw."""
-    spec = make_spec(
-        grid={"lr": {"log2": [-6, -2], "points": 5}, "wd": {"log2": [-8, -4], "points": 5}}, seeds=[0, 1, 2]
-    )
-    store = Store(tmp_path)
-    store.save_spec(spec)
-    store.save_pack(spec.name, "p", [row for run in runs(spec) if (row := result_of(run))], [])
-    return store
-
-
-def result_of(run):
-    import math
-
-    x, y = math.log2(run.cell.lr) + 4, math.log2(run.cell.wd) + 6
-    if run.cell.variant == "adamw" and run.seed == 2:
-        return None
-    height = (x + y) ** 2 if run.cell.variant == "sgd" else x**2 + y**2
-    diverged = run.cell.variant == "sgd" and x + y == 4
-    value = 1 + 0.1 * height + 0.01 * run.seed
-    identity = {
-        "run_id": run.run_id,
-        "variant": run.cell.variant,
-        "lr": run.cell.lr,
-        "wd": run.cell.wd,
-        "seed": run.seed,
-    }
-    finals = {} if diverged else {**dict.fromkeys(METRICS, value), "test_error": 0.1}
-    return {**identity, "state": "diverged" if diverged else "completed", **finals, "device_s": 1.0,
-            "finished_at": datetime.now(UTC)}  # fmt: skip
+from hpscan.store import Store
+from tests.conftest import result_of
 
 
 def test_the_numbers_of_known_landscapes(filled):

@@ -11,7 +11,6 @@ from hpscan.caveats import caveats, command
 from hpscan.grid import runs
 from hpscan.refine import refined
 from hpscan.store import METRICS, Store
-from tests.test_analysis import filled  # noqa: F401  (a fixture)
 
 
 def swept(tmp_path, spec, value):
@@ -31,7 +30,7 @@ def told(store, sweep="tiny"):
     return [" ".join(part for part in caveat if part) for caveat in caveats(analyze(store, sweep))]
 
 
-def test_missing_uneven_and_diverged_runs_are_told(filled):  # noqa: F811
+def test_missing_uneven_and_diverged_runs_are_told(filled):
     text = "\n".join(told(filled))
     assert "adamw 25 of 75 runs are missing." in text
     assert "adamw the best cell has 2 of 3 seeds so far." in text

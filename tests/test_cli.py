@@ -8,22 +8,8 @@ import pytest
 import yaml
 
 from hpscan import cli
-
-
-@pytest.fixture
-def hpscan(capsys, monkeypatch, tmp_path):
-    """Run a command line in an empty folder; returns (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("HPSCAN_STORE", raising=False)
-
-    def run(*arguments):
-        monkeypatch.setattr("sys.argv", ["hpscan", *map(str, arguments)])
-        with pytest.raises(SystemExit) as done:
-            cli.main()
-        out, err = capsys.readouterr()
-        return done.value.code or 0, out, err
-
-    return run
+from tests.commands import check_command
+from tests.conftest import assert_refused
 
 
 def test_version_and_help(hpscan):
@@ -37,8 +23,6 @@ def test_version_and_help(hpscan):
 
 def test_every_command_is_grouped_and_has_an_example_that_parses(hpscan):
     from typer.main import get_command
-
-    from tests.test_docker import check_command
 
     listed = hpscan("--help")[1]
     for heading, commands in cli.COMMANDS.items():
@@ -85,15 +69,6 @@ def test_an_address_that_is_none_is_refused_before_anything_is_shown_or_written(
     path.write_text(yaml.safe_dump(tiny_raw))
     assert_refused(hpscan("launch", path, "--address", "http://x:1"), "--address http://x:1: must be `auto`, HOST:PORT")
     assert [entry.name for entry in tmp_path.iterdir()] == ["spec.yaml"]
-
-
-def assert_refused(result, message):
-    code, out, err = result
-    assert code == 2
-    assert out == ""
-    assert err.startswith("hpscan: ")
-    assert message in err
-    assert err.count("\n") == 1
 
 
 def test_not_yaml_and_missing_file(hpscan, tmp_path):

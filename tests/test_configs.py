@@ -10,7 +10,6 @@ import pytest
 from hpscan.analysis import analyze
 from hpscan.configs import best_configs, cells
 from hpscan.importing import import_sweep
-from tests.test_analysis import filled  # noqa: F401  (a fixture)
 
 
 def configs(store, sweep="tiny"):
@@ -18,7 +17,7 @@ def configs(store, sweep="tiny"):
     return json.loads(json.dumps(best_configs(analysis.spec, analysis.planned), allow_nan=False))
 
 
-def test_best_configs_are_plain_and_complete(filled):  # noqa: F811
+def test_best_configs_are_plain_and_complete(filled):
     answer = configs(filled)
     assert [config["variant"] for config in answer["best"]] == ["sgd", "sgdw", "adamw"]
     adamw = answer["best"][2]
@@ -31,7 +30,7 @@ def test_best_configs_are_plain_and_complete(filled):  # noqa: F811
     assert answer["best"][1]["torch"] is None  # torch.optim.SGD has no decoupled decay
 
 
-def test_what_is_recommended_comes_with_its_room(filled):  # noqa: F811
+def test_what_is_recommended_comes_with_its_room(filled):
     sgdw = configs(filled)["best"][1]["recommended"]
     assert (sgdw["lr"], sgdw["wd"]) == (2**-4, 2**-6)
     assert sgdw["within"] == pytest.approx(0.02 * 1.01)
@@ -42,7 +41,7 @@ def test_what_is_recommended_comes_with_its_room(filled):  # noqa: F811
         assert room["octave_costs"] == pytest.approx(0.1)
 
 
-def test_a_slip_into_divergence_is_a_word(filled):  # noqa: F811
+def test_a_slip_into_divergence_is_a_word(filled):
     rows = filled.runs("tiny")
     steep = (rows["variant"] == "sgdw") & (rows["lr"] == 2**-3)
     rows.loc[steep, "state"] = "diverged"
@@ -51,7 +50,7 @@ def test_a_slip_into_divergence_is_a_word(filled):  # noqa: F811
     assert configs(filled)["best"][1]["recommended"]["ranges"]["lr"]["octave_costs"] == "diverges"
 
 
-def test_what_an_import_does_not_know_is_null(filled, tmp_path):  # noqa: F811
+def test_what_an_import_does_not_know_is_null(filled, tmp_path):
     (tmp_path / "x.csv").write_text("lr,wd,val_loss\n0.1,0.1,1.0\n")
     import_sweep(filled, "blank", "csv", str(tmp_path / "x.csv"), variants=["adamw-torch"])
     (config,) = configs(filled, "blank")["best"]
@@ -60,7 +59,7 @@ def test_what_an_import_does_not_know_is_null(filled, tmp_path):  # noqa: F811
     assert config["recommended"]["ranges"]["lr"]["octave_costs"] is None
 
 
-def test_the_table_of_cells_agrees_with_pandas(filled):  # noqa: F811
+def test_the_table_of_cells_agrees_with_pandas(filled):
     table = pd.read_csv(StringIO(cells(analyze(filled, "tiny").planned).to_csv(index=False)))
     assert len(table) == 75
     runs = filled.runs("tiny")

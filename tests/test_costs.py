@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from hpscan.analysis import analyze
 from hpscan.costs import cost, union_s
-from tests.test_analysis import filled  # noqa: F401  (a fixture)
 
 SPANS = st.lists(st.tuples(st.integers(0, 200), st.integers(0, 50)), min_size=1, max_size=20)
 
@@ -19,7 +18,7 @@ def test_the_time_in_which_anything_ran_counts_once(spans):
     assert union_s(starts, ends) == pytest.approx(len(seconds))
 
 
-def test_it_adds_up(filled):  # noqa: F811
+def test_it_adds_up(filled):
     rows = filled.runs("tiny")
     facts = dict(cost(analyze(filled, "tiny")))
     assert facts["Runs"] == "225: 197 completed, 3 diverged, 25 missing"
@@ -28,7 +27,7 @@ def test_it_adds_up(filled):  # noqa: F811
     assert "Saved" not in facts
 
 
-def test_operations_and_savings(filled):  # noqa: F811
+def test_operations_and_savings(filled):
     spec = filled.spec("tiny")
     rows = filled.runs("tiny").dropna(axis=1, how="all").assign(steps_done=12, flop_per_step=1e9)
     filled.save_pack("tiny", "p", rows.to_dict("records"), [])

@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.commands import check_command
+
 ROOT = Path(__file__).parents[1]
 DOCKER = ROOT / "docker"
 FILES = sorted([*(path for path in DOCKER.iterdir() if path.is_file()), ROOT / "docs" / "cluster.md"])
@@ -79,31 +81,6 @@ def commands(path: Path) -> Iterator[list[str]]:
     for snippet in snippets(path):
         for program, rest in re.findall(r"(?<![\w.:=-])(hpscan|ray) (?!=)([^\n;|&()]+)", snippet):
             yield [program, *shlex.split(rest.replace('"$@"', ""))]
-
-
-def check_command(words: list[str]) -> None:
-    """A command of Ray's or hpscan's that its command line does not know fails."""
-    if words[0] == "ray":
-        from ray.scripts.scripts import cli as command
-    else:
-        from typer.main import get_command
-
-        from hpscan.cli import app
-
-        command = get_command(app)
-    known: set[str] = set()
-    rest = words[1:]
-    while rest and hasattr(command, "commands") and not rest[0].startswith("-"):
-        assert rest[0] in command.commands, f"{words[0]} has no command {rest[0]!r}: {shlex.join(words)}"
-        command, rest = command.commands[rest[0]], rest[1:]
-    for parameter in command.params:
-        known |= {*parameter.opts, *parameter.secondary_opts}
-    known |= {"--help"}
-    for word in rest:
-        if word == "--":
-            break
-        if word.startswith("-"):
-            assert word.split("=")[0] in known, f"no option {word!r}: {shlex.join(words)}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
@@ -237,25 +214,18 @@ def test_compose_publishes_on_loopback_only_and_waits_for_health():
                 assert "test" in services[name]["healthcheck"]
 
 
-def test_bucket_is_made_once_and_found_the_next_time(monkeypatch):
-    from moto.server import ThreadedMotoServer
+def test_bucket_is_made_once_and_found_the_next_time(s3_port, monkeypatch):
     from pyarrow.fs import FileSystem, FileType
 
     service = compose()["services"]["bucket"]
     program, *arguments = service["command"]
     assert program == "python"
-    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        for name, value in {**service["environment"], "AWS_ENDPOINT_URL": f"http://{host}:{port}"}.items():
-            monkeypatch.setenv(name, value)
-        for _ in range(2):
-            subprocess.run([sys.executable, *arguments], check=True, timeout=120)
-        s3, bucket = FileSystem.from_uri("s3://hpscan")
-        assert s3.get_file_info(bucket).type == FileType.Directory
-    finally:
-        server.stop()
+    for name, value in {**service["environment"], "AWS_ENDPOINT_URL": f"http://127.0.0.1:{s3_port}"}.items():
+        monkeypatch.setenv(name, value)
+    for _ in range(2):
+        subprocess.run([sys.executable, *arguments], check=True, timeout=120)
+    s3, bucket = FileSystem.from_uri("s3://hpscan")
+    assert s3.get_file_info(bucket).type == FileType.Directory
 
 
 # kuberay.yaml

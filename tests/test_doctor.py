@@ -14,8 +14,8 @@ import torch
 
 from hpscan import doctor
 from hpscan.doctor import Check
+from hpscan.store import Store
 from hpscan.workloads import FashionMNIST
-from tests.test_store import s3  # noqa: F401  (a fixture)
 
 HPSCAN = [sys.executable, "-P", "-m", "hpscan"]
 
@@ -85,15 +85,15 @@ def test_a_store_that_can_be_used_is_left_as_it_was(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_store_in_a_bucket_can_be_used(s3):  # noqa: F811
-    check = only(doctor.store(s3.location))
+def test_a_store_in_a_bucket_can_be_used(bucket):
+    check = only(doctor.store(f"{bucket}/some/prefix"))
     assert check.state == "ok"
     assert check.found.startswith("s3://bucket/some/prefix: ")
-    assert s3.files.names() == []
+    assert Store(f"{bucket}/some/prefix").files.names() == []
 
 
 @pytest.mark.parametrize("where", ["a file", "/proc/hpscan-store", "gopher://x", "s3://no-such-bucket/x"])
-def test_a_store_that_cannot_be_written_fails(tmp_path, where, s3):  # noqa: F811
+def test_a_store_that_cannot_be_written_fails(tmp_path, where, bucket):
     (tmp_path / "a file").touch()
     check = only(doctor.store(str(tmp_path / where) if where == "a file" else where))
     assert check.state == "fail"

@@ -5,8 +5,7 @@ import json
 import pytest
 import yaml
 
-from tests.test_analysis import filled  # noqa: F401  (a fixture)
-from tests.test_cli import assert_refused, hpscan  # noqa: F401  (a fixture)
+from tests.conftest import assert_refused
 
 WANDB = """"Name","State","Notes","Runtime","optimizer","optimizer.lr","optimizer.wd","seed","val/loss","val/acc"
 "rosy-1","finished","a, b","12","AdamW","0.001","0.1","0","0.52","0.81"
@@ -21,7 +20,7 @@ WANDB = """"Name","State","Notes","Runtime","optimizer","optimizer.lr","optimize
 COLUMNS = "lr=optimizer.lr,wd=optimizer.wd,variant=optimizer,val_loss=val/loss,val_error=1-val/acc"
 
 
-def test_a_wandb_export_becomes_a_sweep_that_every_command_reads(hpscan, tmp_path):  # noqa: F811
+def test_a_wandb_export_becomes_a_sweep_that_every_command_reads(hpscan, tmp_path):
     (tmp_path / "wandb.csv").write_text(WANDB)
     code, out, err = hpscan(
         "import", "csv", "wandb.csv", "--sweep", "wb", "--columns", COLUMNS, "--variant", "AdamW=adamw-torch"
@@ -58,19 +57,19 @@ def test_a_wandb_export_becomes_a_sweep_that_every_command_reads(hpscan, tmp_pat
         (["wandb", "wandb.csv", "--sweep", "x"], "import wandb: must be ray, optuna, csv"),
     ],
 )
-def test_what_cannot_be_imported_is_one_line(hpscan, tmp_path, arguments, message):  # noqa: F811
+def test_what_cannot_be_imported_is_one_line(hpscan, tmp_path, arguments, message):
     (tmp_path / "wandb.csv").write_text(WANDB)
     assert_refused(hpscan("import", *arguments), message)
     assert [path.name for path in tmp_path.iterdir()] == ["wandb.csv"]
 
 
-def test_a_name_that_is_taken_is_refused(hpscan, filled, tmp_path):  # noqa: F811
+def test_a_name_that_is_taken_is_refused(hpscan, filled, tmp_path):
     (tmp_path / "x.csv").write_text("lr,wd,val_loss\n1,1,1\n")
     refused = hpscan("import", "csv", "x.csv", "--sweep", "tiny", "--variant", "sgd", "--store", tmp_path)
     assert_refused(refused, "--sweep tiny: the store has a sweep of this name")
 
 
-def test_trials_that_lie_scattered_are_told_of(hpscan, tmp_path):  # noqa: F811
+def test_trials_that_lie_scattered_are_told_of(hpscan, tmp_path):
     lines = [f"{0.1 * 1.5**n},{0.001 * 2.5 ** (n % 9)},{n}" for n in range(20)]
     (tmp_path / "x.csv").write_text("\n".join(["lr,wd,val_loss", *lines]))
     code, out, _ = hpscan("import", "csv", "x.csv", "--sweep", "x", "--variant", "sgd")
@@ -78,7 +77,7 @@ def test_trials_that_lie_scattered_are_told_of(hpscan, tmp_path):  # noqa: F811
     assert "sgd: only 20 runs for 180 cells: the trials lie scattered" in out
 
 
-def test_every_format_is_written(hpscan, filled, tmp_path):  # noqa: F811
+def test_every_format_is_written(hpscan, filled, tmp_path):
     written = {}
     for name in ("csv", "optuna", "yaml", "json"):
         code, out, _ = hpscan("export", "tiny", "--format", name, "--store", tmp_path)

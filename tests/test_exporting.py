@@ -17,7 +17,6 @@ import pytest
 from hpscan.exporting import to_csv, to_optuna
 from hpscan.importing import import_sweep
 from hpscan.sweep import open_sweep
-from tests.test_analysis import filled  # noqa: F401  (a fixture)
 
 
 def assert_same_landscapes(one, other):
@@ -31,14 +30,14 @@ def assert_same_landscapes(one, other):
 
 
 @pytest.mark.parametrize(("kind", "write"), [("csv", to_csv), ("optuna", to_optuna)], ids=["csv", "optuna"])
-def test_what_is_exported_can_be_imported_to_the_last_digit(filled, tmp_path, kind, write):  # noqa: F811
+def test_what_is_exported_can_be_imported_to_the_last_digit(filled, tmp_path, kind, write):
     sweep = open_sweep(filled, "tiny")
     write(sweep, tmp_path / "out")
     import_sweep(filled, "again", kind, str(tmp_path / "out"))
     assert_same_landscapes(sweep, open_sweep(filled, "again"))
 
 
-def test_an_imported_csv_is_exported_as_it_came(filled, tmp_path):  # noqa: F811
+def test_an_imported_csv_is_exported_as_it_came(filled, tmp_path):
     to_csv(open_sweep(filled, "tiny"), tmp_path / "1.csv")
     import_sweep(filled, "first", "csv", str(tmp_path / "1.csv"))
     to_csv(open_sweep(filled, "first"), tmp_path / "2.csv")
@@ -47,7 +46,7 @@ def test_an_imported_csv_is_exported_as_it_came(filled, tmp_path):  # noqa: F811
     assert filled.spec("first").unknown == filled.spec("second").unknown
 
 
-def test_optuna_opens_it_and_agrees_on_the_best_run(filled, tmp_path):  # noqa: F811
+def test_optuna_opens_it_and_agrees_on_the_best_run(filled, tmp_path):
     sweep = open_sweep(filled, "tiny")
     to_optuna(sweep, tmp_path / "optuna.log")
     storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(tmp_path / "optuna.log")))
@@ -63,7 +62,7 @@ def test_optuna_opens_it_and_agrees_on_the_best_run(filled, tmp_path):  # noqa: 
 
 
 @pytest.mark.slow
-def test_optuna_dashboard_opens_it(filled, tmp_path):  # noqa: F811
+def test_optuna_dashboard_opens_it(filled, tmp_path):
     to_optuna(open_sweep(filled, "tiny"), tmp_path / "optuna.log")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -12,7 +12,6 @@ from hpscan.landscape import landscapes
 from hpscan.spec import SpecError
 from hpscan.store import Store
 from hpscan.workloads import WorkloadError
-from tests.test_sources import experiment, ray_trial  # noqa: F401  (a fixture)
 
 
 @pytest.fixture
@@ -183,7 +182,7 @@ def test_a_maximised_objective_must_be_turned_round(tmp_path):
     assert best.means["val_error"] == pytest.approx(0.11)
 
 
-def test_a_ray_experiments_trials_and_curves_are_kept(experiment, tmp_path):  # noqa: F811
+def test_a_ray_experiments_trials_and_curves_are_kept(experiment, tmp_path):
     store = Store(tmp_path / "store")
     summary = import_sweep(store, "r", "ray", str(experiment), columns={"wd": "optimizer/wd"}, variants=["adamw-torch"])
     assert summary.lost == {"running, so not ended": 1, "failed, and there is another of the same": 1,

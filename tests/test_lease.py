@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import threading
-import urllib.request
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -40,14 +39,10 @@ def store(tmp_path):
 
 
 @pytest.fixture
-def s3(s3_port, aws, monkeypatch):
-    """A store in an empty bucket of a server of our own."""
-    endpoint = f"http://127.0.0.1:{s3_port}"
-    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+def s3(bucket, monkeypatch):
+    """A store in an empty bucket of a server that does not take long."""
     monkeypatch.setattr(lease_module, "SETTLE_S", 0.5)
-    for method, path in (("POST", "moto-api/reset"), ("PUT", "bucket")):
-        urllib.request.urlopen(urllib.request.Request(f"{endpoint}/{path}", method=method)).close()
-    return Store("s3://bucket/prefix")
+    return Store(f"{bucket}/prefix")
 
 
 @pytest.fixture(params=["local", "s3"])

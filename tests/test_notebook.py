@@ -9,7 +9,7 @@ from nbclient import NotebookClient
 from hpscan.grid import runs
 from hpscan.spec import Spec
 from hpscan.store import Store
-from tests.test_analysis import result_of
+from tests.conftest import result_of
 
 EXAMPLE = Path(__file__).parents[1] / "docs" / "example.ipynb"
 

@@ -13,7 +13,6 @@ from hpscan.pages import Table
 from hpscan.report import FORMATS, check_formats, save_report
 from hpscan.spec import Spec, SpecError
 from hpscan.store import Store
-from tests.test_analysis import filled  # noqa: F401  (a fixture)
 
 SECTIONS = [
     "", "Best configuration of each variant", "To know before relying on this", "Recommended: the middle of the basin",
@@ -25,7 +24,7 @@ SECTIONS = [
 
 
 @pytest.fixture
-def page(filled):  # noqa: F811
+def page(filled):
     return report_page(analyze(filled, "tiny"))
 
 
@@ -80,7 +79,7 @@ def test_what_is_recommended_says_how_far_it_reaches(page):
     assert sgdw["within"] == "2 %"
 
 
-def test_a_report_is_written_in_every_format(filled, tmp_path):  # noqa: F811
+def test_a_report_is_written_in_every_format(filled, tmp_path):
     paths = save_report(analyze(filled, "tiny"), tmp_path / "report")
     names = {path.name for path in paths}
     assert names >= {"report.html", "report.md", "report.pdf", "best_config.yaml", "best_config.json", "landscape.csv"}
@@ -105,7 +104,7 @@ def test_a_format_that_there_is_not_is_refused():
         check_formats(["html,docx"])
 
 
-def test_text_of_a_spec_is_text_everywhere(filled, tmp_path):  # noqa: F811
+def test_text_of_a_spec_is_text_everywhere(filled, tmp_path):
     evil = '<script>alert("x")</script> **bold** [a](javascript:1) ``` #panic("x")'
     filled.save_spec(filled.spec("tiny").model_copy(update={"notes": evil}))
     paths = save_report(analyze(filled, "tiny"), tmp_path / "evil", ["html", "md", "pdf"])
@@ -115,7 +114,7 @@ def test_text_of_a_spec_is_text_everywhere(filled, tmp_path):  # noqa: F811
     assert "\\<script\\>" in text
 
 
-def test_a_sweep_of_any_name_is_harmless(filled, tmp_path):  # noqa: F811
+def test_a_sweep_of_any_name_is_harmless(filled, tmp_path):
     spec = filled.spec("tiny").model_copy(update={"name": "a<b>c"})
     analysis = analyze(filled, "tiny")
     paths = save_report(replace(analysis, spec=spec), tmp_path, ["html", "md"])
@@ -130,14 +129,14 @@ def test_an_empty_sweep_still_makes_a_report(tmp_path, make_spec):
     assert "no cell has a result to compare" in page.read_text()
 
 
-def test_without_typst_a_pdf_says_what_to_install_and_the_rest_is_written(filled, tmp_path, monkeypatch):  # noqa: F811
+def test_without_typst_a_pdf_says_what_to_install_and_the_rest_is_written(filled, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "typst", None)
     with pytest.raises(SpecError, match=re.escape("pip install 'hpscan[report]'")):
         save_report(analyze(filled, "tiny"), tmp_path / "report", ["html", "pdf"])
     assert not (tmp_path / "report").exists()
 
 
-def test_the_spec_is_shown_without_what_it_leaves_open(filled, page):  # noqa: F811
+def test_the_spec_is_shown_without_what_it_leaves_open(filled, page):
     (code,) = page.sections[-1].blocks
     assert Spec.validated(yaml.safe_load(code.text)) == filled.spec("tiny")
     assert "null" not in code.text

@@ -13,8 +13,7 @@ from hpscan.reproduce import TOLERANCE, Compared, find_run, reproduce
 from hpscan.rungs import next_round
 from hpscan.store import Store
 from hpscan.worker import order
-from tests.test_cli import assert_refused, hpscan  # noqa: F401  (a fixture)
-from tests.test_worker import make_worker  # noqa: F401  (a fixture)
+from tests.conftest import assert_refused
 
 SMALL = {"variants": ["sgd"], "grid": {"lr": [0.05, 0.1], "wd": [0.0, 0.01]}, "budget": {"steps": 30}}
 PLAIN = {"name": "digits", "model": {"name": "plain_mlp", "hidden": [8]}, "train": 200}
@@ -35,7 +34,7 @@ def train(config):
 
 
 @pytest.fixture
-def trained(tmp_path, monkeypatch, make_worker):  # noqa: F811
+def trained(tmp_path, monkeypatch, make_worker):
     """Train a small sweep as a worker does, into a store in the test's folder, which is the working directory."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "users_reproducible.py").write_text(MODULE)
@@ -57,7 +56,7 @@ def trained(tmp_path, monkeypatch, make_worker):  # noqa: F811
 
 
 @pytest.fixture
-def again(hpscan):  # noqa: F811
+def again(hpscan):
     """Reproduce a run of the store in the test's folder; returns (exit code, what is printed as JSON)."""
 
     def run(run_id, *options):
@@ -108,7 +107,7 @@ def test_runs_of_an_uncompiled_pack_come_back_within_rounding(trained, again):
             assert metric["now"] == pytest.approx(metric["stored"], rel=TOLERANCE), name
 
 
-def test_a_metric_that_was_tampered_with_does_not_come_back_and_nothing_is_written(trained, hpscan, tmp_path):  # noqa: F811
+def test_a_metric_that_was_tampered_with_does_not_come_back_and_nothing_is_written(trained, hpscan, tmp_path):
     store = trained()
     row = store.runs("tiny").iloc[0]
     altered(store, row["run_id"], val_loss=row["val_loss"] * 1.01)
@@ -151,7 +150,7 @@ def test_a_trainable_is_called_again_with_the_same_random_numbers(trained, again
     assert set(found["metrics"]) == {"val_loss", "val_f1"}
 
 
-def test_a_failed_run_fails_again_until_its_code_is_mended(trained, again, hpscan, tmp_path):  # noqa: F811
+def test_a_failed_run_fails_again_until_its_code_is_mended(trained, again, hpscan, tmp_path):
     rows = trained(workload={"trainable": "users_reproducible:train"}).runs("tiny")
     run_id = rows.loc[rows["seed"] == 1, "run_id"].iloc[0]
     code, found = again(run_id)
@@ -166,7 +165,7 @@ def test_a_failed_run_fails_again_until_its_code_is_mended(trained, again, hpsca
     assert "it completed after 12 steps, and is stored as failed" in found["verdict"]
 
 
-def test_a_stopped_run_is_compared_as_far_as_it_came_or_refused_without_its_curve(trained, again, hpscan):  # noqa: F811
+def test_a_stopped_run_is_compared_as_far_as_it_came_or_refused_without_its_curve(trained, again, hpscan):
     halving = {"name": "halving", "rungs": [0.5], "reduction": 2}
     store = trained(stop=halving, resources={"strategy": "loop", "compile": False})
     rows = store.runs("tiny")
@@ -209,7 +208,7 @@ def test_every_kind_of_run_is_rebuilt_from_its_config(make_spec, tmp_path):
         assert find_run(store, run.run_id).run.config == run.config
 
 
-def test_a_config_that_does_not_give_the_run_is_refused(trained, hpscan):  # noqa: F811
+def test_a_config_that_does_not_give_the_run_is_refused(trained, hpscan):
     store = trained()
     row = store.runs("tiny").iloc[0]
     for config in (row["config"].replace('"steps": 30', '"steps": 31'), "{}", "{", "[]"):
@@ -217,7 +216,7 @@ def test_a_config_that_does_not_give_the_run_is_refused(trained, hpscan):  # noq
         assert_refused(hpscan("reproduce", row["run_id"], "--store", "."), "cannot be rebuilt from its stored config")
 
 
-def test_ids_that_name_no_run_or_several_are_refused(trained, hpscan, again):  # noqa: F811
+def test_ids_that_name_no_run_or_several_are_refused(trained, hpscan, again):
     store = trained(workload={"trainable": "users_reproducible:train"})
     run_id = store.runs("tiny")["run_id"].iloc[0]
     unknown = "0000" if not run_id.startswith("0000") else "1111"
@@ -235,7 +234,7 @@ def test_ids_that_name_no_run_or_several_are_refused(trained, hpscan, again):  #
     assert again(run_id[:8], "--sweep", "twin")[1]["sweep"] == "twin"
 
 
-def test_an_imported_run_cannot_be_trained(hpscan, tmp_path):  # noqa: F811
+def test_an_imported_run_cannot_be_trained(hpscan, tmp_path):
     (tmp_path / "their.csv").write_text("lr,wd,seed,val_loss\n0.1,0.01,0,0.5\n0.2,0.01,0,0.4\n")
     assert hpscan("import", "csv", "their.csv", "--sweep", "wb", "--variant", "sgdw")[0] == 0
     run_id = Store(tmp_path / "results").runs("wb")["run_id"].iloc[0]

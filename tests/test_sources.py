@@ -1,6 +1,5 @@
 """What other tools write, read as they write it."""
 
-import json
 import sqlite3
 
 import optuna
@@ -35,39 +34,6 @@ def test_what_is_no_table_is_refused(tmp_path, content, message):
         path.write_bytes(content)
     with pytest.raises(SpecError, match=message):
         read_csv(str(path))
-
-
-def ray_trial(folder, number, config, results, status="TERMINATED", error=None):
-    """A trial as Ray 2.60 leaves it: a folder, and a pair of JSON texts in the experiment's state."""
-    name = f"train_{number:05d}"
-    (folder / name).mkdir(parents=True)
-    if results:
-        (folder / name / "result.json").write_text("".join(json.dumps(result) + "\n" for result in results))
-    if error:
-        (folder / name / "error.txt").write_text(f"Traceback (most recent call last):\n  …\n{error}\n")
-    trial = {"trial_id": f"x_{number:05d}", "config": config, "status": status, "relative_logdir": name}
-    return [json.dumps(trial), json.dumps({"last_result": results[-1] if results else {}})]
-
-
-@pytest.fixture
-def experiment(tmp_path):
-    def results(*losses):
-        return [
-            {"val_loss": loss, "lr": 0.0, "nested": {"acc": 0.5}, "training_iteration": step, "config": {}}
-            for step, loss in enumerate(losses, 1)
-        ]
-
-    config = {"lr": 0.1, "optimizer": {"wd": 0.01}, "seed": 3}
-    trials = [
-        ray_trial(tmp_path, 0, config, results(0.9, 0.5, 0.4)),
-        ray_trial(tmp_path, 1, config, results(0.8)),
-        ray_trial(tmp_path, 2, config, [], "ERROR", "RuntimeError: boom"),
-        ray_trial(tmp_path, 3, config, results(0.7), "RUNNING"),
-        ray_trial(tmp_path, 4, config, results(0.9, float("nan"), float("nan"))),
-    ]
-    (tmp_path / "experiment_state-2026-01-01_00-00-00.json").write_text("{}")
-    (tmp_path / "experiment_state-2026-01-02_00-00-00.json").write_text(json.dumps({"trial_data": trials}))
-    return tmp_path
 
 
 def test_a_ray_experiment_says_what_was_tried_and_how_it_ended(experiment):

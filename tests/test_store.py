@@ -6,7 +6,6 @@ import sys
 import tempfile
 import threading
 import types
-import urllib.request
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -37,12 +36,9 @@ def store(tmp_path):
 
 
 @pytest.fixture
-def s3(s3_port, aws, monkeypatch):
+def s3(bucket):
     """A store in an empty bucket, its endpoint from the environment."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{s3_port}")
-    for method, path in (("POST", "moto-api/reset"), ("PUT", "bucket")):
-        urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:{s3_port}/{path}", method=method)).close()
-    return Store("s3://bucket/some/prefix")
+    return Store(f"{bucket}/some/prefix")
 
 
 @pytest.fixture(params=["local", "s3"])

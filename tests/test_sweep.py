@@ -14,11 +14,10 @@ from hpscan.notebook import landscape_html, landscapes_html
 from hpscan.separability import separability
 from hpscan.spec import SpecError
 from hpscan.store import StoreError
-from tests.test_analysis import filled  # noqa: F401  (a fixture)
 
 
 @pytest.fixture
-def sweep(filled):  # noqa: F811
+def sweep(filled):
     return hpscan.open_sweep(filled, "tiny")
 
 
@@ -86,7 +85,7 @@ def test_what_it_has_not_is_refused(sweep, arguments, message):
         sweep.landscape(*arguments)
 
 
-def test_other_axes_and_single_panels(filled, make_spec):  # noqa: F811
+def test_other_axes_and_single_panels(filled, make_spec):
     filled.save_spec(make_spec(variants=["sgd"], grid={"lr": [0.1, 0.2], "wd": [0.1], "momentum": [0.0, 0.9]}))
     sweep = hpscan.open_sweep(filled, "tiny")
     assert sweep.landscape("sgd", axes=("momentum", "lr")).axes == ("momentum", "lr")

@@ -5,40 +5,11 @@ import shutil
 
 import pytest
 
-from hpscan.grid import packs, runs
-from hpscan.resources import PerPack
+from hpscan.grid import runs
 from hpscan.rungs import next_round
 from hpscan.store import RUNS, Store
-from hpscan.worker import Assignment, PackTrainable, order
-from hpscan.workloads import Data, PackedWorkload, Split
-
-
-@pytest.fixture
-def make_worker(tmp_path, make_spec, monkeypatch):
-    """Make a trainable in this process, ready for its first pack."""
-    monkeypatch.setattr("hpscan.worker._packs_on_this_node", lambda _: 1)
-
-    def make(*, sweep="tiny", **changes):
-        spec = make_spec(**{"resources": {"compile": False, "pack_size": 9}, **changes})
-        Store(tmp_path).save_spec(spec)
-        every = runs(spec)
-        assignment = Assignment(
-            sweep=sweep, metric="val_loss", store=str(tmp_path), resources=spec.resources, workers=1,
-            per_pack=PerPack(), runs=every,
-            run_steps=next_round(spec, Store(tmp_path)).run_steps,
-            data=spec.workload.load() if isinstance(spec.workload, PackedWorkload) else None,
-            provenance={"hpscan_version": "1", "git_commit": None},
-        )  # fmt: skip
-        trainable = object.__new__(PackTrainable)
-        places = {run.run_id: place for place, run in enumerate(every)}
-        trainable.spec = spec
-        trainable.packs = packs(every, spec.resources.most_runs)
-        trainable.orders = [order(pack, places) for pack in trainable.packs]
-        trainable.config = trainable.orders[0]
-        trainable.setup({}, assignment)
-        return trainable
-
-    return make
+from hpscan.worker import Assignment, order
+from hpscan.workloads import Data, Split
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from hpscan.analysis import VariantAnalysis
 from hpscan.dashboards.maps import _numbers
 from hpscan.dashboards.numbers import Numbers, _thinned
 from hpscan.dashboards.view import View
-from tests.e2e.conftest import wait_for
+from tests.processes import wait_for
 
 from .conftest import text_of
 

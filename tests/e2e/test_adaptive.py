@@ -5,7 +5,7 @@ import pytest
 from hpscan.grid import runs
 from hpscan.spec import Spec
 from hpscan.store import Store
-from tests.e2e.conftest import hpscan
+from tests.processes import hpscan
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

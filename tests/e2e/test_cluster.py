@@ -8,7 +8,8 @@ import subprocess
 import pytest
 
 from hpscan.store import Store
-from tests.e2e.conftest import assert_same, end, hpscan, outcome, session, started, stored_packs, wait_for
+from tests.e2e.conftest import assert_same, outcome, stored_packs
+from tests.processes import end, hpscan, session, started, wait_for
 
 pytestmark = pytest.mark.timeout(400)
 

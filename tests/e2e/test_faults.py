@@ -11,7 +11,8 @@ import time
 import pytest
 
 from hpscan.store import Store
-from tests.e2e.conftest import HPSCAN, assert_same, end, hpscan, outcome, session, started, stored_packs, wait_for
+from tests.e2e.conftest import assert_same, outcome, stored_packs
+from tests.processes import HPSCAN, end, hpscan, session, started, wait_for
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -232,10 +233,8 @@ def test_ctrl_c_twice_stops_at_once_and_leaves_nothing_behind(spec_file, tmp_pat
 
 
 @pytest.mark.slow
-def test_a_sweep_in_a_bucket_is_the_same_sweep(s3, spec_file, tmp_path, whole, monkeypatch):
-    for name, value in s3.items():
-        monkeypatch.setenv(name, value)
-    store = "s3://bucket/results"
+def test_a_sweep_in_a_bucket_is_the_same_sweep(bucket, spec_file, tmp_path, whole):
+    store = f"{bucket}/results"
     done = hpscan("launch", spec_file(), "--store", store, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "100 to train" in done.stdout

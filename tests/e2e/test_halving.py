@@ -3,7 +3,8 @@
 import pytest
 
 from hpscan.store import Store
-from tests.e2e.conftest import assert_same, end, hpscan, outcome, started, wait_for
+from tests.e2e.conftest import assert_same, outcome
+from tests.processes import end, hpscan, started, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -4,13 +4,12 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from hpscan.store import Store
-from tests.e2e.conftest import session, started, wait_for
+from tests.processes import session, started, wait_for
 
 HPSCAN = str(Path(sys.executable).with_name("hpscan"))
 
@@ -114,11 +113,8 @@ def test_a_sweep_stopped_by_ctrl_c_goes_on_and_ends_with_the_same_numbers(folder
     process = started(*arguments, cwd=tmp_path)
     log = tmp_path / "out.log"
     packs = tmp_path / "results" / "quickstart" / "runs"
-    deadline = time.monotonic() + 120
-    while not list(packs.glob("*.parquet")):
-        assert process.poll() is None, log.read_text()
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_for(lambda: process.poll() is not None or list(packs.glob("*.parquet")), what="a pack")
+    assert process.poll() is None, log.read_text()
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=30) == 130
     assert log.read_text().splitlines()[-1].startswith("hpscan: stopped; what is trained is stored.")
