@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import sys
 import time
 import warnings
@@ -28,8 +27,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import optuna
 import pandas as pd
-import sklearn
 
+from benchmarks.meter import header
 from hpscan.adaptive import TOLERANCE, believe, first_cells, next_cells
 from hpscan.landscape import landscapes
 from hpscan.store import Store
@@ -259,17 +258,20 @@ def main() -> None:
     parser.add_argument("--write", type=Path)
     parser.add_argument("--record", nargs="+", metavar=("STORE", "SWEEP"))
     parser.add_argument("--only", nargs="+", choices=SAMPLERS, default=list(SAMPLERS))
-    parser.add_argument("--kind", nargs="+", choices=("smooth", *RECORDED), default=["smooth", *RECORDED])
+    parser.add_argument("--kind", nargs="+", choices=("smooth", *RECORDED))
     arguments = parser.parse_args()
     if arguments.record:
-        return record(
-            arguments.record[0], arguments.record[1:], arguments.kind[-1] if len(arguments.kind) == 1 else "rough"
-        )
+        kind, *more = arguments.kind or ["rough"]
+        if more or kind not in RECORDED:
+            parser.error(f"--record writes one file: give --kind one of {', '.join(RECORDED)}")
+        store, *sweeps = arguments.record
+        record(store, sweeps, kind)
+        return
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore")
     start = time.perf_counter()
     parts = []
-    for kind in arguments.kind:
+    for kind in arguments.kind or ("smooth", *RECORDED):
         every = recorded(kind) if kind in RECORDED else [smooth(seed) for seed in range(N_SMOOTH)]
         shares = (0.35, 0.5) if kind in RECORDED else (0.2, 0.3)
         found = replay(every, shares, arguments.only)
@@ -279,19 +281,9 @@ def main() -> None:
         print(parts[-1] if kind == "smooth" else "\n".join(parts[-2:]), flush=True)
     print(f"{time.perf_counter() - start:.0f} s")
     if arguments.write:
-        arguments.write.write_text(_document(parts), encoding="utf-8")
-    return None
-
-
-def _document(parts: list[str]) -> str:
-    versions = f"scikit-learn {sklearn.__version__}, Optuna {optuna.__version__}, numpy {np.__version__}"
-    return "\n".join([
-        "# How few cells show the best one and the basin",
-        "",
-        f"`python -m benchmarks.adaptive --write benchmarks/adaptive.md`; {versions}, Python {platform.python_version()}.",
-        "",
-        *parts,
-    ])  # fmt: skip
+        measured = header("python -m benchmarks.adaptive", ("hpscan", "scikit-learn", "optuna", "numpy"))
+        title = "# How few cells show the best one and the basin"
+        arguments.write.write_text("\n".join([title, "", measured, "", *parts]), encoding="utf-8")
 
 
 if __name__ == "__main__":
