@@ -30,7 +30,7 @@ __all__ = [
     "Validated",
     "ValidationText",
     "finite",
-    "plain",
+    "json_values",
 ]
 
 T = TypeVar("T")
@@ -217,16 +217,16 @@ def finite(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def plain(value: Any) -> Any:
+def json_values(value: Any) -> Any:
     """JSON values of whatever YAML or a table's row may hold."""
     if isinstance(value, Mapping):
-        return {str(key): plain(each) for key, each in value.items()}
+        return {str(key): json_values(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(each) for each in value]
+        return [json_values(each) for each in value]
     if value is None or isinstance(value, str | bool | int):
         return value
     if isinstance(value, float):
         return finite(value)
     if hasattr(value, "item"):  # numpy's
-        return plain(value.item())
+        return json_values(value.item())
     return None if value != value else str(value)  # noqa: PLR0124  (NaT, which is not itself)

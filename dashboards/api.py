@@ -41,7 +41,7 @@ from .answers import (
     Validated,
     ValidationText,
     finite,
-    plain,
+    json_values,
 )
 from .downloads import REPORT_FILES, TABLES, report_file, table
 from .launching import IdleError, Launcher, Started
@@ -143,7 +143,7 @@ def _add_sweeps(routes: APIRouter, reader: Reader) -> None:
     def spec(sweep: SweepName, format: Literal["yaml", "json"] = "yaml") -> Response:  # noqa: A002  (of the URL)
         found = reader.spec(sweep)
         if format == "json":
-            return _json(plain(found.model_dump(mode="json")))
+            return _json(json_values(found.model_dump(mode="json")))
         return _file(found.to_yaml().encode(), f"{sweep}.yaml", "application/yaml")
 
 
@@ -178,9 +178,9 @@ def _add_runs(routes: APIRouter, reader: Reader) -> None:
             raise UnknownError(f"run {run_id!r}: is none of {sweep}")
         (told,) = _runs(reader, sweep, page)
         row = reader.runs(sweep, [run_id])
-        further = {} if row.empty else plain(row.iloc[0].to_dict())
+        further = {} if row.empty else json_values(row.iloc[0].to_dict())
         config = further.pop("config", None)
-        return RunDetail(**told, config=plain(json.loads(config)) if config else None, row=further)
+        return RunDetail(**told, config=json_values(json.loads(config)) if config else None, row=further)
 
     @routes.get(
         "/sweeps/{sweep}/curves", tags=["Runs"], summary="Learning curves of some runs", responses=documented(404)
@@ -386,7 +386,7 @@ def _runs(reader: Reader, sweep: str, page: pd.DataFrame) -> list[dict[str, Any]
     told: list[dict[str, Any]] = []
     for planned in page.to_dict("records"):
         run_id = planned["run_id"]
-        row: Mapping[str, Any] = plain(rows.loc[run_id].to_dict()) if run_id in rows.index else {}
+        row: Mapping[str, Any] = json_values(rows.loc[run_id].to_dict()) if run_id in rows.index else {}
         whole = {"steps_done": None if row.get("steps_done") is None else int(row["steps_done"])}
         further = {name: row.get(name) for name in ("error", "wall_s", "finished_at")}
         known = {name: row[name] for name in metrics if row}

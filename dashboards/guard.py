@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from urllib.parse import parse_qs, quote, urlencode
 
@@ -29,6 +30,7 @@ TIME_LIMIT_S = 60.0
 BODY_S = 20.0
 """Until a request is here."""
 
+DOORS = {"/login", "/logout"}
 READING = {"/_dash-update-component", "/api/v1/validate"}
 """What is asked by POST and changes nothing: how pages ask what to show, and whether a spec is one."""
 
@@ -41,6 +43,16 @@ class _Viewer:
     by_header: bool = False
     """By a Bearer token, which no page of another site can send."""
     by_cookie: bool = False
+
+
+@contextlib.contextmanager
+def _acting_as(viewer: _Viewer | None) -> Iterator[None]:
+    """While a request is passed on: whether who asks may launch."""
+    mark = viewer_may_launch.set(viewer is not None and viewer.role is Role.FULL)
+    try:
+        yield
+    finally:
+        viewer_may_launch.reset(mark)
 
 
 class Guard:
@@ -90,24 +102,21 @@ class Guard:
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope)
         viewer = self._viewer(request)
-        refusal = viewer if isinstance(viewer, Response) else None
-        if refusal is None and request.scope["path"] in {"/login", "/logout"} and self._tokens:
-            refusal = await self._door(request, receive)
-        elif refusal is None:
-            assert not isinstance(viewer, Response)
-            refusal = self._refusal(request, viewer)
-        if refusal is None:
-            body = await _body(request.headers, receive, self._most_body)
-            if isinstance(body, bytes):
-                role = viewer.role if isinstance(viewer, _Viewer) else Role.READ
-                mark = viewer_may_launch.set(role is Role.FULL)
-                try:
-                    await self._in_time(scope, _replayed(body, receive), send)
-                finally:
-                    viewer_may_launch.reset(mark)
-                return
-            refusal = body
-        await refusal(scope, receive, send)
+        answer: Response | None
+        if isinstance(viewer, Response):
+            answer = viewer
+        elif self._tokens and scope["path"] in DOORS:
+            answer = await self._door(request, receive)
+        else:
+            answer = self._refusal(request, viewer)
+            if answer is None:
+                body = await _body(request.headers, receive, self._most_body)
+                if isinstance(body, bytes):
+                    with _acting_as(viewer):
+                        await self._in_time(scope, _replayed(body, receive), send)
+                    return
+                answer = body
+        await answer(scope, receive, send)
 
     def _viewer(self, request: Request) -> _Viewer | Response | None:
         """Who asks; None if nobody that is known, and an answer if that cannot be told or they must wait."""
@@ -135,7 +144,7 @@ class Guard:
             return None
         if viewer is None:
             return self._unknown(request)
-        if path in {"/login", "/logout"}:  # there is nothing to sign in to
+        if path in DOORS:  # there is nothing to sign in to
             return RedirectResponse("/", 303)
         if changes and not viewer.by_header and not same_origin(request, must_say=viewer.by_cookie):
             return problem(
@@ -207,11 +216,8 @@ class Guard:
             await receive()
             await send({"type": "websocket.close", "code": 1008})
             return
-        mark = viewer_may_launch.set(viewer.role is Role.FULL)
-        try:
+        with _acting_as(viewer):
             await self._app(scope, receive, send)
-        finally:
-            viewer_may_launch.reset(mark)
 
     async def _in_time(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on; should its answer not begin in time, say so, and do not wait for it."""

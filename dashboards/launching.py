@@ -94,6 +94,11 @@ class Started:
     exit_code: int | None = None
     """Of a process that has ended."""
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether it has not ended."""
+        return self.status in {"running", "submitted"}
+
 
 @dataclass(eq=False)
 class _Process:
@@ -218,7 +223,7 @@ class Launcher:
         spec = admitted(text, self.allow, submits=self._submits)
         with self._lock:
             last = self._last.get(spec.name)
-            if last is not None and last.told().status in {"running", "submitted"}:
+            if last is not None and last.told().goes_on:
                 raise BusyError(f"{spec.name}: is being launched; cancel that launch, or wait for its end")
             folder = Path(tempfile.mkdtemp(dir=self._folder.name))
             (folder / "spec.yaml").write_text(text, encoding="utf-8")
@@ -234,7 +239,7 @@ class Launcher:
 
     def running(self) -> list[str]:
         """Sweeps that are being launched from here."""
-        return [each.sweep for each in self.launches() if each.status in {"running", "submitted"}]
+        return [each.sweep for each in self.launches() if each.goes_on]
 
     def last(self, sweep: str) -> Started:
         """The last launch of a sweep; raises IdleError if it was never launched from here."""
@@ -258,7 +263,7 @@ class Launcher:
         """
         self._refuse_viewers()
         found = self._of(sweep)
-        if found.told().status not in {"running", "submitted"}:
+        if not found.told().goes_on:
             raise IdleError(f"{sweep}: its launch has ended")
         found.cancel()
         return found.told()

@@ -25,7 +25,7 @@ STATES = ("completed", "diverged", "stopped", "failed")
 
 
 def page(reader: Reader) -> list[Any]:
-    """The page before its first look at the store."""
+    """The page, its list as the store is now."""
     search = html.Label(
         [
             html.Span("Find a sweep", className="unseen"),

@@ -210,6 +210,11 @@ class Reader:
         """How far it is (:func:`hpscan.analysis.status`)."""
         return self.kept(sweep, "status", lambda: status_of(sweep, self.shapes(sweep), self._rows(sweep).errors))
 
+    def pace(self, sweep: str) -> Pace:
+        """When its last run ended, and how long the rest will take."""
+        ends = self.kept(sweep, "ends", lambda: self._rows(sweep).ends.dropna().sort_values())
+        return Pace.of(ends, self.status(sweep)["states"]["missing"], datetime.now(UTC))
+
     def shapes(self, sweep: str, metric: str | None = None) -> list[Landscape]:
         """A landscape for each panel; raises SpecError if the metric was not recorded."""
         return [self.shape(sweep, panel.name, metric) for panel in self.panels(sweep)]
@@ -341,11 +346,6 @@ class Reader:
         """What is told of a sweep's files replaces what was told of them before."""
         told = self._broken[sweep, kind] = []
         return told.append
-
-    def pace(self, sweep: str) -> Pace:
-        """When its last run ended, and how long the rest will take."""
-        ends = self.kept(sweep, "ends", lambda: self._rows(sweep).ends.dropna().sort_values())
-        return Pace.of(ends, self.status(sweep)["states"]["missing"], datetime.now(UTC))
 
     def kept(self, sweep: str, what: Hashable, make: Callable[[], T]) -> T:
         """What ``make`` makes of the sweep, made anew only after a file of it changed."""

@@ -59,7 +59,7 @@ def _launches(pages: Pages) -> Any:
                     [
                         html.H3(dcc.Link(each.sweep, href=f"/sweeps/{each.sweep}")),
                         chip(each.status, {"running": "busy", "submitted": "busy", "succeeded": "good", "failed": "bad"}.get(each.status, "warn")),
-                        html.Button("Cancel", id={"type": "cancel", "name": each.sweep}, className="button") if each.status in {"running", "submitted"} and pages.launcher.may_launch else None,
+                        html.Button("Cancel", id={"type": "cancel", "name": each.sweep}, className="button") if each.goes_on and pages.launcher.may_launch else None,
                     ],
                     className="row",
                 ),

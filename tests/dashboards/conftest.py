@@ -84,6 +84,21 @@ def client(serve):
     return serve()
 
 
+def bearer(token):
+    """The header of a request that has a token."""
+    return {"authorization": f"Bearer {token}"}
+
+
+def is_problem(answer, status):
+    """An answer says what is wrong, as RFC 9457 has it; what it says."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    told = answer.json()
+    assert set(told) == {"type", "title", "status", "detail"}
+    assert told["status"] == status
+    return told["detail"]
+
+
 class Clock:
     """Seconds that pass when a test says so."""
 

@@ -17,6 +17,8 @@ from hpscan.dashboards.login import local
 from hpscan.dashboards.origins import Hosts
 from hpscan.dashboards.tokens import Attempts, Tokens
 
+from .conftest import bearer, is_problem
+
 FULL, READ = "full-token-of-the-tests", "read-token-of-the-tests"
 BASE = "http://localhost:8050"
 BOTH, HERE = Tokens(FULL, READ), Hosts.of()
@@ -52,17 +54,6 @@ def ask(client_of):
         return asyncio.run(go())
 
     return make
-
-
-def bearer(token):
-    return {"authorization": f"Bearer {token}"}
-
-
-def is_problem(answer, status):
-    assert answer.status_code == status
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.json()["status"] == status
-    return answer.json()["detail"]
 
 
 @pytest.mark.parametrize(

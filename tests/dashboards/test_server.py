@@ -13,18 +13,15 @@ from fastapi.responses import PlainTextResponse
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
-from hpscan.dashboards.guard import Hosts, Tokens
 from hpscan.dashboards.launching import Launcher, NotAllowedError
+from hpscan.dashboards.origins import Hosts
 from hpscan.dashboards.reading import Reader
 from hpscan.dashboards.server import ServerError, bound, make_app
+from hpscan.dashboards.tokens import Tokens
 
-from .conftest import no_pages
+from .conftest import bearer, no_pages
 
 TOKENS = Tokens("full-token", "read-token")
-
-
-def bearer(token):
-    return {"authorization": f"Bearer {token}"}
 
 
 def dash_pages(server, reader, launcher, *, signed_in):
