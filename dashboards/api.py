@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import pandas as pd
 from fastapi import APIRouter, FastAPI, Path, Query
 from fastapi.responses import HTMLResponse
 from starlette.responses import Response
 
 from hpscan import __version__
-from hpscan.files import StoreError
-from hpscan.grid import panels
-from hpscan.landscape import Best, Landscape, recorded
-from hpscan.spec import Spec, SpecError
+from hpscan.spec import SpecError
 from hpscan.spec_text import shipped_specs
 
+from . import documents
 from .admission import RefusedError
 from .answers import (
     AnalysisAnswer,
-    BestCell,
-    Curve,
     Curves,
     LandscapeAnswer,
     Launch,
@@ -40,7 +33,6 @@ from .answers import (
     SweepSummary,
     Validated,
     ValidationText,
-    finite,
     json_values,
 )
 from .downloads import REPORT_FILES, TABLES, report_file, table
@@ -116,7 +108,7 @@ def _add_sweeps(routes: APIRouter, reader: Reader) -> None:
     @routes.get("/sweeps", tags=["Sweeps"], summary="All sweeps, in alphabetical order")
     def sweeps(offset: Offset = 0, limit: Limit = PAGE) -> Page[SweepSummary]:
         names = reader.sweeps()
-        items = [_summary(reader, name) for name in names[offset : offset + limit]]
+        items = [documents.summary(reader, name) for name in names[offset : offset + limit]]
         return Page(total=len(names), offset=offset, limit=limit, items=items)
 
     @routes.get("/sweeps/{sweep}", tags=["Sweeps"], summary="How far a sweep is", responses=documented(404))
@@ -124,7 +116,7 @@ def _add_sweeps(routes: APIRouter, reader: Reader) -> None:
         version = reader.version(sweep)  # before all else: what is read after it may be newer, and never is older
         found = reader.status(sweep)
         return Status(
-            **_known(reader, sweep),
+            **documents.status_fields(reader, sweep),
             metric=reader.spec(sweep).metric,
             panels=[PanelStates(**each) for each in found["variants"]],
             metrics=reader.metrics(sweep),
@@ -158,25 +150,25 @@ def _add_runs(routes: APIRouter, reader: Reader) -> None:
         offset: Offset = 0,
         limit: Limit = PAGE,
     ) -> Page[Run]:
-        every = _planned(reader, sweep)
+        every = documents.planned_runs(reader, sweep)
         chosen = np.ones(len(every), dtype=bool)
         if panel is not None:
             chosen &= (every["panel"] == reader.panel(sweep, panel).name).to_numpy()
         if state is not None:
             chosen &= (every["state"] == state).to_numpy()
         page = every.iloc[np.flatnonzero(chosen)[offset : offset + limit]]
-        items = [Run(**each) for each in _runs(reader, sweep, page)]
+        items = [Run(**each) for each in documents.run_fields(reader, sweep, page)]
         return Page(total=int(chosen.sum()), offset=offset, limit=limit, items=items)
 
     @routes.get(
         "/sweeps/{sweep}/runs/{run_id}", tags=["Runs"], summary="One run, with its config", responses=documented(404)
     )
     def run(sweep: SweepName, run_id: Annotated[str, Path(max_length=100)]) -> RunDetail:
-        every = _planned(reader, sweep)
+        every = documents.planned_runs(reader, sweep)
         page = every[every["run_id"] == run_id]
         if page.empty:
             raise UnknownError(f"run {run_id!r}: is none of {sweep}")
-        (told,) = _runs(reader, sweep, page)
+        (told,) = documents.run_fields(reader, sweep, page)
         row = reader.runs(sweep, [run_id])
         further = {} if row.empty else json_values(row.iloc[0].to_dict())
         config = further.pop("config", None)
@@ -190,7 +182,9 @@ def _add_runs(routes: APIRouter, reader: Reader) -> None:
         run_id: Annotated[list[str], Query(min_length=1, max_length=MOST_CURVES, description="A run; repeatable.")],
     ) -> Curves:
         rows = reader.curves(sweep, run_id)
-        found = [_curve(str(name), rows) for name, rows in rows.sort_values("step").groupby("run_id", sort=False)]
+        found = [
+            documents.curve(str(name), rows) for name, rows in rows.sort_values("step").groupby("run_id", sort=False)
+        ]
         order = {name: place for place, name in enumerate(run_id)}
         return Curves(curves=sorted(found, key=lambda curve: order[curve.run_id]))
 
@@ -214,7 +208,7 @@ def _add_results(routes: APIRouter, reader: Reader) -> None:
     ) -> Response:
         shape = reader.shape(sweep, panel, metric, step=step, convention=units)
         if format == "json":
-            return _json(_landscape(sweep, shape, step))
+            return _json(documents.landscape(sweep, shape, step))
         return _file(table(shape, format), f"{sweep} {panel}.{format}", TABLES[format])
 
     @routes.get(
@@ -239,7 +233,7 @@ def _add_results(routes: APIRouter, reader: Reader) -> None:
 def _add_specs(routes: APIRouter, launcher: Launcher) -> None:
     @routes.get("/specs", tags=["Specs"], summary="The specs that come with hpscan")
     def specs() -> list[ShippedSpec]:
-        return [_shipped(name) for name in shipped_specs()]
+        return [documents.shipped(name) for name in shipped_specs()]
 
     @routes.get(
         "/specs/{name}", tags=["Specs"], summary="One of them, as YAML", response_class=Response,
@@ -298,122 +292,6 @@ def _add_launches(routes: APIRouter, launcher: Launcher) -> None:
             return Log(**_launch(launcher.last(sweep)).model_dump(), text=launcher.log(sweep))
         except IdleError as error:
             raise UnknownError(str(error)) from None
-
-
-def _summary(reader: Reader, sweep: str) -> SweepSummary:
-    """A sweep in the list; one that cannot be read hides none of the others."""
-    try:
-        return SweepSummary(**_known(reader, sweep))
-    except (StoreError, SpecError, UnknownError) as error:
-        return SweepSummary(name=sweep, problem=str(error))
-
-
-def _known(reader: Reader, sweep: str) -> dict[str, Any]:
-    found, pace = reader.status(sweep), reader.pace(sweep)
-    runs, missing = found["runs"], found["states"]["missing"]
-    best = reader.best(sweep)
-    return {
-        "name": sweep,
-        "runs": runs,
-        "states": found["states"],
-        "progress": (runs - missing) / runs if runs else 1.0,
-        "best": _best(*best) if best else None,
-        "updated": pace.last,
-        "running": pace.is_running,
-        "eta_s": pace.eta_s,
-    }
-
-
-def _best(shape: Landscape, best: Best) -> BestCell:
-    return BestCell(
-        panel=shape.name,
-        lr=best.lr,
-        wd=best.wd,
-        metric=shape.metric,
-        mean=finite(best.means[shape.metric]),
-        n_seeds=best.n_seeds,
-    )
-
-
-def _landscape(sweep: str, shape: Landscape, step: int | None) -> dict[str, Any]:
-    best = shape.best()
-    return {
-        "sweep": sweep,
-        "panel": shape.name,
-        "variant": shape.variant,
-        "at": dict(shape.at),
-        "metric": shape.metric,
-        "step": step,
-        "axes": list(shape.axes),
-        "first": shape.lr.tolist(),
-        "second": shape.wd.tolist(),
-        "seeds": list(shape.seeds),
-        "mean": _with_nulls(shape.mean()),
-        "values": _with_nulls(shape.z),
-        "states": shape.states.tolist(),
-        "best": _best(shape, best).model_dump() if best else None,
-    }
-
-
-def _with_nulls(values: np.ndarray) -> Any:
-    known = values.astype(object)
-    known[~np.isfinite(values)] = None
-    return known.tolist()
-
-
-def _planned(reader: Reader, sweep: str) -> pd.DataFrame:
-    """Every run that the spec asks for, trained or not: one row each."""
-
-    def lay_out() -> pd.DataFrame:
-        parts, shapes = [], reader.shapes(sweep)
-        names = [shape.name for shape in shapes]
-        for shape in shapes:
-            seeds, lr, wd = np.meshgrid(np.array(shape.seeds), shape.lr, shape.wd, indexing="ij")
-            columns = {"run_id": shape.run_ids, "lr": lr, "wd": wd, "seed": seeds, "state": shape.states}
-            part = pd.DataFrame({name: column.ravel() for name, column in columns.items()})
-            part["panel"] = pd.Categorical([shape.name], categories=names).repeat(len(part))
-            parts.append(part)
-        every = pd.concat(parts, ignore_index=True)
-        return every.astype({"state": "category"})
-
-    return reader.kept(sweep, "planned runs", lay_out)
-
-
-def _runs(reader: Reader, sweep: str, page: pd.DataFrame) -> list[dict[str, Any]]:
-    """Some of the planned runs, with what the store holds of them."""
-    rows = reader.runs(sweep, page["run_id"].tolist()).set_index("run_id")
-    metrics = recorded(rows)
-    told: list[dict[str, Any]] = []
-    for planned in page.to_dict("records"):
-        run_id = planned["run_id"]
-        row: Mapping[str, Any] = json_values(rows.loc[run_id].to_dict()) if run_id in rows.index else {}
-        whole = {"steps_done": None if row.get("steps_done") is None else int(row["steps_done"])}
-        further = {name: row.get(name) for name in ("error", "wall_s", "finished_at")}
-        known = {name: row[name] for name in metrics if row}
-        told.append({**{str(name): value for name, value in planned.items()}, **whole, **further, "metrics": known})
-    return told
-
-
-def _curve(run_id: str, rows: pd.DataFrame) -> Curve:
-    values = {
-        str(name): _with_nulls(column.to_numpy(dtype=np.float64))
-        for name, column in rows.items()
-        if pd.api.types.is_float_dtype(column) and column.notna().any()
-    }
-    return Curve(run_id=run_id, step=rows["step"].tolist(), values=values)
-
-
-@lru_cache(maxsize=64)
-def _shipped(name: str) -> ShippedSpec:
-    spec = Spec.load(name)
-    cells = sum(len(panel.lr) * len(panel.wd) for panel in panels(spec))
-    return ShippedSpec(
-        name=name,
-        workload=spec.workload.name,
-        variants=list(spec.variants),
-        runs=cells * len(spec.seeds),
-        notes=spec.notes.strip(),
-    )
 
 
 def _launch(started: Started) -> Launch:
