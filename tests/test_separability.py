@@ -1,7 +1,9 @@
 """All numbers of a landscape together: what they hold, what they do with noise, holes, divergence and single seeds."""
 
 import importlib.util
+import itertools
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -196,15 +198,17 @@ def calibration(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("condition", [{}, {"missing": 0.2}, {"corner": True}], ids=["complete", "missing", "brink"])
-@pytest.mark.parametrize("seeds", [2, 3, 5])
-def test_intervals_hold_the_truth_as_often_as_they_say(calibration, seeds, condition):
-    """90 of 100 or more, and what chance may do to 160 sweeps."""
-    held = {name: [] for name in calibration.NUMBERS}
-    for slope in calibration.SLOPES:
-        for noise in ("low", "medium"):
+def test_intervals_hold_the_truth_as_often_as_they_say(calibration):
+    """90 to 98 of 100 of each number, and no fewer than chance may make of 90 in the 160 sweeps of any one kind."""
+    held = defaultdict(list)
+    for condition, seeds in itertools.product(({}, {"missing": 0.2}, {"corner": True}, {"curved": True}), (2, 3, 5)):
+        of_kind = defaultdict(list)
+        for slope, noise in itertools.product(calibration.SLOPES, ("low", "medium")):
             found, _ = calibration.covered(calibration.Case(slope=slope, noise=noise, seeds=seeds, **condition), 20)
-            for name, results in held.items():
-                results += [holds for holds, _, _ in found[name]]
-    for name, results in held.items():
-        assert np.mean(results) >= 0.87, name
+            for name, results in found.items():
+                of_kind[name] += [holds for holds, _, _ in results]
+        for name, results in of_kind.items():
+            assert np.mean(results) >= 0.84, (name, condition, seeds)
+            held[name] += results
+    shares = {name: np.mean(results) for name, results in held.items()}
+    assert all(0.9 <= share <= 0.99 for share in shares.values()), shares
