@@ -34,8 +34,6 @@ class Noise:
     reach_y: float
     x: Float[np.ndarray, " lrs"]
     y: Float[np.ndarray, " wds"]
-    assumed: bool
-    """Whether the noise was read off neighbouring cells, of a single seed, and independence assumed."""
 
     def draw(self, rng: np.random.Generator, n: int) -> Float[np.ndarray, "n lrs wds"]:
         """``n`` seeds' noise."""
@@ -86,7 +84,7 @@ def fit_noise(
     live = (n > 0) & ~(mean >= ceiling)
     if not (live & (n > 1)).any():
         reach_x, reach_y = (USUAL_REACH * _step(axis) for axis in (x, y))
-        return Noise(np.where(live, _of_one_seed(mean), 0.0), USUAL_NEAR, 0.0, reach_x, reach_y, x, y, assumed=True)
+        return Noise(np.where(live, _of_one_seed(mean), 0.0), USUAL_NEAR, 0.0, reach_x, reach_y, x, y)
     residual = np.where(known & live & (n > 1), (z - mean) * np.sqrt(n / np.maximum(n - 1, 1)), 0.0)
     squares, seeds = (residual**2).sum(axis=0), np.where(live & (n > 1), n, 0)
     sd = np.where(live, _pooled_sd(squares, seeds, 1), 0.0)
@@ -94,7 +92,7 @@ def fit_noise(
     broad = _pooled_sd(squares, seeds, 4)
     standard = np.divide(residual, broad, out=np.zeros(residual.shape), where=broad > 0)
     near, common, reach_x, reach_y = _correlation(standard, known & live & (n > 1) & (sd > 0), x, y)
-    return Noise(sd, near, common, reach_x, reach_y, x, y, assumed=False)
+    return Noise(sd, near, common, reach_x, reach_y, x, y)
 
 
 def _pooled_sd(

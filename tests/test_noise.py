@@ -1,14 +1,14 @@
 import numpy as np
 import pytest
 
-from hpscan.noise import Noise, fit_noise, without_seed_effects
+from hpscan.noise import USUAL_NEAR, Noise, fit_noise, without_seed_effects
 
 X, Y = np.arange(12.0), np.arange(10.0)
 
 
 def drawn(n, sd=0.3, near=0.7, common=0.0, reach=2.0, seed=0):
     size = np.broadcast_to(np.asarray(sd, dtype=float), (len(X), len(Y))).copy()
-    return Noise(size, near, common, reach, reach, X, Y, assumed=False).draw(np.random.default_rng(seed), n)
+    return Noise(size, near, common, reach, reach, X, Y).draw(np.random.default_rng(seed), n)
 
 
 def test_draws_have_the_covariance_they_are_said_to_have():
@@ -43,7 +43,7 @@ def test_cells_at_the_ceiling_have_no_noise():
 def test_a_single_seed_shows_its_noise_by_its_roughness():
     smooth = 0.01 * (X[:, None] - 5) ** 2 + 0.02 * Y[None, :]
     fits = [fit_noise(smooth + drawn(1, near=0.8, seed=seed), X, Y) for seed in range(30)]
-    assert all(fit.assumed for fit in fits)
+    assert {(fit.near, fit.common) for fit in fits} == {(USUAL_NEAR, 0.0)}
     assert np.mean([fit.sd.max() for fit in fits]) == pytest.approx(0.3, rel=0.15)
 
 
