@@ -16,6 +16,7 @@ import hpscan.cluster  # noqa: F401  (what Ray reads when it is imported)
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from hpscan.cluster import ClusterError, first_line
+from hpscan.spec import SpecError
 
 __all__ = ["Job", "cancel", "follow", "latest", "submit"]
 
@@ -59,6 +60,8 @@ def submit(address: str, sweep: str, source: str, options: Sequence[str], folder
 
     Raises
     ------
+    SpecError
+        If ``address`` is no URL.
     ClusterError
         If the job server cannot be reached or refuses, or the sweep has a job already.
     """
@@ -109,7 +112,7 @@ def cancel(address: str, sweep: str) -> Job:
 
 def _client(address: str) -> JobSubmissionClient:
     if not address.startswith(("http://", "https://")):
-        raise ClusterError(f"--address {address}: must be the job server's URL, such as http://HEAD:8265")
+        raise SpecError(f"--address {address}: must be the job server's URL, such as http://HEAD:8265")
     client: JobSubmissionClient = _asked(JobSubmissionClient, address)
     return client
 

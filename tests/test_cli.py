@@ -71,6 +71,13 @@ def test_an_address_that_is_none_is_refused_before_anything_is_shown_or_written(
     assert [entry.name for entry in tmp_path.iterdir()] == ["spec.yaml"]
 
 
+@pytest.mark.parametrize("command", ["logs", "cancel"])
+def test_an_address_that_is_no_job_servers_is_bad_input(hpscan, command):
+    assert_refused(
+        hpscan(command, "tiny", "--address", "head:6379"), "--address head:6379: must be the job server's URL"
+    )
+
+
 def test_not_yaml_and_missing_file(hpscan, tmp_path):
     (tmp_path / "broken.yaml").write_text("a: [1,\nb: {")
     assert_refused(hpscan("launch", "broken.yaml"), "not YAML at line")
