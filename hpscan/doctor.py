@@ -27,18 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
-    "Check",
-    "checks",
-    "cluster",
-    "compiler",
-    "data_sets",
-    "disk",
-    "gpus",
-    "malloc",
-    "matmul",
-    "own_ray",
-    "packages",
-    "store",
+    "Check", "checks", "cluster", "compiler", "data_sets", "disk", "gpus", "malloc", "matmul", "own_ray", "packages", "store",
 ]  # fmt: skip
 
 State = Literal["ok", "warn", "fail"]
@@ -397,13 +386,9 @@ def _expected_gflops() -> tuple[float | None, str]:
 
 
 def _size(n_bytes: float) -> str:
-    return (
-        f"{n_bytes / 1e9:.0f} GB"
-        if n_bytes >= 1e10
-        else f"{n_bytes / 1e9:.1f} GB"
-        if n_bytes >= 1e9
-        else f"{n_bytes / 1e6:.0f} MB"
-    )
+    if n_bytes < 1e9:
+        return f"{n_bytes / 1e6:.0f} MB"
+    return f"{n_bytes / 1e9:.{0 if n_bytes >= 1e10 else 1}f} GB"
 
 
 def _first(error: Exception) -> str:

@@ -22,6 +22,8 @@ __all__ = ["Job", "cancel", "follow", "latest", "submit"]
 
 SWEEP = "hpscan_sweep"
 """Key of a job's metadata that names its sweep."""
+AGENT_S = 30.0
+"""How long to wait for an agent: a cluster that has just come up answers before it has one to run jobs."""
 
 
 @dataclass(frozen=True)
@@ -115,10 +117,6 @@ def _client(address: str) -> JobSubmissionClient:
         raise SpecError(f"--address {address}: must be the job server's URL, such as http://HEAD:8265")
     client: JobSubmissionClient = _asked(JobSubmissionClient, address)
     return client
-
-
-AGENT_S = 30.0
-"""How long to wait for an agent: a cluster that has just come up answers before it has one to run jobs."""
 
 
 def _asked(call: Callable[..., Any], *args: Any, **options: Any) -> Any:
