@@ -44,7 +44,7 @@ from hpscan.store import Store, StoreError
 from hpscan.worker import Assignment, PackTrainable
 from hpscan.workloads import Data, Factory, Trainable
 
-__all__ = ["ClusterError", "launch"]
+__all__ = ["launch"]
 
 RETRIES = 4
 """How often a pack whose worker died is tried again by Tune: nodes come and go, and it goes on from a checkpoint."""

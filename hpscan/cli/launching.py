@@ -179,7 +179,7 @@ def _train(
     before, best = _stored(rows, spec, every - first.open)
     run_steps = sum(first.run_steps.values()) * waiting / len(first.open)
     progress = Progress(console, spec.name, spec.metric, spec.variants, total, before, run_steps, best=best)
-    from hpscan.launch import ClusterError
+    from hpscan.cluster import ClusterError
     from hpscan.launch import launch as launch_packs
 
     try:
