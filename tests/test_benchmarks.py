@@ -49,7 +49,7 @@ def test_every_module_is_imported_and_tells_how_it_is_used(module, told):
         assert usage.startswith("usage: ")
 
 
-@pytest.mark.parametrize(("module", "words"), COMMANDS, ids=" ".join)
+@pytest.mark.parametrize(("module", "words"), COMMANDS, ids=["".join(each) for each in COMMANDS])
 def test_the_commands_that_pages_name_have_these_options(module, words, told):
     assert module in MODULES
     options = set(re.findall(r"--[\w-]+", words))
