@@ -21,7 +21,7 @@ from hpscan.intervals import (
     without_attenuation,
 )
 from hpscan.landscape import Landscape
-from hpscan.noise import without_seed_effects
+from hpscan.noise import Noise, without_seed_effects
 from hpscan.redraws import Redraws
 from hpscan.surfaces import (
     Derivative,
@@ -171,7 +171,7 @@ def separability(landscape: Landscape) -> Separability:
         interaction_share=share.clipped(0.0, 1.0),
         tilt=without_attenuation(tilt, found["reliability"]).clipped(-1.0, 1.0),
         extents=(_extent(widths, wider, found["extents"], 0), _extent(widths, wider, found["extents"], 1)),
-        evidence=_evidence(landscape.z, z, unexplained_cells(surface, censored), rng),
+        evidence=_evidence(landscape.z, z, unexplained_cells(surface, censored), redraws.noise, rng),
         n_seeds=int(n.max()),
         **uncut,
     )
@@ -311,12 +311,20 @@ def held_out_regrets(z: Float[np.ndarray, "*batch seeds lrs wds"], worst: float)
     return mean_of_known(combined, (-1, -2, -3)), mean_of_known(one_pass_regret(choose, z), (-1,))
 
 
-def _evidence(raw: Seeds, cut_seeds: Seeds, cells: Bool[np.ndarray, "lrs wds"], rng: np.random.Generator) -> Evidence:
-    ranks = {axes: nulls.centred_ranks(raw, axes) for axes in ((1, 2), (1,), (2,))}
+def _evidence(
+    raw: Seeds, cut_seeds: Seeds, cells: Bool[np.ndarray, "lrs wds"], noise: Noise, rng: np.random.Generator
+) -> Evidence:
+    def ranked(axes: tuple[int, ...]) -> float:
+        def of_noise(n: int) -> np.ndarray:
+            drawn = np.where(np.isnan(raw), np.nan, noise.draw(rng, n * len(raw)).reshape(n, *raw.shape))
+            return nulls.centred_ranks(drawn.reshape(-1, *raw.shape[1:]), axes).reshape(drawn.shape)
+
+        return nulls.p_value(nulls.centred_ranks(raw, axes), rng, of_noise)
+
     return Evidence(
-        surface=nulls.p_value(ranks[1, 2], rng),
-        first=nulls.p_value(ranks[1,], rng),
-        second=nulls.p_value(ranks[2,], rng),
+        surface=ranked((1, 2)),
+        first=ranked((1,)),
+        second=ranked((2,)),
         interaction=nulls.p_value(nulls.additive_residuals(cut_seeds, cells), rng),
     )
 

@@ -212,3 +212,22 @@ def test_intervals_hold_the_truth_as_often_as_they_say(calibration):
             held[name] += results
     shares = {name: np.mean(results) for name, results in held.items()}
     assert all(0.9 <= share <= 0.99 for share in shares.values()), shares
+
+
+@pytest.mark.parametrize("n_seeds", [2, 3])
+@pytest.mark.parametrize("points", [4, 9])
+def test_two_seeds_of_a_small_grid_that_agree_are_evidence(make_landscape, n_seeds, points):
+    """Symmetric and additive: hardly a move of one seed against the other tells them apart."""
+    at = np.arange(points) - (points - 1) / 2
+    z = np.add.outer(at**2, at**2) + 0.001 * np.random.default_rng(0).standard_normal((n_seeds, points, points))
+    evidence = separability(make_landscape(z)).evidence
+    assert max(evidence.surface, evidence.first, evidence.second) < 0.05
+
+
+@pytest.mark.parametrize("points", [3, 4])
+def test_two_seeds_of_a_small_grid_of_noise_are_seldom_evidence(make_landscape, points):
+    found = [
+        separability(make_landscape(np.random.default_rng(k).standard_normal((2, points, points)))).evidence.surface
+        for k in range(60)
+    ]
+    assert np.mean(np.array(found) < 0.05) <= 0.15
