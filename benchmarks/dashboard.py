@@ -202,6 +202,7 @@ const seen = () => {
 };
 requestAnimationFrame(seen);
 """
+COMPUTING = "Numbers are being computed"
 MEANINGFUL = {
     "list": "document.querySelectorAll('.sweep .thumb img').length && [...document.images].every((image) => image.complete)",
     "maps": "document.querySelectorAll('#maps .card').length && [...document.querySelectorAll('#maps .card')].every((map) => map.querySelector('.hm image'))",
@@ -211,7 +212,7 @@ MEANINGFUL = {
 def paints(stores: Stores) -> list[str]:
     """When the first of what a page is for is painted in a headless Chromium: all thumbnails, or all maps."""
     lines = [
-        "| seconds from the click to all maps, or all thumbnails, painted (first paint of anything) | server just started | then, medians of 5 |",
+        "| seconds from the click to all maps, or all thumbnails, painted (first paint of anything) | server just started | once the maps' numbers are known, medians of 5 |",
         "|---|---|---|",
     ]
     pages = (
@@ -221,10 +222,22 @@ def paints(stores: Stores) -> list[str]:
     )
     for told, store, path, what in pages:
         with served(store) as server:
-            found = [painted(server.address + path, MEANINGFUL[what]) for _ in range(6)]
-        later = np.median(found[1:], axis=0)
-        lines.append(f"| {told} | {found[0][0]:.2f} ({found[0][1]:.2f}) | {later[0]:.2f} ({later[1]:.2f}) |")
+            first = painted(server.address + path, MEANINGFUL[what])
+            settle(server.address + path, MEANINGFUL[what])
+            later = np.median([painted(server.address + path, MEANINGFUL[what]) for _ in range(5)], axis=0)
+        lines.append(f"| {told} | {first[0]:.2f} ({first[1]:.2f}) | {later[0]:.2f} ({later[1]:.2f}) |")
     return lines
+
+
+def settle(url: str, meaningful: str) -> None:
+    """Wait for the numbers of a page's maps: a process beside the server computes them, on a core of the browser's."""
+    browser = Browser()
+    try:
+        browser.open(url)
+        known = f"return Boolean({meaningful}) && !document.body.innerText.includes('{COMPUTING}')"
+        wait_for(lambda: browser.script(known), timeout=300, what=url)
+    finally:
+        browser.driver.quit()
 
 
 def painted(url: str, meaningful: str) -> tuple[float, float]:
