@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import platform
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 
@@ -23,12 +25,14 @@ from .reading import Reader
 from .remembered import Remembered
 from .tokens import Tokens
 
-__all__ = ["Pages", "ServerError", "bound", "make_app", "serve"]
+__all__ = ["Pages", "ServerError", "bound", "make_app", "serve", "share_arenas"]
 
 Pages = Callable[..., Sequence[str]]
 """Adds the pages to a server, ``(server, reader, launcher, signed_in=…)``; returns the hashes of their inline scripts."""
 
 GRACE_S = 3
+ARENAS = 2
+_M_ARENA_MAX = -8
 
 
 class ServerError(Exception):
@@ -126,6 +130,7 @@ def bound(host: str, port: int) -> socket.socket:
 
 def serve(app: ASGIApp, listener: socket.socket) -> None:
     """Answer until SIGINT or SIGTERM, which give requests 3 s to end."""
+    share_arenas()
     config = uvicorn.Config(
         app,
         http="h11",  # it bounds what a request's header may take
@@ -138,3 +143,13 @@ def serve(app: ASGIApp, listener: socket.socket) -> None:
     )
     with contextlib.suppress(KeyboardInterrupt):  # uvicorn ends, then raises the signal again
         uvicorn.Server(config).run(sockets=[listener])
+
+
+def share_arenas() -> bool:
+    """Have glibc's malloc keep the memory of all threads in two arenas; whether it does.
+
+    A callback runs in any of forty threads, each of which has an arena of its own up to sixteen on two cores: what one
+    has freed another does not use, and a server that fifty look at grew by 20 MB a minute.
+    """
+    is_glibc = platform.system() == "Linux" and platform.libc_ver()[0] == "glibc"
+    return is_glibc and bool(ctypes.CDLL("libc.so.6").mallopt(_M_ARENA_MAX, ARENAS))

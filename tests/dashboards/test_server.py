@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import hashlib
+import platform
 import re
 import socket
 
@@ -16,7 +17,7 @@ from starlette.testclient import TestClient
 from hpscan.dashboards.launching import Launcher, NotAllowedError
 from hpscan.dashboards.origins import Hosts
 from hpscan.dashboards.reading import Reader
-from hpscan.dashboards.server import ServerError, bound, make_app
+from hpscan.dashboards.server import ServerError, bound, make_app, share_arenas
 from hpscan.dashboards.tokens import Tokens
 
 from .conftest import bearer, no_pages
@@ -217,3 +218,7 @@ def test_ipv6_is_bound_where_there_is_some():
         pytest.skip("no IPv6 here")
     assert listener.family is socket.AF_INET6
     listener.close()
+
+
+def test_threads_share_their_memory_where_glibc_is_asked():
+    assert share_arenas() == (platform.libc_ver()[0] == "glibc")
