@@ -29,6 +29,7 @@ import numpy as np
 from benchmarks.meter import header, megabytes
 from benchmarks.million import made
 from benchmarks.viewer import Asked, Viewer
+from hpscan.dashboards.maps import COMPUTING
 from tests.browser import Browser
 from tests.processes import HPSCAN, answers, end, free_port, started, wait_for
 
@@ -202,7 +203,6 @@ const seen = () => {
 };
 requestAnimationFrame(seen);
 """
-COMPUTING = "Numbers are being computed"
 MEANINGFUL = {
     "list": "document.querySelectorAll('.sweep .thumb img').length && [...document.images].every((image) => image.complete)",
     "maps": "document.querySelectorAll('#maps .card').length && [...document.querySelectorAll('#maps .card')].every((map) => map.querySelector('.hm image'))",

@@ -95,7 +95,7 @@ def _progress(reader: Reader, name: str) -> Any:
 def _card(reader: Reader, names: Sequence[str], name: str, view: View) -> html.Article:
     """A map with all that is known of it: a page comes whole, and each of its maps is drawn once."""
     sweep, panel = name.split("/", 1)
-    shape = reader.panel(sweep, panel)
+    grid = reader.panel(sweep, panel)
     numbers, verdict = _told(reader, view, name)
     return html.Article(
         [
@@ -110,10 +110,10 @@ def _card(reader: Reader, names: Sequence[str], name: str, view: View) -> html.A
                 id={"type": "map", "name": name}, className="map", responsive=True, figure=_figure(reader, names, name, view),
                 style={"height": "340px"}, config={"displayModeBar": False, "scrollZoom": True, "doubleClick": "autosize"},
             ),
-            dcc.Store(id={"type": "sight", "name": name}, data={"large": max(len(shape.lr), len(shape.wd)) > MOST_CELLS}),
+            dcc.Store(id={"type": "sight", "name": name}, data={"large": max(len(grid.lr), len(grid.wd)) > MOST_CELLS}),
             html.Div(numbers, id={"type": "numbers", "name": name}, className="numbers"),
         ],
-        className="card", title="", **aria({"aria-label": f"Landscape of {panel}: {len(shape.lr)} learning rates by {len(shape.wd)} weight decays"}),
+        className="card", title="", **aria({"aria-label": f"Landscape of {panel}: {len(grid.lr)} learning rates by {len(grid.wd)} weight decays"}),
     )  # fmt: skip
 
 

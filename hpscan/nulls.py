@@ -68,8 +68,8 @@ def p_value(
     together from cell to cell, which permuting cells one by one would not, and so find structure in smooth noise.
 
     A few seeds of a small grid that agree well are moved onto themselves too often for that to tell anything: of ranks
-    that are the same in every column, a torus of n rows has 2n arrangements, and n where they are symmetric. Then ``of_noise``, which makes the
-    fields of so many sweeps of nothing but noise, gives the null distribution.
+    that are the same in every column, a torus of n rows has 2n arrangements, and n where they are symmetric. Then
+    ``of_noise``, which makes the fields of so many sweeps of nothing but noise, gives the null distribution.
 
     For a single seed the statistic is Σ r_a r_b over neighbouring cells (Moran 1950) and all known cells are permuted,
     which takes noise to be independent from cell to cell. ``nan`` if nothing is known or nothing varies.

@@ -199,7 +199,7 @@ def calibration(monkeypatch):
 
 @pytest.mark.slow
 def test_intervals_hold_the_truth_as_often_as_they_say(calibration):
-    """90 to 98 of 100 of each number, and no fewer than chance may make of 90 in the 160 sweeps of any one kind."""
+    """90 to 99 of 100 of each number, and no fewer than chance may make of 90 in the 160 sweeps of any one kind."""
     held = defaultdict(list)
     for condition, seeds in itertools.product(({}, {"missing": 0.2}, {"corner": True}, {"curved": True}), (2, 3, 5)):
         of_kind = defaultdict(list)
@@ -208,7 +208,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say(calibration):
             for name, results in found.items():
                 of_kind[name] += [holds for holds, _, _ in results]
         for name, results in of_kind.items():
-            assert np.mean(results) >= 0.84, (name, condition, seeds)
+            assert np.mean(results) >= 0.87, (name, condition, seeds)
             held[name] += results
     shares = {name: np.mean(results) for name, results in held.items()}
     assert all(0.9 <= share <= 0.99 for share in shares.values()), shares
