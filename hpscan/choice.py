@@ -6,9 +6,10 @@ import json
 import math
 import time
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from hpscan.feed import on_device
 from hpscan.grid import Pack, Recipe
@@ -22,14 +23,20 @@ __all__ = ["COMPILE_S", "Asked", "Choice", "choose", "compile_seconds", "program
 
 COMPILE_S = 8.0
 """Seconds that compiling the gradients for another number of rows costs, about: what shrinking a pack must save."""
-WORTH_TRYING = 3.0
-"""How many times slower than the loop uncompiled fused gradients may be for compiling them to be worth a try."""
+START_S = 6.0
+"""Seconds until the compiler is loaded and has compiled an update."""
+OPERATION_S = 0.02
+"""Seconds that compiling each operation of a fused step costs, about, all cores being busy."""
 GAIN = 3.0
-"""How many times faster fused gradients are compiled, about."""
+"""How many times faster compiled gradients are, about, but for products and convolutions, which stay what they are."""
+UPDATE = 0.05
+"""Share of a loop's step that compiling its update saves, about."""
 MOST_ROWS = 1024
 """Rows beyond which nothing is gained."""
 FEW = 4
 """Runs of a loop that are timed."""
+LONG_S = 0.3
+"""Seconds of timing that tell enough."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +104,7 @@ def choose(pack: Pack, data: Data, asked: Asked) -> Choice:
     """Choose a strategy and how many rows it can hold, once for each workload, batch size and optimizer in a process.
 
     ``auto`` times a few steps of both, on copies that are thrown away. It compiles only what the run-steps to come
-    earn back, and leaves fused gradients alone that are hopeless uncompiled or that vmap cannot compute.
+    are expected to earn back, and leaves fused gradients alone that vmap cannot compute.
     """
     identity = _identity(pack.runs[0].recipe, asked)
     wanted = (identity, pack.runs[0].variant.optimizer, asked.strategy, asked.may_compile)
@@ -117,34 +124,48 @@ class _Trials:
     asked: Asked
 
     def choice(self) -> Choice:
-        if self.asked.strategy == "loop":
-            return self._loop("asked for")
+        asked = self.asked
+        if asked.strategy == "loop":
+            return self._loop("asked for", compiled=asked.may_compile)
         try:
             rows = self._fitting(Fused)
-            fused_s = self._seconds(Fused, min(rows, len(self.pack.runs)), compiled=False)
+            together = min(rows, len(self.pack.runs))
+            fused_s = self._seconds(Fused, together, compiled=False)
+            compiled_s, cost_s = self._expected(together, fused_s)
         except Exception as error:  # noqa: BLE001  (whatever vmap cannot do with a user's model)
-            return self._loop(f"no fused gradients: {_first_line(error)}")
+            reason = f"no fused gradients: {_first_line(error)}"
+            return self._loop(reason, compiled=self._update_pays(self._seconds(Loop, FEW, compiled=False)))
         loop_s = self._seconds(Loop, FEW, compiled=False)
-        if self.asked.strategy == "auto" and fused_s > WORTH_TRYING * loop_s:
-            return self._loop(_timed(fused_s, loop_s, "uncompiled"))
-        saved = self.asked.steps_to_come * (min(fused_s, loop_s) - fused_s / GAIN)
-        if self.asked.may_compile and (self.asked.strategy == "fused" or saved > 2 * COMPILE_S):
+        pays = asked.steps_to_come * (min(fused_s, loop_s) - compiled_s) > cost_s
+        if asked.may_compile and (asked.strategy == "fused" or pays):
             try:
                 compiled_s = self._seconds(Fused, max(MIN_ROWS, min(self.pack.capacity, rows)), compiled=True)
             except Exception as error:  # noqa: BLE001  (whatever the compiler cannot do with a user's model)
                 return self._faster(fused_s, loop_s, rows, f"cannot be compiled: {_first_line(error)}")
             return self._faster(compiled_s, self._seconds(Loop, FEW, compiled=True), rows, "compiled", compiled=True)
-        why = "too short to compile" if self.asked.may_compile else "uncompiled"
-        return replace(self._faster(fused_s, loop_s, rows, why), compiled=False)
+        return self._faster(fused_s, loop_s, rows, "not worth compiling" if asked.may_compile else "uncompiled")
 
     def _faster(self, fused_s: float, loop_s: float, rows: int, why: str, *, compiled: bool = False) -> Choice:
-        reason = _timed(fused_s, loop_s, why)
+        reason = f"{fused_s * 1e6:.0f} µs a run-step fused, {loop_s * 1e6:.0f} µs in a loop, {why}"
         if self.asked.strategy == "fused" or fused_s <= loop_s:
             return Choice("fused", compiled, rows, reason)
-        return self._loop(reason)
+        return self._loop(reason, compiled=compiled or self._update_pays(loop_s))
 
-    def _loop(self, reason: str) -> Choice:
-        return Choice("loop", self.asked.may_compile, self._fitting(Loop), reason)
+    def _loop(self, reason: str, *, compiled: bool) -> Choice:
+        return Choice("loop", compiled, self._fitting(Loop), reason)
+
+    def _update_pays(self, loop_s: float) -> bool:
+        """Whether compiling a loop's update is expected to save more than it takes."""
+        return self.asked.may_compile and self.asked.steps_to_come * loop_s * UPDATE > START_S
+
+    def _expected(self, rows: int, fused_s: float) -> tuple[float, float]:
+        """Seconds a run-step that fused gradients are expected to take compiled, and seconds that compiling them takes."""
+        trial = self._start(Fused, rows, compiled=False)
+        trial.advance(range(1))
+        with _Operations() as seen:
+            trial.advance(range(1, 2))
+        fixed_s = min(fused_s, seen.product_s / rows)
+        return fixed_s + (fused_s - fixed_s) / GAIN, START_S + OPERATION_S * seen.count
 
     def _start(self, kind: type[Fused | Loop], rows: int, *, compiled: bool) -> Session:
         runs = self.pack.runs[:rows]
@@ -163,19 +184,40 @@ class _Trials:
         return rows_that_fit(trial, device, most=MOST_ROWS, share=self.asked.memory_share)
 
     def _seconds(self, kind: type[Fused | Loop], rows: int, *, compiled: bool) -> float:
-        """Seconds a run-step, the best of three times three steps."""
+        """Seconds a run-step, the best of three times three steps; of fewer if they are long."""
         trial = self._start(kind, rows, compiled=compiled)
         trial.advance(range(1))
-        best = math.inf
+        best, began = math.inf, time.perf_counter()
         for _ in range(3):
             start = time.perf_counter()
             trial.advance(range(1, 4)).sum().item()  # reading a number waits for the device
-            best = min(best, time.perf_counter() - start)
+            now = time.perf_counter()
+            best = min(best, now - start)
+            if now - began > LONG_S:
+                break
         return best / 3 / len(trial.results)
 
 
-def _timed(fused_s: float, loop_s: float, how: str) -> str:
-    return f"{fused_s * 1e6:.0f} µs a run-step fused, {loop_s * 1e6:.0f} µs in a loop, {how}"
+class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the operations that are called, and times those that a compiler leaves as they are.
+
+    On a GPU, where a call returns at once, next to no time is seen.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.count = 0
+        self.product_s = 0.0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        start = time.perf_counter()
+        result = func(*args, **(kwargs or {}))
+        if any(product in func.name() for product in ("mm", "convolution", "attention")):
+            self.product_s += time.perf_counter() - start
+        self.count += 1
+        return result
 
 
 def _first_line(error: Exception) -> str:

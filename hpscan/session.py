@@ -23,9 +23,9 @@ from hpscan.workloads import Data, WorkloadError
 
 __all__ = ["Evaluation", "RunResult", "Session", "judged", "numbers_of"]
 
-CHUNK = 1024
-"""Examples that are judged at once."""
-MOST_TARGETS = 8 * CHUNK
+CHUNK = 512
+"""Examples that are judged at once: the outputs of a convolution of more would not stay in the cache."""
+MOST_TARGETS = 8192
 """Targets that are: fewer windows of a text, whose outputs would not stay in the cache. A function of the data, not of
 the pack: where a split is cut decides how its mean is rounded."""
 

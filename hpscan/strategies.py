@@ -112,13 +112,17 @@ def _tensors(state: Any, place: str = "") -> Iterator[tuple[str, Tensor]]:
             yield from _tensors(part, f"{place}/{name}")
 
 
+def _convolutions(model: nn.Module) -> list[nn.Conv2d]:
+    return [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+
+
 def _gains_by_channels_last(model: nn.Module) -> bool:
     """Whether a model has convolutions, and none whose gradient oneDNN writes past the end of its memory.
 
     It does in channels-last format for strided 1×1 convolutions of fewer channels than a vector register holds
     (uxlfoundation/oneDNN#6035: a crash with AVX2, wrong numbers elsewhere).
     """
-    convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+    convolutions = _convolutions(model)
     return bool(convolutions) and not any(
         conv.kernel_size == (1, 1) and max(conv.stride) > 1 and conv.in_channels // conv.groups < 16
         for conv in convolutions
@@ -147,6 +151,8 @@ class Fused:
         self.moments = [[torch.zeros_like(value) for _ in range(n_moments)] for value in self.params.values()]
         self.decays = [decay_all or value.dim() > 2 for value in self.params.values()]  # axis 0 is the run
         self.averages = program.first_average(state)
+        # On a CPU, the grouped convolutions of stacked runs take three to six times as long as those of one run each.
+        self.one_by_one = program.device.type == "cpu" and bool(_convolutions(program.template))
         self.keep(list(range(len(seeds))), capacity)
 
     @property
@@ -223,10 +229,15 @@ class Fused:
     def outputs(self, inputs: Tensor) -> Tensor:
         """Outputs in evaluation mode, shape (K, examples, …)."""
         state = {**self._state(), **self.averages}
-        # One copy of the inputs a run: shared inputs would make vmap fold the runs into one product, whose rounding
-        # depends on their number.
         with torch.no_grad():
+            if self.one_by_one:
+                return torch.stack([self.program.outputs(own, inputs) for own in self._rows(state)])
+            # One copy of the inputs a run: shared inputs would make vmap fold the runs into one product, whose rounding
+            # depends on their number.
             return vmap(self.program.outputs)(state, inputs.expand(self.count, *inputs.shape))
+
+    def _rows(self, state: Named) -> Iterator[Named]:
+        return ({name: value[row] for name, value in state.items()} for row in range(self.count))
 
     def sharpness(self, batches: Sequence[tuple[Tensor, Tensor]], most: int) -> Tensor:
         """The sharpness of what is evaluated, shape (K,)."""

@@ -57,8 +57,11 @@ class Assignment:
             tuple(config["sources"]),
         )
 
-    def steps_to_come(self, pack: Pack) -> float:
-        """Run-steps that a worker will train, about, with what is compiled for a pack: its workload and batch size."""
+    def steps_to_come(self, pack: Pack, trained: Mapping[str, int]) -> float:
+        """Run-steps that a worker will train, about, with what is compiled for a pack: its workload and batch size.
+
+        What it has ``trained`` is given by the recipe's identity.
+        """
 
         def compiled_for(recipe: Recipe) -> tuple[Workload, int]:
             return recipe.workload, recipe.batch_size
@@ -66,7 +69,7 @@ class Assignment:
         wanted = compiled_for(pack.runs[0].recipe)
         recipes = {run.recipe.identity: run.recipe for run in self.runs}
         alike = [identity for identity, recipe in recipes.items() if compiled_for(recipe) == wanted]
-        return sum(self.run_steps[identity] for identity in alike) / self.workers
+        return max(pack.run_steps, sum(self.run_steps[identity] / self.workers - trained.get(identity, 0) for identity in alike))
 
 
 def order(pack: Pack, places: Mapping[str, int]) -> dict[str, Any]:
@@ -127,6 +130,8 @@ class PackTrainable(tune.Trainable):
         self.assignment = assignment
         self.store = Store(assignment.store)
         self.flop: dict[str, float | None] = {}
+        self.run_steps: Counter[str] = Counter()
+        """Trained by this process, by the recipe's identity."""
         on_gpu = self.hardware.device != "cpu"
         self.memory_share = reserved.gpus or 1.0 if on_gpu else 1 / _packs_on_this_node(reserved)
 
@@ -210,18 +215,20 @@ class PackTrainable(tune.Trainable):
                 compiled=choice.compiled,
             )
 
-        return train_pack(
+        results = train_pack(
             pack,
             assignment.data,
             strategy=assignment.resources.strategy,
             compile=assignment.resources.compile,
             cuda_graphs=assignment.resources.cuda_graphs,
             device=self.hardware.device,
-            steps_to_come=assignment.steps_to_come(pack),
+            steps_to_come=assignment.steps_to_come(pack, self.run_steps),
             memory_share=self.memory_share,
             on_choice=note,
             checkpoints=checkpoints,
         )
+        self.run_steps[pack.runs[0].recipe.identity] += pack.run_steps
+        return results
 
 
 def _packs_on_this_node(per_pack: PerPack) -> int:

@@ -1,9 +1,10 @@
 """The choice of a strategy on this machine."""
 
 import pytest
+import torch
 
 from hpscan import choice
-from hpscan.choice import Asked, choose
+from hpscan.choice import Asked, _Operations, choose
 from hpscan.grid import Pack, runs
 from hpscan.hardware import prepare_worker
 
@@ -53,6 +54,38 @@ def test_auto_takes_the_faster_and_compiles_what_earns_it_back(monkeypatch, make
     timings(monkeypatch, **seconds)
     chosen = choose(pack, make_spec().workload.load(), asked(steps_to_come=steps))
     assert (chosen.strategy, chosen.compiled) == expected
+
+
+@pytest.mark.parametrize(
+    ("expected", "seconds", "compiled"),
+    [
+        ((9e-4, 20.0), {"fused": 2e-3, "loop": 1e-3}, False),  # saves 10 s of 10⁵ run-steps, for 20 s of compiling
+        ((5e-4, 20.0), {"fused": 2e-3, "loop": 1e-3, "fused_compiled": 5e-4, "loop_compiled": 1e-3}, True),
+    ],
+)
+def test_what_compiling_is_expected_to_save_must_pay_for_it(monkeypatch, make_spec, pack, expected, seconds, compiled):
+    timings(monkeypatch, **seconds)
+    monkeypatch.setattr(choice._Trials, "_expected", lambda self, rows, fused_s: expected)
+    assert choose(pack, make_spec().workload.load(), asked(steps_to_come=1e5)).compiled is compiled
+
+
+@pytest.mark.parametrize(("steps", "compiled"), [(1e4, False), (1e7, True)])
+def test_a_loops_update_is_compiled_where_that_pays(monkeypatch, make_spec, pack, steps, compiled):
+    timings(monkeypatch, fused=1e-1, loop=1e-3)
+    monkeypatch.setattr(choice._Trials, "_expected", lambda self, rows, fused_s: (fused_s, 1.0))
+    chosen = choose(pack, make_spec().workload.load(), asked(steps_to_come=steps))
+    assert (chosen.strategy, chosen.compiled) == ("loop", compiled)
+
+
+def test_products_and_convolutions_are_told_from_what_a_compiler_can_fuse():
+    images, weight, ones = torch.ones(2, 3, 8, 8), torch.ones(4, 3, 3, 3), torch.ones(8, 8)
+    with _Operations() as pointwise:
+        (ones * 2).relu()
+    assert (pointwise.count, pointwise.product_s) == (2, 0.0)
+    for product in (lambda: ones @ ones, lambda: torch.conv2d(images, weight)):
+        with _Operations() as seen:
+            product()
+        assert seen.product_s > 0
 
 
 def test_without_a_compiler_nothing_is_compiled(monkeypatch, make_spec, pack):

@@ -111,7 +111,19 @@ def test_runs_of_several_recipes_are_what_they_are_in_specs_of_one(make_worker, 
 def test_what_compiling_pays_into_is_what_has_the_same_shapes(make_worker):
     worker = make_worker(variants=["sgdw"], grid=RECIPES)
     # of each width and batch size: two learning rates and two seeds, at 6 and at 12 steps
-    assert {worker.assignment.steps_to_come(pack) for pack in worker.packs} == {4 * (6 + 12)}
+    assert {worker.assignment.steps_to_come(pack, {}) for pack in worker.packs} == {4 * (6 + 12)}
+
+
+def test_what_a_worker_has_trained_is_not_to_come_any_more(make_worker):
+    worker = make_worker(variants=["sgd", "adam"], resources={"pack_size": 4})
+    to_come = []
+    for config in worker.orders:
+        worker.config = config
+        to_come.append(worker.assignment.steps_to_come(worker.packs[0], worker.run_steps))
+        worker.step()
+    total = sum(pack.run_steps for pack in worker.packs)
+    taken = [pack.run_steps for pack in worker.packs]
+    assert to_come == [max(taken[0], total - sum(taken[:done])) for done in range(len(taken))]
 
 
 def test_runs_at_a_rung_are_kept_with_their_rows_and_go_on_in_other_packs_with_the_same_numbers(make_worker, tmp_path):
