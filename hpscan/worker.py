@@ -69,7 +69,10 @@ class Assignment:
         wanted = compiled_for(pack.runs[0].recipe)
         recipes = {run.recipe.identity: run.recipe for run in self.runs}
         alike = [identity for identity, recipe in recipes.items() if compiled_for(recipe) == wanted]
-        return max(pack.run_steps, sum(self.run_steps[identity] / self.workers - trained.get(identity, 0) for identity in alike))
+        return max(
+            pack.run_steps,
+            sum(self.run_steps[identity] / self.workers - trained.get(identity, 0) for identity in alike),
+        )
 
 
 def order(pack: Pack, places: Mapping[str, int]) -> dict[str, Any]:
