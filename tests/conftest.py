@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import getpass
 import json
 import math
+import os
+import tempfile
 import urllib.request
 import warnings
 from datetime import UTC, datetime
@@ -21,6 +24,22 @@ from hpscan.store import METRICS, Store
 
 settings.register_profile("hpscan", deadline=None)  # a busy machine is no failure
 settings.load_profile("hpscan")
+
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_temporary_folder(tmp_path_factory):
+    """What browsers, clusters and servers leave in the temporary folder goes; what was compiled is there next time."""
+    tmp_path_factory.getbasetemp()
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", f"{tempfile.gettempdir()}/torchinductor_{getpass.getuser()}")
+    with (
+        tempfile.TemporaryDirectory(prefix="hpscan-", ignore_cleanup_errors=True) as folder,
+        pytest.MonkeyPatch.context() as patched,
+    ):
+        patched.setenv("TMPDIR", folder)
+        patched.setattr(tempfile, "tempdir", None)
+        yield
+
 
 TINY = {
     "name": "tiny",
