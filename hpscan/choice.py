@@ -142,14 +142,14 @@ class _Trials:
                 compiled_s = self._seconds(Fused, max(MIN_ROWS, min(self.pack.capacity, rows)), compiled=True)
             except Exception as error:  # noqa: BLE001  (whatever the compiler cannot do with a user's model)
                 return self._faster(fused_s, loop_s, rows, f"cannot be compiled: {_first_line(error)}")
-            return self._faster(compiled_s, self._seconds(Loop, FEW, compiled=True), rows, "compiled", compiled=True)
+            return self._faster(compiled_s, loop_s, rows, "compiled", compiled=True)
         return self._faster(fused_s, loop_s, rows, "not worth compiling" if asked.may_compile else "uncompiled")
 
     def _faster(self, fused_s: float, loop_s: float, rows: int, why: str, *, compiled: bool = False) -> Choice:
         reason = f"{fused_s * 1e6:.0f} µs a run-step fused, {loop_s * 1e6:.0f} µs in a loop, {why}"
         if self.asked.strategy == "fused" or fused_s <= loop_s:
             return Choice("fused", compiled, rows, reason)
-        return self._loop(reason, compiled=compiled or self._update_pays(loop_s))
+        return self._loop(reason, compiled=self._update_pays(loop_s))
 
     def _loop(self, reason: str, *, compiled: bool) -> Choice:
         return Choice("loop", compiled, self._fitting(Loop), reason)

@@ -112,17 +112,13 @@ def _tensors(state: Any, place: str = "") -> Iterator[tuple[str, Tensor]]:
             yield from _tensors(part, f"{place}/{name}")
 
 
-def _convolutions(model: nn.Module) -> list[nn.Conv2d]:
-    return [module for module in model.modules() if isinstance(module, nn.Conv2d)]
-
-
 def _gains_by_channels_last(model: nn.Module) -> bool:
     """Whether a model has convolutions, and none whose gradient oneDNN writes past the end of its memory.
 
     It does in channels-last format for strided 1×1 convolutions of fewer channels than a vector register holds
     (uxlfoundation/oneDNN#6035: a crash with AVX2, wrong numbers elsewhere).
     """
-    convolutions = _convolutions(model)
+    convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
     return bool(convolutions) and not any(
         conv.kernel_size == (1, 1) and max(conv.stride) > 1 and conv.in_channels // conv.groups < 16
         for conv in convolutions
@@ -151,8 +147,10 @@ class Fused:
         self.moments = [[torch.zeros_like(value) for _ in range(n_moments)] for value in self.params.values()]
         self.decays = [decay_all or value.dim() > 2 for value in self.params.values()]  # axis 0 is the run
         self.averages = program.first_average(state)
-        # On a CPU, the grouped convolutions of stacked runs take three to six times as long as those of one run each.
-        self.one_by_one = program.device.type == "cpu" and bool(_convolutions(program.template))
+        # On a CPU, without gradients, grouped convolutions take three to six times as long as those of one run each, and
+        # what becomes of the windows of a text, stacked, does not stay in the cache.
+        slow = any(isinstance(module, nn.Conv2d | nn.Embedding) for module in program.template.modules())
+        self.one_by_one = slow and program.device.type == "cpu"
         self.keep(list(range(len(seeds))), capacity)
 
     @property

@@ -26,7 +26,6 @@ settings.register_profile("hpscan", deadline=None)  # a busy machine is no failu
 settings.load_profile("hpscan")
 
 
-
 @pytest.fixture(scope="session", autouse=True)
 def _own_temporary_folder(tmp_path_factory):
     """What browsers, clusters and servers leave in the temporary folder goes; what was compiled is there next time."""
