@@ -21,6 +21,9 @@ from hpscan.variants import OPTIMIZER_SETTINGS, VARIANTS
 
 __all__ = ["ImportSummary", "import_sweep"]
 
+MOST_TOLD = 8
+"""Values of a column that an error names."""
+
 STATES = {
     "completed": "completed", "complete": "completed", "finished": "completed", "terminated": "completed", "": "completed",
     "diverged": "diverged", "stopped": "stopped", "pruned": "stopped", "failed": "failed", "fail": "failed", "error": "failed",
@@ -74,6 +77,7 @@ def import_sweep(
     source: str,
     *,
     columns: Mapping[str, str] | None = None,
+    only: Iterable[str] = (),
     variants: Iterable[str] = (),
     overrides: Collection[str] = (),
     tolerance: float = TOLERANCE,
@@ -92,6 +96,8 @@ def import_sweep(
         An experiment's folder, a storage, a file.
     columns
         Our column → the source's, or ``1-column``, ``0.01*column``; columns of the same name need none.
+    only
+        ``column=value`` of the source, by which its trials are chosen: those that have all of them.
     variants
         One variant for all trials, or ``name=variant`` for those that the source calls so.
     overrides
@@ -109,6 +115,7 @@ def import_sweep(
     trials = SOURCES[kind](source)
     if not trials:
         raise SpecError(f"{source}: holds no trials")
+    trials = _chosen(trials, only, source)
     names = list(dict.fromkeys(name for trial in trials for name in trial.values))
     where = columns_of(source, names, columns or {})
     where = {
@@ -150,6 +157,23 @@ def _metric(where: Mapping[str, Column], overrides: Collection[str]) -> str:
     if told and told[-1] not in known:
         raise SpecError(f"--set metric={told[-1]}: must be one of the validation metrics found, {', '.join(known)}")
     return next(name for name in (*told[-1:], "val_loss", "val_error", *known) if name in known)
+
+
+def _chosen(trials: Sequence[Trial], only: Iterable[str], source: str) -> list[Trial]:
+    """The trials that have every ``column=value``."""
+    chosen = list(trials)
+    for text in only:
+        column, equals, value = text.partition("=")
+        if not (column and equals):
+            raise SpecError(f"--only: must be COLUMN=VALUE, as in study=mine; got {text!r}")
+        if not any(column in trial.values for trial in trials):
+            raise SpecError(f"--only {text}: {source} has no column {column!r}")
+        held = list(dict.fromkeys(str(trial.values.get(column, "")) for trial in chosen))
+        chosen = [trial for trial in chosen if str(trial.values.get(column, "")) == value]
+        if not chosen:
+            more = ", …" if len(held) > MOST_TOLD else ""
+            raise SpecError(f"--only {text}: no trial has it; {column} is {', '.join(held[:MOST_TOLD])}{more}")
+    return chosen
 
 
 def _variants(given: Iterable[str]) -> tuple[str | None, dict[str, str]]:

@@ -69,6 +69,8 @@ def test_an_address_that_is_none_is_refused_before_anything_is_shown_or_written(
     path.write_text(yaml.safe_dump(tiny_raw))
     assert_refused(hpscan("launch", path, "--address", "http://x:1"), "--address http://x:1: must be `auto`, HOST:PORT")
     assert [entry.name for entry in tmp_path.iterdir()] == ["spec.yaml"]
+    # before its sweep is even looked for
+    assert_refused(hpscan("refine", "tiny", "--store", tmp_path, "--address", "x"), "--address x: must be `auto`")
 
 
 @pytest.mark.parametrize("command", ["logs", "cancel"])

@@ -147,6 +147,27 @@ def test_what_cannot_be_is_refused_and_nothing_is_written(take_in, tmp_path, opt
     assert not (tmp_path / "store").exists()
 
 
+def test_only_the_trials_asked_for_are_taken(take_in):
+    table = rows(study="mine", host="a") + rows(lrs=(0.4, 0.8), study="other", host="a")
+    _, summary, found = take_in(table, variants=["sgd"], only=["study=mine", "host=a"])
+    assert summary.n_trials == 8
+    np.testing.assert_array_equal(found["sgd"].lr, [0.1, 0.2])
+
+
+@pytest.mark.parametrize(
+    ("only", "message"),
+    [
+        ("study", "must be COLUMN=VALUE, as in study=mine; got 'study'"),
+        ("studie=mine", "has no column 'studie'"),
+        ("study=his", "no trial has it; study is mine, other"),
+    ],
+)
+def test_a_choice_that_leaves_nothing_says_what_there_is(take_in, tmp_path, only, message):
+    with pytest.raises(SpecError, match=message):
+        take_in(rows(study="mine") + rows(study="other"), variants=["sgd"], only=[only])
+    assert Store(tmp_path / "store").sweeps() == []
+
+
 def test_a_name_is_taken_once(take_in):
     take_in(rows(), variants=["sgd"])
     with pytest.raises(SpecError, match="--sweep new: the store has a sweep of this name"):

@@ -51,6 +51,14 @@ def import_(
             help="lr, wd, seed, variant, val_loss and so on by the source's names; also 1-accuracy, 0.01*error. Repeatable.",
         ),
     ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--only",
+            metavar="COLUMN=VALUE",
+            help="Take the trials of which a column of the source holds this, as in study=mine. Repeatable.",
+        ),
+    ] = None,
     variant: Annotated[
         list[str] | None,
         typer.Option(
@@ -81,7 +89,7 @@ def import_(
         mapped[ours.strip()] = theirs.strip()
     summary = import_sweep(
         opened(store), sweep, kind, source,
-        columns=mapped, variants=variant or (), overrides=set_ or (), tolerance=tolerance,
+        columns=mapped, only=only or (), variants=variant or (), overrides=set_ or (), tolerance=tolerance,
     )  # fmt: skip
     _tell(summary, source)
     print(f"Next: hpscan report {sweep}{store_option(store)}")

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from hpscan.store import Store
     from hpscan.workloads import Data
 
-__all__ = ["cancel", "launch", "launch_spec", "logs", "status", "submit"]
+__all__ = ["cancel", "check_cluster", "launch", "launch_spec", "logs", "status", "submit"]
 
 RetryOpt = Annotated[bool, typer.Option("--retry-failed", help="Train failed runs again, too.")]
 ReviseOpt = Annotated[
@@ -75,6 +75,7 @@ def launch(
     from hpscan.spec import Spec
 
     spec = Spec.load(source, set_ or ()).resolved()
+    check_cluster(address)
     if dry_run:
         from hpscan.estimate import estimate
 
@@ -84,16 +85,20 @@ def launch(
     launch_spec(spec, store=store, address=address, retry_failed=retry_failed, revise=revise)
 
 
+def check_cluster(address: str | None) -> None:
+    """Refuse what cannot be a cluster's address, before anything is shown or written."""
+    if address is not None:  # or Ray need not be imported yet
+        from hpscan.cluster import check_address
+
+        check_address(address)
+
+
 def launch_spec(
     spec: Spec, *, store: str, address: str | None = None, retry_failed: bool = False, revise: bool = False
 ) -> None:
     """Train the runs of a resolved spec that the store lacks, and print what came of them."""
     from hpscan.lease import held
 
-    if address is not None:  # or Ray need not be imported yet
-        from hpscan.cluster import check_address
-
-        check_address(address)
     data = _data(spec)  # before anything is written
     held_store = opened(store)
     with held(held_store, spec.name) as lease:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from hpscan.cli.launching import launch_spec
+from hpscan.cli.launching import check_cluster, launch_spec
 from hpscan.cli.output import DEFAULT_STORE, StoreOpt, SweepArg, opened
 
 __all__ = ["refine"]
@@ -29,6 +29,7 @@ def refine(
     from hpscan.landscape import landscapes
     from hpscan.refine import refined
 
+    check_cluster(address)
     source = opened(store)
     spec = source.spec(sweep)
     found = refined(spec, landscapes(spec, source.runs(sweep, without=["config"])), finer=finer, wider=wider)
