@@ -47,7 +47,7 @@ Answer = TypeVar("Answer")
 PROBE_S = 10.0
 """How long a cluster's head may take to accept a connection."""
 TRIES = 3
-REFUSED = "it wants another RAY_AUTH_TOKEN"
+REFUSED = "it wants its token: RAY_AUTH_MODE=token and the same RAY_AUTH_TOKEN as its nodes"
 ADDRESS = re.compile(r"(?P<client>ray://)?(?P<host>[^/]+):(?P<port>[0-9]+)")
 
 

@@ -88,7 +88,8 @@ def test_without_the_token_nobody_gets_in(cluster, spec_file, tmp_path):
         )  # fmt: skip
         assert refused.returncode == 1
         assert refused.stderr == (
-            f"hpscan: --address {address}: no Ray cluster could be joined: it wants another RAY_AUTH_TOKEN\n"
+            f"hpscan: --address {address}: no Ray cluster could be joined: it wants its token: "
+            "RAY_AUTH_MODE=token and the same RAY_AUTH_TOKEN as its nodes\n"
         )
 
 
