@@ -1,33 +1,21 @@
 """What a browser is sent: read back as Plotly would."""
 
-import base64
 import json
-from itertools import groupby, pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import array_shapes, arrays
 
-from hpscan.dashboards.axes import MOST_CELLS, axis_places, edges, in_blocks, in_sight
+from hpscan.dashboards.axes import axis_places
 from hpscan.dashboards.charts import cells_of, colours, heatmap, surface
 from hpscan.dashboards.lines import slices
 from hpscan.dashboards.maps import _scale
-from hpscan.dashboards.marks import outline
 from hpscan.dashboards.view import View
 from tests.conftest import landscape_of
+from tests.plotted import array, trace
 
 RNG = np.random.default_rng(0)
-
-
-def array(sent):
-    found = np.frombuffer(base64.b64decode(sent["bdata"]), dtype=f"<{sent['dtype']}")
-    return found.reshape([int(size) for size in sent["shape"].split(",")]) if "shape" in sent else found
-
-
-def trace(figure, name):
-    return next(each for each in figure["data"] if each.get("name") == name)
 
 
 def painted(figure):
@@ -133,22 +121,6 @@ def test_what_a_cell_shows_of_its_seeds(shape, shows):
         np.testing.assert_array_equal(found, z[int(shows)])
 
 
-@given(st.integers(1, 40), st.integers(301, 1500), st.integers(0, 100))
-def test_blocks_of_a_large_grid_are_the_means_of_their_cells(n_lr, n_wd, seed):
-    z = np.random.default_rng(seed).normal(size=(n_lr, n_wd))
-    z[0, ::3] = np.nan
-    rows, columns = in_sight(np.arange(n_lr), None), in_sight(np.arange(n_wd), None)
-    assert len(columns) <= MOST_CELLS
-    assert [first for first, _ in columns[1:]] == [end for _, end in columns[:-1]]
-    found = in_blocks(z, rows, columns)
-    expected = np.full(found.shape, np.nan)
-    for r, (i, k) in enumerate(rows):
-        for c, (j, m) in enumerate(columns):
-            if np.isfinite(z[i:k, j:m]).any():
-                expected[r, c] = np.nanmean(z[i:k, j:m])
-    np.testing.assert_allclose(found, expected, atol=1e-12)
-
-
 def test_a_zoom_into_a_large_grid_is_sent_in_its_own_cells():
     shape = landscape_of(RNG.uniform(1, 2, (1, 3, 900)))
     x = axis_places("wd", shape.wd)
@@ -165,24 +137,6 @@ def test_a_map_of_ninety_thousand_cells_is_small():
     z[:, lr + wd > 4] = np.inf
     shape = landscape_of(z)
     assert len(json.dumps(heatmap(shape, View(), colours([shape], View())))) <= 700_000
-
-
-@given(arrays(bool, array_shapes(min_dims=2, max_dims=2, max_side=6)))
-def test_an_outline_is_made_of_rings_that_run_along_all_borders_of_its_cells_once(inside):
-    n_y, n_x = inside.shape
-    drawn = outline(inside, np.arange(float(n_x)), np.arange(float(n_y)))
-    corners = list(zip(array(drawn["x"]).tolist(), array(drawn["y"]).tolist(), strict=True))
-    rings = [list(ring) for apart, ring in groupby(corners, lambda corner: np.isnan(corner[0])) if not apart]
-    assert all(ring[0] == ring[-1] for ring in rings)
-    passed = sorted(tuple(sorted(pair)) for ring in rings for pair in pairwise(ring))
-    cells = {(j, i) for i, j in np.argwhere(inside).tolist()}
-    borders = [
-        ((j + a - 0.5, i + b - 0.5), (j + c - 0.5, i + d - 0.5))
-        for j, i in cells
-        for (dj, di), (a, b, c, d) in {(-1, 0): (0, 0, 0, 1), (1, 0): (1, 0, 1, 1), (0, -1): (0, 0, 1, 0), (0, 1): (0, 1, 1, 1)}.items()
-        if (j + dj, i + di) not in cells
-    ]  # fmt: skip
-    assert passed == sorted(borders)
 
 
 @given(st.integers(0, 3), st.integers(0, 4))
@@ -203,10 +157,6 @@ def test_slices_go_through_the_cell_that_is_asked_for(shape):
     np.testing.assert_allclose(
         array(over_lr["data"][0]["y"]), np.where(np.isfinite(shape.mean()[:, 2]), shape.mean()[:, 2], np.nan), rtol=1e-6
     )
-
-
-def test_borders_of_a_single_value_are_half_a_step_off():
-    np.testing.assert_array_equal(edges(np.array([3.0]), None, [(0, 1)]), [2.5, 3.5])
 
 
 def test_the_colours_of_several_sweeps_are_kept_once_whatever_changes(reader, store):
