@@ -134,7 +134,7 @@ class _Trials:
             compiled_s, cost_s = self._expected(together, fused_s)
         except Exception as error:  # noqa: BLE001  (whatever vmap cannot do with a user's model)
             reason = f"no fused gradients: {_first_line(error)}"
-            return self._loop(reason, compiled=self._update_pays(self._seconds(Loop, FEW, compiled=False)))
+            return self._loop(reason, compiled=self._update_pays(self._seconds(Loop, 1, compiled=False)))
         loop_s = self._seconds(Loop, FEW, compiled=False)
         pays = asked.steps_to_come * (min(fused_s, loop_s) - compiled_s) > cost_s
         if asked.may_compile and (asked.strategy == "fused" or pays):

@@ -116,6 +116,17 @@ def test_what_cannot_be_compiled_is_trained_uncompiled_with_a_note(monkeypatch, 
     assert chosen.reason.endswith("cannot be compiled: RuntimeError: the compiler gave up")
 
 
+def test_a_loop_that_is_all_there_is_left_needs_memory_for_one_run_only(monkeypatch, make_spec, pack):
+    def seconds(self, kind, rows, *, compiled):
+        if rows > 1:
+            raise torch.OutOfMemoryError("out of memory")
+        return 1e-3
+
+    monkeypatch.setattr(choice._Trials, "_seconds", seconds)
+    chosen = choose(pack, make_spec().workload.load(), asked())
+    assert (chosen.strategy, chosen.reason) == ("loop", "no fused gradients: OutOfMemoryError: out of memory")
+
+
 def test_fewer_rows_are_held_where_memory_is_short(monkeypatch, make_spec, pack):
     monkeypatch.setattr(choice, "rows_that_fit", lambda trial, device, most, share: 5)
     assert choose(pack, make_spec().workload.load(), asked(may_compile=False)).rows == 5
