@@ -50,6 +50,8 @@ bench: $(VENV)/installed-dev compiler data browser
 	$(BIN)/python -m benchmarks.orchestration --write benchmarks/orchestration.md
 	$(BIN)/python -m benchmarks.adaptive --write benchmarks/adaptive.md
 	$(BIN)/python -m benchmarks.dashboard --write benchmarks/dashboard.md
+	$(BIN)/hpscan launch quickstart
+	$(BIN)/python -m benchmarks.stopping --write benchmarks/stopping.md
 	$(BIN)/python -m benchmarks.results
 
 # hpscan runs without a C++ compiler, slower; its tests compare both ways and need one.

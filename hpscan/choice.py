@@ -19,10 +19,8 @@ from hpscan.session import Session
 from hpscan.strategies import MIN_ROWS, Fused, Loop
 from hpscan.workloads import Data, PackedWorkload
 
-__all__ = ["COMPILE_S", "Asked", "Choice", "choose", "compile_seconds", "program_for"]
+__all__ = ["Asked", "Choice", "choose", "compile_seconds", "program_for"]
 
-COMPILE_S = 8.0
-"""Seconds that compiling the gradients for another number of rows costs, about: what shrinking a pack must save."""
 START_S = 6.0
 """Seconds until the compiler is loaded and has compiled an update."""
 OPERATION_S = 0.02
@@ -131,7 +129,7 @@ class _Trials:
             rows = self._fitting(Fused)
             together = min(rows, len(self.pack.runs))
             fused_s = self._seconds(Fused, together, compiled=False)
-            compiled_s, cost_s = self._expected(together, fused_s)
+            compiled_s, cost_s = self._expected(together, fused_s) if asked.may_compile else (fused_s, 0.0)
         except Exception as error:  # noqa: BLE001  (whatever vmap cannot do with a user's model)
             reason = f"no fused gradients: {_first_line(error)}"
             return self._loop(reason, compiled=self._update_pays(self._seconds(Loop, 1, compiled=False)))

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from hpscan.checkpoint import Checkpoints, Standing, decode, encode, from_rung
-from hpscan.choice import COMPILE_S, Asked, Choice, choose, compile_seconds, program_for
+from hpscan.choice import Asked, Choice, choose, compile_seconds, program_for
 from hpscan.diagnostics import MEASURES
 from hpscan.feed import on_device
 from hpscan.grid import Pack
@@ -33,6 +33,8 @@ from hpscan.workloads import Data
 
 __all__ = ["train_pack"]
 
+COMPILE_S = 8.0
+"""Seconds that compiling the gradients for another number of rows costs, about: what shrinking a pack must save."""
 CHECK_EVERY = 25
 """Steps between looks for non-finite losses; a run's recorded divergence step does not depend on it."""
 

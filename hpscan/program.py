@@ -22,9 +22,14 @@ from hpscan.spec import Training
 from hpscan.tasks import Task
 from hpscan.workloads import WorkloadError
 
-__all__ = ["Named", "Program", "check_task"]
+__all__ = ["Named", "Program", "check_task", "row_of"]
 
 Named = dict[str, Tensor]
+
+
+def row_of(named: Named, row: int) -> Named:
+    """One run of stacked tensors, without the axis for runs."""
+    return {name: value[row] for name, value in named.items()}
 
 
 class _Compiled:

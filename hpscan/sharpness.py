@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.func import grad, jvp, vmap
 
-from hpscan.program import Named, Program
+from hpscan.program import Named, Program, row_of
 
 __all__ = ["EXAMPLES", "MOST_ITERATIONS", "sharpness", "top_eigenvalues"]
 
@@ -68,7 +68,7 @@ def sharpness(
                 found = vmap(product_of_one, in_dims=(0, 0, 0, None, None))(params, buffers, along, inputs, targets)
             else:
                 of_each = [
-                    product_of_one(_row(params, k), _row(buffers, k), _row(along, k), inputs, targets)
+                    product_of_one(row_of(params, k), row_of(buffers, k), row_of(along, k), inputs, targets)
                     for k in range(len(vectors))
                 ]
                 found = {name: torch.stack([of_one[name] for of_one in of_each]) for name in params}
@@ -141,7 +141,3 @@ def _flattened(named: Named) -> Vectors:
 def _unflattened(vectors: Vectors, like: Named) -> Named:
     parts = torch.split(vectors, [value[0].numel() for value in like.values()], 1)
     return {name: part.reshape(value.shape) for part, (name, value) in zip(parts, like.items(), strict=True)}
-
-
-def _row(named: Named, row: int) -> Named:
-    return {name: value[row] for name, value in named.items()}

@@ -17,7 +17,7 @@ from torch.func import stack_module_state, vmap
 from hpscan.diagnostics import measure
 from hpscan.feed import Batch
 from hpscan.optimizers import OPTIMIZERS, apply_average, apply_step
-from hpscan.program import Named, Program
+from hpscan.program import Named, Program, row_of
 from hpscan.randomness import initial_model, key
 from hpscan.sharpness import sharpness
 
@@ -229,13 +229,10 @@ class Fused:
         state = {**self._state(), **self.averages}
         with torch.no_grad():
             if self.one_by_one:
-                return torch.stack([self.program.outputs(own, inputs) for own in self._rows(state)])
+                return torch.stack([self.program.outputs(row_of(state, row), inputs) for row in range(self.count)])
             # One copy of the inputs a run: shared inputs would make vmap fold the runs into one product, whose rounding
             # depends on their number.
             return vmap(self.program.outputs)(state, inputs.expand(self.count, *inputs.shape))
-
-    def _rows(self, state: Named) -> Iterator[Named]:
-        return ({name: value[row] for name, value in state.items()} for row in range(self.count))
 
     def sharpness(self, batches: Sequence[tuple[Tensor, Tensor]], most: int) -> Tensor:
         """The sharpness of what is evaluated, shape (K,)."""
