@@ -21,7 +21,7 @@ from hpscan.workloads import Data
 
 __all__ = ["Checkpoints", "Standing", "decode", "encode", "from_rung"]
 
-FORMAT = "hpscan-checkpoint/2"
+FORMAT = "hpscan-checkpoint/3"
 """Version of what a checkpoint holds; changed whenever one could no longer be gone on from."""
 
 
@@ -53,7 +53,7 @@ class Standing:
     choice: Choice
     """How it is trained; ``rows`` runs at most together."""
     compiled_before: float
-    """What this process had spent on compiling when the pack began, less what the pack had spent in others."""
+    """What this process had spent on compiling when the part in training began, less what that had spent in others."""
     finished: list[RunResult] = field(default_factory=list)
     """Of the parts that are through."""
     session: Session | None = None
@@ -63,7 +63,7 @@ class Standing:
 
     @property
     def compile_s(self) -> float:
-        """Seconds spent on compiling for this pack."""
+        """Seconds spent on compiling for the part in training."""
         return compile_seconds() - self.compiled_before
 
 
@@ -71,7 +71,7 @@ def encode(standing: Standing) -> bytes:
     """A checkpoint: a line with format and checksum, then what ``torch.save`` makes of nested dicts and lists."""
     assert standing.session is not None
     content = {
-        "pack_id": standing.pack.pack_id,
+        "pack": standing.pack.name,
         "strategy": standing.choice.strategy,
         "compiled": standing.choice.compiled,
         "most": standing.choice.rows,
@@ -92,7 +92,7 @@ def decode(content: bytes | None, pack: Pack, data: Data, asked: Asked) -> Stand
     """
     try:
         saved = _loaded(content)
-        if saved is None or saved["pack_id"] != pack.pack_id or not _possible(saved, asked):
+        if saved is None or saved["pack"] != pack.name or not _possible(saved, asked):
             return None
         return _restored(saved, pack, data, asked)
     except Exception:  # noqa: BLE001  (whatever is wrong with it: the pack can always be trained from the beginning)
@@ -131,13 +131,13 @@ def _possible(saved: dict[str, Any], asked: Asked) -> bool:
 def _restored(saved: dict[str, Any], pack: Pack, data: Data, asked: Asked) -> Standing:
     done, part = len(saved["finished"]), saved["session"]
     reason = f"goes on from a checkpoint at step {part['step']}" + (f", {done} runs done before" if done else "")
+    here = {run.run_id: run for run in pack.runs}  # of the rest of a pack, no more than those
     choice = Choice(saved["strategy"], saved["compiled"], saved["most"], reason)
     standing = Standing(pack, choice, compile_seconds() - saved["compile_s"])
-    standing.finished += [
-        RunResult.restored(run, own) for run, own in zip(pack.runs[:done], saved["finished"], strict=True)
-    ]
+    standing.finished += [RunResult.restored(here[own["run"]], own) for own in saved["finished"] if own["run"] in here]
     program = program_for(pack.runs[0].recipe, asked, compiled=choice.compiled)
-    standing.session = Session.resume(choice.kind, program, pack.runs[done : done + choice.rows], data, part)
+    left = pack.runs[len(standing.finished) :]
+    standing.session = Session.resume(choice.kind, program, left[: choice.rows], data, part)
     return standing
 
 

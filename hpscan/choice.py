@@ -15,7 +15,7 @@ from hpscan.feed import on_device
 from hpscan.grid import Pack, Recipe
 from hpscan.memory import rows_that_fit
 from hpscan.program import Program
-from hpscan.session import Session
+from hpscan.session import Session, numbers_of
 from hpscan.strategies import MIN_ROWS, Fused, Loop
 from hpscan.workloads import Data, PackedWorkload
 
@@ -26,13 +26,13 @@ START_S = 6.0
 OPERATION_S = 0.02
 """Seconds that compiling each operation of a fused step costs, about, all cores being busy."""
 GAIN = 3.0
-"""How many times faster compiled gradients are, about, but for products and convolutions, which stay what they are."""
-UPDATE = 0.05
-"""Share of a loop's step that compiling its update saves, about."""
+"""How many times faster compiled code is, about, but for products and convolutions, which stay what they are."""
 MOST_ROWS = 1024
 """Rows beyond which nothing is gained."""
 FEW = 4
 """Runs of a loop that are timed."""
+PART_S = 5.0
+"""Seconds that a loop's parts take, about: it gains nothing from more runs."""
 LONG_S = 0.3
 """Seconds of timing that tell enough."""
 
@@ -44,7 +44,7 @@ class Choice:
     strategy: Literal["fused", "loop"]
     compiled: bool
     rows: int
-    """Runs that fit in memory together."""
+    """Runs that are trained together: as many as fit in memory, and of a loop only few, whose results come soon."""
     reason: str
     seconds: float = 0.0
     """What trying and compiling took."""
@@ -124,7 +124,7 @@ class _Trials:
     def choice(self) -> Choice:
         asked = self.asked
         if asked.strategy == "loop":
-            return self._loop("asked for", compiled=asked.may_compile)
+            return self._loop("asked for")
         try:
             rows = self._fitting(Fused)
             together = min(rows, len(self.pack.runs))
@@ -132,7 +132,7 @@ class _Trials:
             compiled_s, cost_s = self._expected(together, fused_s) if asked.may_compile else (fused_s, 0.0)
         except Exception as error:  # noqa: BLE001  (whatever vmap cannot do with a user's model)
             reason = f"no fused gradients: {_first_line(error)}"
-            return self._loop(reason, compiled=self._update_pays(self._seconds(Loop, 1, compiled=False)))
+            return self._loop(reason)
         loop_s = self._seconds(Loop, FEW, compiled=False)
         pays = asked.steps_to_come * (min(fused_s, loop_s) - compiled_s) > cost_s
         if asked.may_compile and (asked.strategy == "fused" or pays):
@@ -147,14 +147,28 @@ class _Trials:
         reason = f"{fused_s * 1e6:.0f} µs a run-step fused, {loop_s * 1e6:.0f} µs in a loop, {why}"
         if self.asked.strategy == "fused" or fused_s <= loop_s:
             return Choice("fused", compiled, rows, reason)
-        return self._loop(reason, compiled=self._update_pays(loop_s))
+        return self._loop(reason)
 
-    def _loop(self, reason: str, *, compiled: bool) -> Choice:
-        return Choice("loop", compiled, self._fitting(Loop), reason)
+    def _loop(self, reason: str) -> Choice:
+        run_s = self._seconds(Loop, 1, compiled=False) * self.pack.runs[0].recipe.steps
+        rows = min(self._fitting(Loop), max(1, round(PART_S / run_s)))
+        saved = self.asked.steps_to_come * self._update_s() * (1 - 1 / GAIN) if self.asked.may_compile else 0.0
+        return Choice("loop", saved > START_S, rows, reason)
 
-    def _update_pays(self, loop_s: float) -> bool:
-        """Whether compiling a loop's update is expected to save more than it takes."""
-        return self.asked.may_compile and self.asked.steps_to_come * loop_s * UPDATE > START_S
+    def _update_s(self) -> float:
+        """Seconds that a loop's update takes uncompiled."""
+        trial = self._start(Loop, 1, compiled=False)
+        trial.advance(range(1))
+        assert isinstance(trial.strategy, Loop)
+        single = trial.strategy.singles[0]
+        numbers = numbers_of(self.pack.runs[:1], range(1, 2), trial.program.device)[0]
+        best = math.inf
+        for _ in range(3):
+            start = time.perf_counter()
+            trial.strategy.update(single, numbers)
+            single.thetas[0].sum().item()  # waits for the device
+            best = min(best, time.perf_counter() - start)
+        return best
 
     def _expected(self, rows: int, fused_s: float) -> tuple[float, float]:
         """Seconds a run-step that fused gradients are expected to take compiled, and seconds that compiling them takes."""

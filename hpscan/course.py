@@ -34,7 +34,8 @@ class Course:
         done, legs = self.round.done, self.round.legs
         if legs is not None:
             done = done | {run_id for run_id, leg in legs.items() if (run_id, leg.until) in self.tried}
-        return packs(self.every, self.spec.resources.most_runs, done, self.workers, legs)
+        kept = Store(self.store).checkpoints(self.spec.name)
+        return packs(self.every, self.spec.resources.most_runs, done, self.workers, legs, checkpoints=kept)
 
     def proceed(self, on_pack: Callable[[PackSummary], None]) -> list[Pack]:
         """Store which runs stop, and go on to the next round; its packs, none if the sweep is through."""
@@ -47,6 +48,6 @@ class Course:
             store.stop(self.spec.name, self.round.stopped)
             on_pack(PackSummary(f"rung {len(self.tried)}", "", {"stopped": len(self.round.stopped)}, None))
         planned = self.packs()
-        named = {source for pack in planned for source in pack.sources} | {pack.pack_id for pack in planned}
+        named = {source for pack in planned for source in pack.sources} | {pack.name for pack in planned}
         store.keep_checkpoints(self.spec.name, named)
         return planned

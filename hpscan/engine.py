@@ -31,7 +31,7 @@ from hpscan.strategies import MIN_ROWS, Strategy
 from hpscan.tasks import Task
 from hpscan.workloads import Data
 
-__all__ = ["train_pack"]
+__all__ = ["train_pack", "train_parts"]
 
 COMPILE_S = 8.0
 """Seconds that compiling the gradients for another number of rows costs, about: what shrinking a pack must save."""
@@ -39,7 +39,12 @@ CHECK_EVERY = 25
 """Steps between looks for non-finite losses; a run's recorded divergence step does not depend on it."""
 
 
-def train_pack(
+def train_pack(pack: Pack, data: Data, **how: Any) -> list[RunResult]:
+    """Train the runs of a pack and return their results in the pack's order; ``how`` is as for :func:`train_parts`."""
+    return [result for part in train_parts(pack, data, **how) for result in part]
+
+
+def train_parts(
     pack: Pack,
     data: Data,
     *,
@@ -52,11 +57,12 @@ def train_pack(
     clock: Callable[[], float] = time.perf_counter,
     on_choice: Callable[[Choice], None] = lambda _: None,
     checkpoints: Checkpoints | None = None,
-) -> list[RunResult]:
-    """Train the runs of a pack and return their results in the pack's order.
+) -> Iterator[list[RunResult]]:
+    """Train the runs of a pack, in its order, and yield the results of each part as it ends.
 
-    A pack that does not fit in the device's memory is trained in parts; where memory runs out all the same, a part is
-    halved and tried again.
+    First comes what had ended before, according to the checkpoint that the pack goes on from: nothing, of one that begins.
+    A pack that is trained fused is one part, unless it does not fit in the device's memory; where memory runs out all the
+    same, a part is halved and tried again. A loop's parts are a few runs each.
 
     Parameters
     ----------
@@ -95,6 +101,7 @@ def train_pack(
         standing.rungs = before.rungs
     standing = standing or before or Standing(pack, choose(pack, data, asked), compiled_before)
     choice, finished = standing.choice, standing.finished
+    yield list(finished)
     on_choice(choice)
     program = program_for(pack.runs[0].recipe, asked, compiled=choice.compiled)
     journal = _Journal(standing, checkpoints, clock, saved_at=0.0 if checkpoints is None else clock())
@@ -108,15 +115,18 @@ def train_pack(
             standing.session = standing.session or begin(choice.kind, program, part, data, rows)
             ended = _train(standing.session, data, clock, journal, pack.end)
             _keep_rung(standing, checkpoints)
-            finished += ended
         except Exception as error:
             if not is_out_of_memory(error) or most == 1:
                 raise
             standing.choice = replace(choice, rows=math.ceil(len(part) / 2))
+            ended = []
         standing.session = None
-    for result in finished:
-        result.compile_s = standing.compile_s
-    return finished
+        if ended:
+            for result in ended:
+                result.compile_s = standing.compile_s
+            standing.compiled_before = compile_seconds()
+            finished += ended
+            yield ended
 
 
 def _keep_rung(standing: Standing, checkpoints: Checkpoints | None) -> None:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
@@ -19,7 +19,7 @@ from hpscan.spec import Spec, Training
 from hpscan.variants import VARIANTS, Variant
 from hpscan.workloads import Workload, width_of
 
-__all__ = ["Cell", "Leg", "Pack", "Panel", "Recipe", "Run", "differences", "packs", "panels", "runs"]
+__all__ = ["Cell", "Leg", "Pack", "Panel", "Recipe", "Run", "packs", "panels", "runs"]
 
 IDENTITY = "hpscan-run/2"
 """Version of what a run is; changed whenever the same config would train differently."""
@@ -217,6 +217,13 @@ class Pack:
     """The step it is trained to; None for the end of the budget."""
     sources: tuple[str, ...] = ()
     """Names of checkpoints that hold its runs where the leg begins."""
+    rest_of: str | None = None
+    """The name of a pack that these runs are left of and that has a checkpoint."""
+
+    @property
+    def name(self) -> str:
+        """What its checkpoint is called."""
+        return self.rest_of or self.pack_id
 
     @cached_property
     def pack_id(self) -> str:
@@ -298,13 +305,16 @@ def packs(
     done: Iterable[str] = (),
     workers: int = 1,
     legs: Mapping[str, Leg] | None = None,
+    *,
+    checkpoints: Collection[str] = (),
 ) -> list[Pack]:
     """Pack those of a spec's runs whose run_id is not in ``done``, coarse cells first, at most ``most_runs`` together.
 
     A pack holds runs of one variant and one recipe. Its capacity follows from the whole spec and not from what is left, so that a
     relaunch finds the code compiled. Packs are cut for ``workers`` to end together: none is left with a whole pack
     in the last round while the others have nothing to do. Where ``legs`` are given, by run_id, only runs that have one
-    are packed, with those that have the same.
+    are packed, with those that have the same. What is left of a pack stays together if the pack is one of those whose
+    ``checkpoints`` are there.
     """
     done = frozenset(done)
     sizes: dict[tuple[str, str], int] = defaultdict(int)
@@ -319,23 +329,23 @@ def packs(
     capacity = _even_size(max(sizes.values()), most)
     ranked_packs: list[tuple[int, Pack]] = []
     for (_, _, leg), ranked in alike.items():
-        planned = _cut(ranked, capacity)
-        # A pack of which nothing is done stays as it was planned: its checkpoint may be there.
-        touched = [any(run.run_id in done for _, run in part) for part in planned]
-        untouched = [part for part, some in zip(planned, touched, strict=True) if not some]
-        rest = [
-            pair
-            for part, some in zip(planned, touched, strict=True)
-            if some
-            for pair in part
-            if pair[1].run_id not in done
-        ]
-        for part in [*untouched, *_cut(rest, capacity)]:
+        stay: list[tuple[list[tuple[int, Run]], str | None]] = []
+        rest: list[tuple[int, Run]] = []
+        for part in _cut(ranked, capacity):
+            left = [pair for pair in part if pair[1].run_id not in done]
+            name = Pack(tuple(run for _, run in part), capacity).pack_id if checkpoints else None
+            if len(left) == len(part):  # its checkpoint may come to be there
+                stay.append((part, None))
+            elif left and name in checkpoints:
+                stay.append((left, name))
+            else:
+                rest += left
+        for part, rest_of in [*stay, *((part, None) for part in _cut(rest, capacity))]:
             members = tuple(run for _, run in part)
             sources = {legs[run.run_id].source for run in members} if legs is not None else set()
             named = tuple(sorted(source for source in sources if source is not None))
             whole = leg or Leg(members[0].recipe.steps)
-            ranked_packs.append((part[0][0], Pack(members, capacity, whole.since, whole.until, named)))
+            ranked_packs.append((part[0][0], Pack(members, capacity, whole.since, whole.until, named, rest_of)))
     return [pack for _, pack in sorted(ranked_packs, key=lambda pair: pair[0])]
 
 
@@ -348,48 +358,3 @@ def _cut(ranked: list[tuple[int, Run]], most: int) -> list[list[tuple[int, Run]]
 def _even_size(n: int, most: int) -> int:
     """The size of equal packs of at most ``most`` that together hold ``n``."""
     return math.ceil(n / math.ceil(n / most))
-
-
-def differences(earlier: Spec, spec: Spec) -> dict[str, tuple[Any, Any]]:
-    """What makes every run of ``spec`` another one than the ``earlier`` spec's: field → (earlier, now).
-
-    Grids, variants, seeds and resources are not among it: they add runs or leave some out, and change none.
-    """
-    before, now = _shared(earlier), _shared(spec)
-    axes = _axes_of_recipe(earlier) | _axes_of_recipe(spec)
-    shared = set(earlier.variants) & set(spec.variants)
-    for variant in shared:
-        further = set(earlier.grid.further(variant)) | set(spec.grid.further(variant))
-        for config, of in ((before, earlier), (now, spec)):
-            settings = of.optimizer.settings(variant)
-            config |= {f"optimizer.{name}": value for name, value in settings.items() if name not in further}
-    fields = [field for field in {**before, **now} if field not in axes]
-    return {field: (before.get(field), now.get(field)) for field in fields if before.get(field) != now.get(field)}
-
-
-def _axes_of_recipe(spec: Spec) -> set[str]:
-    """The fields of the recipe, with dotted names, that are axes of a spec's grid or follow from one."""
-    own = {
-        "steps": "steps",
-        "epochs": "steps",
-        "batch_size": "batch_size",
-        "width": ".".join(["workload", *spec.workload.width_path]),
-    }
-    points = [_shared(spec), *(_shared(spec.at(point)) for point in spec.points())]
-    return {own[axis] for axis in spec.grid.recipe()} | {
-        field for point in points for field in point if point[field] != points[0].get(field)
-    }
-
-
-def _shared(spec: Spec) -> dict[str, Any]:
-    """The recipe with dotted names."""
-    recipe = Recipe.of(spec)
-    flat: dict[str, Any] = {"optimizer.momentum_form": recipe.momentum_form}
-    queue: list[tuple[str, Any]] = list(recipe.config().items())
-    while queue:
-        name, value = queue.pop(0)
-        if isinstance(value, dict):
-            queue = [(f"{name}.{key}", entry) for key, entry in value.items()] + queue
-        else:
-            flat[name] = value
-    return flat

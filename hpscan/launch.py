@@ -77,8 +77,9 @@ class _Listener(tune.Callback):
         **info: Any,
     ) -> None:
         if "summary" in result:
-            self.searcher.ended(trial.trial_id)
             self.on_pack(result["summary"])
+            if result["done"]:
+                self.searcher.ended(trial.trial_id)
         self.store_error = result.get("store_error", self.store_error)
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:

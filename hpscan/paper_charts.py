@@ -15,10 +15,11 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from hpscan import numerals
 from hpscan.analysis import Analysis, VariantAnalysis
 from hpscan.comparison_charts import side_by_side
+from hpscan.differences import differences
 from hpscan.evolution import evolution
 from hpscan.figures import PAGE, STYLE, add_below, colour_bar, draw_landscape, shared_norm
 from hpscan.footer import CONVENTIONS, add_footer
-from hpscan.grid import differences, panels
+from hpscan.grid import panels
 from hpscan.landscape import Landscape
 from hpscan.schedules import CosineRestarts
 from hpscan.separability import coordinates

@@ -301,7 +301,7 @@ def reproduce(stored: StoredRun) -> Reproduction:
     chosen: list[Choice] = []
     try:
         if data is None:
-            (result,) = train_one_by_one(pack)
+            ((result,),) = train_one_by_one(pack)
         else:
             (result,) = train_pack(
                 pack,

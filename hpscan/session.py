@@ -68,11 +68,11 @@ class RunResult:
     """The top Hessian eigenvalue at the end of the budget, if it was asked for and is finite."""
     curve: list[Evaluation] = field(default_factory=list)
     wall_s: float = 0.0
-    """From the start of the pack to the end of the run."""
+    """From the start of its part of the pack to the end of the run."""
     device_s: float = 0.0
     """The run's share of that time: a pack's seconds are divided among the runs alive in it."""
     compile_s: float = 0.0
-    """What its pack spent on compiling, trying out what to compile included."""
+    """What its part of the pack spent on compiling, trying out what to compile included."""
 
     @property
     def diagnostics(self) -> dict[str, float | None]:

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pandas as pd
@@ -294,6 +294,11 @@ class Store:
     def drop_checkpoint(self, sweep: str, pack_id: str) -> None:
         """Delete the state of a pack in training; an absent one is fine."""
         self.files.remove(_checkpoint(sweep, pack_id))
+
+    def checkpoints(self, sweep: str) -> set[str]:
+        """The ids of packs whose state is kept."""
+        names = self.files.names(f"{sweep}/checkpoints")
+        return {PurePosixPath(name).stem.removeprefix("pack-") for name in names}
 
     def keep_checkpoints(self, sweep: str, pack_ids: Collection[str]) -> None:
         """Delete all checkpoints but these; only while nobody trains the sweep."""

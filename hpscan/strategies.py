@@ -7,7 +7,6 @@ training each run alone would give, to rounding; a fused pack's rows never mix.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -16,18 +15,17 @@ from torch.func import stack_module_state, vmap
 
 from hpscan.diagnostics import measure
 from hpscan.feed import Batch
-from hpscan.optimizers import OPTIMIZERS, apply_average, apply_step
+from hpscan.optimizers import OPTIMIZERS, apply_average
 from hpscan.program import Named, Program, row_of
 from hpscan.randomness import initial_model, key
 from hpscan.sharpness import sharpness
+from hpscan.single import Single
 
 __all__ = ["MIN_ROWS", "Fused", "Loop", "Strategy"]
 
 MIN_ROWS = 8
 """Rows of a compiled pack at the least. From four rows on, the compiler's kernels round alike whatever the number of
 rows; below, it vectorises some sums along another axis, and a run's last bits would depend on its pack."""
-MOST_TENSORS_COMPILED = 100
-"""Parameters of a model whose update is worth compiling one run at a time: for a deeper one it costs next to nothing."""
 
 
 def _seed_generators(seed: int, device: torch.device) -> None:
@@ -110,19 +108,6 @@ def _tensors(state: Any, place: str = "") -> Iterator[tuple[str, Tensor]]:
     else:
         for name, part in state.items() if isinstance(state, dict) else enumerate(state):
             yield from _tensors(part, f"{place}/{name}")
-
-
-def _gains_by_channels_last(model: nn.Module) -> bool:
-    """Whether a model has convolutions, and none whose gradient oneDNN writes past the end of its memory.
-
-    It does in channels-last format for strided 1×1 convolutions of fewer channels than a vector register holds
-    (uxlfoundation/oneDNN#6035: a crash with AVX2, wrong numbers elsewhere).
-    """
-    convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
-    return bool(convolutions) and not any(
-        conv.kernel_size == (1, 1) and max(conv.stride) > 1 and conv.in_channels // conv.groups < 16
-        for conv in convolutions
-    )
 
 
 def _parts(batch_size: int, accumulate: int) -> list[slice]:
@@ -239,24 +224,6 @@ class Fused:
         return sharpness(self.program, {**self._state(), **self.averages}, batches, fused=True, most=most)
 
 
-@dataclass
-class _Single:
-    """One run of a loop: a stock module, with what its optimizer keeps."""
-
-    model: nn.Module
-    parameters: list[nn.Parameter]
-    thetas: list[Tensor]
-    """Views of the parameters with an axis for the run in front, so that the stacked update serves one run as well."""
-    moments: list[list[Tensor]]
-    averages: Named
-
-    @property
-    def state(self) -> Named:
-        """Parameters and buffers."""
-        parameters = {name: parameter.detach() for name, parameter in self.model.named_parameters()}
-        return {**parameters, **dict(self.model.named_buffers())}
-
-
 class Loop:
     """One run after another, each a stock module; convolutions in channels-last format."""
 
@@ -266,20 +233,10 @@ class Loop:
         self.program = program
         self.direction = OPTIMIZERS[optimizer].direction
         n_moments = OPTIMIZERS[optimizer].n_moments
-        self.singles = [self._single(initial_model(program.task.model, seed), n_moments) for seed in seeds]
-        self.decays = [decay_all or theta.dim() > 2 for theta in self.singles[0].thetas]
-        compiled = len(self.decays) <= MOST_TENSORS_COMPILED
-        self.update = program.update if compiled else apply_step
-        self.average = program.average if compiled else apply_average
+        self.singles = [self._single(initial_model(program.task.model, seed), n_moments, decay_all) for seed in seeds]
 
-    def _single(self, model: nn.Module, n_moments: int) -> _Single:
-        model = model.to(self.program.device)
-        if _gains_by_channels_last(model):
-            model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        thetas = [parameter.detach().unsqueeze(0) for parameter in parameters]
-        moments = [[torch.zeros_like(theta) for _ in range(n_moments)] for theta in thetas]
-        single = _Single(model, parameters, thetas, moments, averages={})
+    def _single(self, model: nn.Module, n_moments: int, decay_all: bool) -> Single:
+        single = Single.of(model.to(self.program.device), n_moments, decay_all=decay_all)
         single.averages = self.program.first_average(single.state)
         return single
 
@@ -335,30 +292,32 @@ class Loop:
         return losses
 
     def _step(
-        self, single: _Single, batch: Batch, row: int, numbers: Tensor, found: list[Tensor] | None = None
+        self, single: Single, batch: Batch, row: int, numbers: Tensor, found: list[Tensor] | None = None
     ) -> Tensor:
         """One step of one run; what is measured of it is appended to ``found``."""
         program = self.program
         inputs, targets = batch.row(row)
         parts = _parts(len(inputs), program.training.accumulate)
-        parameters = single.parameters
         losses = []
+        for grad in single.grads:
+            grad.zero_()
         for part in parts:
             loss = program.loss(program.forward(single.model, inputs[part]), targets[part])
             (loss / len(parts) if len(parts) > 1 else loss).backward()  # type: ignore[no-untyped-call]
             losses.append(loss.detach())
-        grads = [torch.zeros_like(p).unsqueeze(0) if p.grad is None else p.grad.unsqueeze(0) for p in parameters]
-        clip = program.training.clip_norm
-        before = [] if found is None else [theta.clone() for theta in single.thetas]
-        self.update(self.direction, single.thetas, grads, single.moments, self.decays, numbers, clip)
+        before = [] if found is None else [theta.clone() for theta in single.rows()[0]]
+        self.update(single, numbers)
         if found is not None:
-            found.append(measure(before, single.thetas, grads))
-        for parameter in parameters:
-            parameter.grad = None
+            found.append(measure(before, *single.rows()))
         if program.training.ema is not None:
             state, averages = single.state, single.averages
-            self.average(list(averages.values()), [state[name] for name in averages], program.training.ema)
+            apply_average(list(averages.values()), [state[name] for name in averages], program.training.ema)
         return torch.stack(losses).mean() if len(parts) > 1 else losses[0]
+
+    def update(self, single: Single, numbers: Tensor) -> None:
+        """Apply the gradients of one run."""
+        program, clip = self.program, self.program.training.clip_norm
+        program.update(self.direction, single.thetas, single.grads, single.moments, single.decays, numbers, clip)
 
     def outputs(self, inputs: Tensor) -> Tensor:
         """Outputs in evaluation mode, shape (K, examples, …)."""

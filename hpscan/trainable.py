@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -18,6 +18,9 @@ from hpscan.workloads import Trainable, WorkloadError
 from hpscan.workloads.user import user_code
 
 __all__ = ["RunOptimizer", "train_one_by_one"]
+
+PART_S = 5.0
+"""Seconds after which runs that have ended are handed over."""
 
 
 class RunOptimizer(torch.optim.Optimizer):
@@ -60,15 +63,24 @@ class RunOptimizer(torch.optim.Optimizer):
         self.steps_taken += 1
 
 
-def train_one_by_one(pack: Pack) -> list[RunResult]:
+def train_one_by_one(pack: Pack) -> Iterator[list[RunResult]]:
     """Call the trainable of a pack's recipe for each of its runs, and collect what it yields.
 
+    What has ended since is yielded every few seconds.
     A run whose function raises has failed, and the others go on; one whose ``val_loss`` is not finite has diverged.
     """
     workload = pack.runs[0].recipe.workload
     assert isinstance(workload, Trainable)
     function = workload.function()
-    return [_train(run, function, workload) for run in pack.runs]
+    ended: list[RunResult] = []
+    since = time.perf_counter()
+    for run in pack.runs:
+        ended.append(_train(run, function, workload))
+        if time.perf_counter() - since > PART_S:
+            yield ended
+            ended, since = [], time.perf_counter()
+    if ended:
+        yield ended
 
 
 def _train(run: Run, function: Callable[..., Any], workload: Trainable) -> RunResult:

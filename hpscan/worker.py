@@ -1,13 +1,15 @@
 """What a worker does with a pack: train it, go on from a checkpoint, write what came of it to the store.
 
-A trial of Ray Tune is a pack; the worker's process, its data and its compiled code outlive it (``reuse_actors``).
+A trial of Ray Tune is a pack, a step of it a part of the pack; the worker's process, its data and its compiled code
+outlive it (``reuse_actors``).
 """
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +57,7 @@ class Assignment:
             config["since"],
             config["until"],
             tuple(config["sources"]),
+            config["rest_of"],
         )
 
     def steps_to_come(self, pack: Pack, trained: Mapping[str, int]) -> float:
@@ -83,6 +86,7 @@ def order(pack: Pack, places: Mapping[str, int]) -> dict[str, Any]:
         "since": pack.since,
         "until": pack.until,
         "sources": list(pack.sources),
+        "rest_of": pack.rest_of,
     }
 
 
@@ -98,11 +102,11 @@ class _Checkpoints:
     """Which of them holds a run that has come to the rung."""
 
     def load(self) -> bytes | None:
-        return self.store.checkpoint(self.sweep, self.pack.pack_id)
+        return self.store.checkpoint(self.sweep, self.pack.name)
 
     def save(self, content: bytes) -> None:
         _require(self.store, self.sweep)
-        self.store.save_checkpoint(self.sweep, self.pack.pack_id, content)
+        self.store.save_checkpoint(self.sweep, self.pack.name, content)
 
     def sources(self) -> Iterator[bytes]:
         found = (self.store.checkpoint(self.sweep, name) for name in self.pack.sources)
@@ -135,62 +139,61 @@ class PackTrainable(tune.Trainable):
         self.flop: dict[str, float | None] = {}
         self.run_steps: Counter[str] = Counter()
         """Trained by this process, by the recipe's identity."""
+        self.parts: Iterator[dict[str, Any]] | None = None
         on_gpu = self.hardware.device != "cpu"
         self.memory_share = reserved.gpus or 1.0 if on_gpu else 1 / _packs_on_this_node(reserved)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Go on with another pack in the same process."""
+        self.parts = None
         return True
 
     def step(self) -> dict[str, Any]:
-        """Train a pack and store it; what the driver is told of it."""
+        """Train a part of a pack and store it; what the driver is told of it."""
+        self.parts = self.parts or self._stored()
+        try:
+            return next(self.parts)
+        except StoreError as error:
+            return {"done": True, "store_error": str(error)}
+
+    def _stored(self) -> Iterator[dict[str, Any]]:
+        """Train a pack and store its parts as they end."""
         import torch
 
         assignment = self.assignment
         pack = assignment.pack(self.config)
         checkpoints = _Checkpoints(self.store, assignment.sweep, pack, assignment.resources.checkpoint_s)
         how: dict[str, Any] = {}
-        try:
-            results = self._trained(pack, checkpoints, how)
-            rows = [{**_row(result), "flop_per_step": self._flop_per_step(pack)} for result in results]
-            curves = [{"run_id": result.run.run_id, **vars(point)} for result in results for point in result.curve]
-        except StoreError as error:
-            return {"done": True, "store_error": str(error)}
-        except OSError:  # the machine's fault: the pack is retried, and its runs are missing if that does not help
-            raise
-        except Exception as error:  # noqa: BLE001  (a model or loss may raise anything; its runs are `failed`)
-            rows, curves = _failed_rows(pack, error), []
-        provenance = {
-            **assignment.provenance,
-            **asdict(self.hardware),
-            "torch_version": torch.__version__,
-            **how,
-            "pack_id": pack.pack_id,
-            "pack_runs": len(pack.runs),
-            "finished_at": datetime.now(UTC),
-        }
-        try:
+        for results, left in self._trained(pack, checkpoints, how):
+            part = replace(pack, runs=tuple(result.run for result in results))
+            self.run_steps[pack.runs[0].recipe.identity] += part.run_steps
+            provenance = {
+                **assignment.provenance,
+                **asdict(self.hardware),
+                "torch_version": torch.__version__,
+                **how,
+                "pack_id": part.pack_id,
+                "pack_runs": len(part.runs),
+                "finished_at": datetime.now(UTC),
+            }
             _require(self.store, assignment.sweep)
-            stored = [{**row, **provenance} for row in rows]
-            self._save_rung(pack, [row for row in stored if row["state"] == "stopped"], checkpoints.kept)
-            ended = [row for row in stored if row["state"] != "stopped"]
-            self.store.save_pack(assignment.sweep, pack.pack_id, ended, curves)
-            if pack.pack_id not in checkpoints.kept.values():
-                self.store.drop_checkpoint(assignment.sweep, pack.pack_id)
-        except StoreError as error:
-            return {"done": True, "store_error": str(error)}
-        return {"done": True, "summary": _summary(pack, ended, assignment.metric, stored[0].get("compile_s", 0.0))}
+            rows = [{**_row(result), **provenance} for result in results]
+            curves = [{"run_id": result.run.run_id, **vars(point)} for result in results for point in result.curve]
+            self._save_rung(part, [row for row in rows if row["state"] == "stopped"], checkpoints.kept)
+            ended = [row for row in rows if row["state"] != "stopped"]
+            self.store.save_pack(assignment.sweep, part.pack_id, ended, curves)
+            if not left and pack.name not in checkpoints.kept.values():
+                self.store.drop_checkpoint(assignment.sweep, pack.name)
+            yield {"done": not left, "summary": _summary(part, ended, assignment.metric, results[0].compile_s)}
 
-    def _flop_per_step(self, pack: Pack) -> float | None:
-        """Counted once for each recipe; None for a training function."""
+    def _flop_per_step(self, recipe: Recipe) -> float | None:
+        """Counted once for each recipe."""
         from hpscan.flops import flop_per_run_step
         from hpscan.workloads import PackedWorkload
 
-        recipe = pack.runs[0].recipe
         if recipe.identity not in self.flop:
-            workload = recipe.workload
-            counted = flop_per_run_step(workload, recipe.batch_size) if isinstance(workload, PackedWorkload) else None
-            self.flop[recipe.identity] = counted
+            assert isinstance(recipe.workload, PackedWorkload)
+            self.flop[recipe.identity] = flop_per_run_step(recipe.workload, recipe.batch_size)
         return self.flop[recipe.identity]
 
     def _save_rung(self, pack: Pack, rows: list[dict[str, Any]], kept: Mapping[str, str]) -> None:
@@ -199,16 +202,40 @@ class PackTrainable(tune.Trainable):
             at_rung = [{**row, "pack_id": kept[row["run_id"]]} for row in rows]
             self.store.save_rung(self.assignment.sweep, pack.pack_id, at_rung)
 
-    def _trained(self, pack: Pack, checkpoints: _Checkpoints, how: dict[str, Any]) -> list[RunResult]:
-        """Train a pack; ``how`` is filled with what was chosen."""
+    def _trained(
+        self, pack: Pack, checkpoints: _Checkpoints, how: dict[str, Any]
+    ) -> Iterator[tuple[list[RunResult], int]]:
+        """Train a pack part by part; with each the number of runs that are left. ``how`` is filled with what was chosen.
+
+        A model or loss may raise anything; what is left then has failed.
+        """
+        from hpscan.session import RunResult
+
+        left = pack.runs
+        parts = self._parts(pack, checkpoints, how)
+        try:
+            left = left[len(next(parts)) :]
+            for part in parts:
+                left = left[len(part) :]
+                yield part, len(left)
+        except (
+            StoreError,
+            OSError,
+        ):  # the machine's fault: the pack is retried, and runs are missing if that does not help
+            raise
+        except Exception as error:  # noqa: BLE001
+            yield [RunResult(run, "failed", error=f"{type(error).__name__}: {error}") for run in left], 0
+
+    def _parts(self, pack: Pack, checkpoints: _Checkpoints, how: dict[str, Any]) -> Iterator[list[RunResult]]:
+        """What had ended before, then each part as it ends."""
         from hpscan.choice import Choice
-        from hpscan.engine import train_pack
+        from hpscan.engine import train_parts
         from hpscan.trainable import train_one_by_one
 
         assignment = self.assignment
         if assignment.data is None:
             how |= {"strategy": "trainable", "compiled": False}
-            return train_one_by_one(pack)
+            return itertools.chain([[]], train_one_by_one(pack))
 
         def note(choice: Choice) -> None:
             how.update(
@@ -216,9 +243,10 @@ class PackTrainable(tune.Trainable):
                 strategy_reason=choice.reason,
                 choice_s=choice.seconds,
                 compiled=choice.compiled,
+                flop_per_step=self._flop_per_step(pack.runs[0].recipe),
             )
 
-        results = train_pack(
+        return train_parts(
             pack,
             assignment.data,
             strategy=assignment.resources.strategy,
@@ -230,8 +258,6 @@ class PackTrainable(tune.Trainable):
             on_choice=note,
             checkpoints=checkpoints,
         )
-        self.run_steps[pack.runs[0].recipe.identity] += pack.run_steps
-        return results
 
 
 def _packs_on_this_node(per_pack: PerPack) -> int:
@@ -257,13 +283,8 @@ def _row(result: RunResult) -> dict[str, Any]:
     }
 
 
-def _failed_rows(pack: Pack, error: Exception) -> list[dict[str, Any]]:
-    text = f"{type(error).__name__}: {error}"
-    return [{**run.columns(), "state": "failed", "error": text} for run in pack.runs]
-
-
 def _summary(pack: Pack, rows: Sequence[dict[str, Any]], metric: str, compile_s: float) -> PackSummary:
-    """What became of a pack: ``rows`` of the runs that ended in it."""
+    """What became of a part of a pack: ``rows`` of the runs that ended in it."""
     completed = [(row[metric], row["lr"], row["wd"]) for row in rows if row["state"] == "completed" and metric in row]
     return PackSummary(
         f"{pack.pack_id} until {pack.end}",

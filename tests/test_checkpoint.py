@@ -195,6 +195,26 @@ def test_a_pack_in_parts_goes_on_with_the_part_it_was_in(make_spec, monkeypatch,
     check_goes_on(pack_of(spec), spec.workload.load(), strategy=strategy, compile=False)
 
 
+@STRATEGIES
+def test_what_is_left_of_a_pack_goes_on_with_the_part_it_was_in(make_spec, monkeypatch, strategy):
+    """Parts that ended are stored; a relaunch trains the rest, under the pack's name."""
+    monkeypatch.setattr(choice, "_choices", {})
+    monkeypatch.setattr(choice, "rows_that_fit", lambda trial, device, most, share: 5)
+    spec = make_spec(variants=["adamw"], seeds=[0], budget={"steps": 60})
+    data, pack, how = spec.workload.load(), pack_of(spec), {"strategy": strategy, "compile": False}
+    whole = outcome(train_pack(pack, data, **how))
+    content = content_after(pack, data, 6, **how)  # of the second part's first segments
+    for gone, expected in ((5, True), (4, True), (6, False)):
+        rest = Pack(pack.runs[gone:], pack.capacity, rest_of=pack.pack_id)
+        chosen, kept = [], Kept(content, every_s=1e9)
+        results = train_pack(rest, data, checkpoints=kept, on_choice=chosen.append, **how)
+        assert ("checkpoint" in chosen[0].reason) is expected
+        if expected:
+            assert outcome(results) == whole[gone:]
+        else:  # in other parts, uncompiled: to rounding
+            assert [one[0] for one in outcome(results)] == [one[0] for one in whole[gone:]]
+
+
 def test_a_pack_that_was_halved_for_want_of_memory_goes_on_in_halves(make_spec, monkeypatch):
     spec = make_spec(variants=["sgd"], seeds=[0], budget={"steps": 30})
     data, pack = spec.workload.load(), pack_of(spec)
@@ -358,7 +378,7 @@ SPOILT = {
     "another version": lambda content: content.replace(checkpoint.FORMAT.encode(), b"hpscan-checkpoint/0", 1),
     "a pickle": lambda content: checkpoint._header(b"cos\nsystem\n(S'true'\ntR.") + b"cos\nsystem\n(S'true'\ntR.",
     "something else": lambda content: resealed(content, lambda saved: saved.clear()),
-    "another pack": lambda content: resealed(content, lambda saved: saved.update(pack_id="0" * 16)),
+    "another pack": lambda content: resealed(content, lambda saved: saved.update(pack="0" * 16)),
     "another order": lambda content: resealed(content, lambda saved: saved["session"]["everyone"].reverse()),
     "a model with another layer": lambda content: resealed(
         content, lambda saved: saved["session"]["strategy"]["params"].update(more=torch.zeros(12, 3))

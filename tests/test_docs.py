@@ -30,6 +30,7 @@ from tests.blocks import ROOT, Block, blocks_of, script, shown
 from tests.commands import check_command, typed
 from tests.conftest import ray_trial
 from tests.desk import ELSEWHERE, PROGRAMS, Desk, check_yaml, run_main, small
+from tests.workers import train_through
 
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "ARCHITECTURE.md", "CHANGELOG.md")),
@@ -117,8 +118,8 @@ def patch_launch(patch: pytest.MonkeyPatch) -> None:
         worker = object.__new__(PackTrainable)
         worker.setup({}, trials.assignment)
         while (config := searcher.suggest("here")) != searcher.FINISHED:
-            worker.config = config
-            on_pack(worker.step()["summary"])
+            for answer in train_through(worker, config):
+                on_pack(answer["summary"])
             searcher.ended("here")
         return launch._Outcome(None, searcher.lost)
 

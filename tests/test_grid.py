@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpscan.grid import IDENTITY, Recipe, differences, packs, panels, runs
+from hpscan.differences import differences
+from hpscan.grid import IDENTITY, Recipe, packs, panels, runs
 from hpscan.spec import Spec
 from tests.conftest import TINY
 
@@ -72,6 +73,25 @@ def test_a_relaunch_plans_exactly_what_is_missing_at_the_same_capacity(raw, data
     assert untouched <= {pack.pack_id for pack in rest}
 
 
+@given(raw_specs(), st.data())
+@settings(max_examples=60, deadline=None)
+def test_what_is_left_of_a_pack_that_has_a_checkpoint_stays_together_and_goes_by_its_name(raw, data):
+    spec = Spec.validated(raw)
+    done = data.draw(st.sets(st.sampled_from(ids(spec))))
+    whole = packed(spec)
+    kept = data.draw(st.sets(st.sampled_from([pack.pack_id for pack in whole])))
+    rest = packs(runs(spec), spec.resources.most_runs, done, checkpoints=kept | {"another"})
+    assert sorted(run.run_id for pack in rest for run in pack.runs) == sorted(set(ids(spec)) - done)
+    by_name = {pack.name: pack for pack in rest}
+    assert len(by_name) == len(rest)
+    for pack in whole:
+        left = tuple(run for run in pack.runs if run.run_id not in done)
+        if pack.pack_id in kept and left:
+            found = by_name[pack.pack_id]
+            assert found.runs == left
+            assert found.rest_of == (None if left == pack.runs else pack.pack_id)
+
+
 @given(raw_specs())
 @settings(max_examples=30, deadline=None)
 def test_a_run_id_is_the_hash_of_the_canonical_config(raw):
@@ -107,30 +127,6 @@ def test_packs_come_in_whole_rounds_of_the_workers(workers, n_packs):
     planned = packed(spec, (), workers)
     assert n_packs <= len(planned) <= n_packs + len(spec.variants)
     assert max(len(pack.runs) for pack in planned) <= 32
-
-
-@pytest.mark.parametrize(
-    ("change", "field"),
-    [
-        ({"budget": {"steps": 13}}, "steps"),
-        ({"batch_size": 17}, "batch_size"),
-        ({"workload": {**TINY["workload"], "label_noise": 0.25}}, "workload.label_noise"),
-        ({"schedule": "constant"}, "schedule.name"),
-        ({"training": {"clip_norm": 1.0}}, "clip_norm"),
-        ({"optimizer": {"momentum": 0.8}}, "optimizer.momentum"),
-        ({"optimizer": {"momentum_form": "paper"}}, "optimizer.momentum_form"),
-    ],
-)
-def test_what_makes_every_run_another_one_is_named(make_spec, change, field):
-    assert field in differences(make_spec(), make_spec(**change))
-
-
-def test_what_changes_no_run_is_no_difference(make_spec):
-    other = make_spec(
-        name="other", notes="x", seeds=[5], variants=["sgd"], metric="val_error", resources={"workers": 3},
-        grid={"lr": [0.1], "wd": [0.0], "variants": {"sgd": {"momentum": [0.1, 0.2]}}},
-    )  # fmt: skip
-    assert differences(make_spec(), other) == {}
 
 
 def test_extending_a_grid_changes_no_run_id(make_spec):

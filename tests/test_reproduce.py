@@ -14,6 +14,7 @@ from hpscan.rungs import next_round
 from hpscan.store import Store
 from hpscan.worker import order
 from tests.conftest import assert_refused
+from tests.workers import train_through
 
 SMALL = {"variants": ["sgd"], "grid": {"lr": [0.05, 0.1], "wd": [0.0, 0.01]}, "budget": {"steps": 30}}
 PLAIN = {"name": "digits", "model": {"name": "plain_mlp", "hidden": [8]}, "train": 200}
@@ -47,8 +48,7 @@ def trained(tmp_path, monkeypatch, make_worker):
         planned = course.packs()
         while planned:
             for pack in planned:
-                worker.config = order(pack, places)
-                worker.step()
+                train_through(worker, order(pack, places))
             planned = course.proceed(lambda _: None)
         return store
 

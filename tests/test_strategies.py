@@ -300,15 +300,3 @@ def test_smoothing_a_task_that_has_no_such_loss_is_refused():
         Program(task, Training(label_smoothing=0.1), cpu, compiled=False)
     with pytest.raises(WorkloadError, match=r"training\.snapshots: the workload's task cannot"):
         Program(task, Training(snapshots=True), cpu, compiled=False)
-
-
-@pytest.mark.parametrize(
-    ("channels", "kernel", "stride", "expected"), [(4, 1, 2, False), (16, 1, 2, True), (4, 1, 1, True), (4, 3, 2, True)]
-)
-def test_channels_last_is_left_where_its_gradient_writes_past_its_memory(channels, kernel, stride, expected):
-    def model():
-        return nn.Sequential(nn.Conv2d(3, channels, 3), nn.Conv2d(channels, 8, kernel, stride), nn.Flatten(1))
-
-    training = training_of(Loop, model, images)
-    weight = training.strategy.singles[0].model[0].weight
-    assert weight.is_contiguous(memory_format=torch.channels_last) == expected

@@ -49,8 +49,19 @@ def pack_of(tmp_path, monkeypatch):
     return pack
 
 
+def ended(pack):
+    return [result for part in train_one_by_one(pack) for result in part]
+
+
+def test_what_has_ended_is_handed_over_every_few_seconds(pack_of, monkeypatch):
+    pack = pack_of("train")
+    assert [len(part) for part in train_one_by_one(pack)] == [len(pack.runs)]
+    monkeypatch.setattr("hpscan.trainable.PART_S", 0.0)
+    assert [len(part) for part in train_one_by_one(pack)] == [1] * len(pack.runs)
+
+
 def test_each_run_is_called_with_its_config_and_its_last_metrics_count(pack_of):
-    results = train_one_by_one(pack_of("train", loss=3.0))
+    results = ended(pack_of("train", loss=3.0))
     assert {result.state for result in results} == {"completed"}
     for result in results:
         assert result.metrics["val_loss"] == pytest.approx(3.0 * result.run.cell.lr / 12)
@@ -60,7 +71,7 @@ def test_each_run_is_called_with_its_config_and_its_last_metrics_count(pack_of):
 
 
 def test_a_run_that_raises_has_failed_and_the_others_go_on(pack_of):
-    results = train_one_by_one(pack_of("train", raise_at=1))
+    results = ended(pack_of("train", raise_at=1))
     assert {(result.run.seed, result.state) for result in results} == {(0, "completed"), (1, "failed")}
     failed = next(result for result in results if result.state == "failed")
     assert failed.error == "users_trainables:train raised RuntimeError: my model broke (users_trainables.py, line 6)"
@@ -68,7 +79,7 @@ def test_a_run_that_raises_has_failed_and_the_others_go_on(pack_of):
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_as_diverged(pack_of):
-    for result in train_one_by_one(pack_of("explodes")):
+    for result in ended(pack_of("explodes")):
         assert (result.state, result.steps_done, result.metrics) == ("diverged", 7, {})
         assert len(result.curve) == 1
 
@@ -82,7 +93,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_as_diverged(pack_of):
     ],
 )
 def test_what_is_yielded_wrongly_is_said(pack_of, function, message):
-    for result in train_one_by_one(pack_of(function)):
+    for result in ended(pack_of(function)):
         assert result.state == "failed"
         assert message in result.error
 

@@ -10,6 +10,7 @@ from hpscan.rungs import next_round
 from hpscan.store import RUNS, Store
 from hpscan.worker import Assignment, order
 from hpscan.workloads import Data, Split
+from tests.workers import train_through
 
 
 @pytest.fixture
@@ -17,12 +18,12 @@ def worker(make_worker):
     return make_worker()
 
 
-def test_a_pack_is_stored_with_everything_that_is_known_of_it(worker, tmp_path):
-    answer = worker.step()
+def test_a_pack_is_stored_with_everything_that_is_known_of_it(make_worker, tmp_path):
+    worker = make_worker(resources={"compile": False, "pack_size": 9, "strategy": "fused"})
+    (answer,) = train_through(worker)
     rows = Store(tmp_path).runs("tiny")
     pack = worker.packs[0]
     assert set(rows["run_id"]) == {run.run_id for run in pack.runs}
-    assert answer["done"]
     assert answer["summary"].states == {"completed": len(pack.runs)}
     assert answer["summary"].best[0] == pytest.approx(rows["val_loss"].min())
     for run in pack.runs:
@@ -45,18 +46,60 @@ def test_a_pack_is_stored_with_everything_that_is_known_of_it(worker, tmp_path):
 
 
 def test_an_actor_goes_on_with_another_pack(worker, tmp_path):
-    worker.step()
-    worker.config = worker.orders[1]
-    assert worker.reset_config(worker.orders[1])
-    worker.step()
-    assert len(list((tmp_path / "tiny" / "runs").iterdir())) == 2
+    train_through(worker)
+    train_through(worker, worker.orders[1])
+    rows = Store(tmp_path).runs("tiny")
+    assert set(rows["run_id"]) == {run.run_id for pack in worker.packs[:2] for run in pack.runs}
+
+
+def test_the_parts_of_a_loop_are_stored_as_they_end(make_worker, tmp_path, monkeypatch):
+    loop = {"compile": False, "pack_size": 9, "strategy": "loop"}
+    whole = make_worker(name="whole", sweep="whole", resources=loop)
+    assert len(train_through(whole)) == 1
+    monkeypatch.setattr("hpscan.choice.PART_S", 0.0)
+    monkeypatch.setattr("hpscan.choice._choices", {})
+    worker, store = make_worker(resources=loop), Store(tmp_path)
+    pack = worker.packs[0]
+    for n, run in enumerate(pack.runs, 1):
+        answer = worker.step()
+        assert set(store.runs("tiny")["run_id"]) == {run.run_id for run in pack.runs[:n]}
+        assert answer["done"] is (n == len(pack.runs))
+        assert answer["summary"].states == {"completed": 1}
+        assert answer["summary"].run_steps == run.recipe.steps
+    rows, other = (store.runs(name).set_index("run_id") for name in ("tiny", "whole"))
+    assert rows["val_loss"].to_dict() == other["val_loss"].to_dict()
+    assert set(rows["pack_runs"]) == {1}
+    assert len(set(rows["pack_id"])) == len(pack.runs)
+
+
+def test_what_failed_in_the_midst_of_a_pack_leaves_what_had_ended(make_worker, tmp_path, monkeypatch):
+    from hpscan import engine
+
+    monkeypatch.setattr("hpscan.choice.PART_S", 0.0)
+    monkeypatch.setattr("hpscan.choice._choices", {})
+    worker = make_worker(resources={"compile": False, "pack_size": 9, "strategy": "loop"})
+    train, begun = engine._train, []
+
+    def breaks(*args):
+        begun.append(args)
+        if len(begun) == 3:
+            raise ValueError("broke")
+        return train(*args)
+
+    monkeypatch.setattr(engine, "_train", breaks)
+    answers = train_through(worker)
+    n_runs = len(worker.packs[0].runs)
+    assert [answer["summary"].states for answer in answers] == [{"completed": 1}] * 2 + [{"failed": n_runs - 2}]
+    rows = Store(tmp_path).runs("tiny")
+    assert rows["state"].value_counts().to_dict() == {"completed": 2, "failed": n_runs - 2}
+    assert set(rows["error"].dropna()) == {"ValueError: broke"}
 
 
 def test_what_training_raises_is_kept_with_the_failed_runs(worker, tmp_path):
     bad = Split(worker.assignment.data.train.inputs[:, :, :5], worker.assignment.data.train.targets)
     data = Data(bad, worker.assignment.data.validation, worker.assignment.data.test)
     worker.assignment = Assignment(**{**worker.assignment.__dict__, "data": data})
-    answer = worker.step()
+    (answer,) = train_through(worker)
     rows = Store(tmp_path).runs("tiny")
     assert set(rows["state"]) == {"failed"}
     assert rows["error"].str.startswith("RuntimeError: ").all()
@@ -78,7 +121,7 @@ def test_a_fault_of_the_machine_makes_no_failed_runs(worker, tmp_path, monkeypat
     def broken(*_, **__):
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("hpscan.engine.train_pack", broken)
+    monkeypatch.setattr("hpscan.engine.train_parts", broken)
     with pytest.raises(OSError, match="Input/output"):
         worker.step()
     assert not (tmp_path / "tiny" / "runs").exists()
@@ -93,8 +136,7 @@ def test_runs_of_several_recipes_are_what_they_are_in_specs_of_one(make_worker, 
 
     worker = make_worker(variants=["sgdw"], grid=RECIPES)
     for config in worker.orders:
-        worker.config = config
-        worker.step()
+        train_through(worker, config)
     rows = Store(tmp_path).runs("tiny").set_index("run_id")
     assert len(rows) == 32
     assert set(zip(rows["steps"], rows["batch_size"], rows["width"], strict=True)) == {
@@ -118,9 +160,8 @@ def test_what_a_worker_has_trained_is_not_to_come_any_more(make_worker):
     worker = make_worker(variants=["sgd", "adam"], resources={"pack_size": 4})
     to_come = []
     for config in worker.orders:
-        worker.config = config
         to_come.append(worker.assignment.steps_to_come(worker.packs[0], worker.run_steps))
-        worker.step()
+        train_through(worker, config)
     total = sum(pack.run_steps for pack in worker.packs)
     taken = [pack.run_steps for pack in worker.packs]
     assert to_come == [max(taken[0], total - sum(taken[:done])) for done in range(len(taken))]
@@ -139,8 +180,7 @@ def test_runs_at_a_rung_are_kept_with_their_rows_and_go_on_in_other_packs_with_t
     assert [pack.until for pack in planned] == [3, 3, 3]
     while planned:
         for pack in planned:
-            worker.config = order(pack, places)
-            told.append(worker.step()["summary"])
+            told += [answer["summary"] for answer in train_through(worker, order(pack, places))]
         planned = course.proceed(told.append)
     rows = store.runs("tiny")
     assert rows["state"].value_counts().to_dict() == {"stopped": 18, "completed": 6}
@@ -154,8 +194,7 @@ def test_runs_at_a_rung_are_kept_with_their_rows_and_go_on_in_other_packs_with_t
 
     whole = make_worker(variants=["sgdw"], evaluations=4, name="whole", sweep="whole")
     for config in whole.orders:
-        whole.config = config
-        whole.step()
+        train_through(whole, config)
     other = store.runs("whole").set_index("run_id")
     for row in rows[rows["state"] == "completed"].itertuples():
         assert row.val_loss == pytest.approx(other.loc[row.run_id, "val_loss"], rel=1e-6)

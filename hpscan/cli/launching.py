@@ -217,7 +217,7 @@ def _tell_plan(plan: list[Pack], slots: Slots) -> None:
 
 def _refuse_another_recipe(spec: Spec, store: Store, n_stored: int) -> None:
     """Raise SpecError if a sweep of this name holds runs that the spec would train otherwise."""
-    from hpscan.grid import differences
+    from hpscan.differences import differences
     from hpscan.spec import SpecError
 
     if not n_stored:
