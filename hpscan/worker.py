@@ -218,11 +218,8 @@ class PackTrainable(tune.Trainable):
             for part in parts:
                 left = left[len(part) :]
                 yield part, len(left)
-        except (
-            StoreError,
-            OSError,
-        ):  # the machine's fault: the pack is retried, and runs are missing if that does not help
-            raise
+        except (StoreError, OSError):
+            raise  # the machine's fault: the pack is retried, and runs are missing if that does not help
         except Exception as error:  # noqa: BLE001
             yield [RunResult(run, "failed", error=f"{type(error).__name__}: {error}") for run in left], 0
 
