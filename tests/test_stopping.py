@@ -23,7 +23,8 @@ def test_the_short_form_names_the_rule(make_spec):
 
 
 def test_the_rule_is_no_part_of_a_runs_identity(make_spec):
-    from hpscan.grid import differences, runs
+    from hpscan.differences import differences
+    from hpscan.grid import runs
 
     plain, halving = make_spec(evaluations=4), make_spec(evaluations=4, stop="halving")
     assert [run.run_id for run in runs(plain)] == [run.run_id for run in runs(halving)]
