@@ -19,7 +19,7 @@ from hpscan.session import Session, numbers_of
 from hpscan.strategies import MIN_ROWS, Fused, Loop
 from hpscan.workloads import Data, PackedWorkload
 
-__all__ = ["Asked", "Choice", "choose", "compile_seconds", "program_for"]
+__all__ = ["PART_S", "Asked", "Choice", "choose", "compile_seconds", "program_for"]
 
 START_S = 6.0
 """Seconds until the compiler is loaded and has compiled an update."""
@@ -32,7 +32,7 @@ MOST_ROWS = 1024
 FEW = 4
 """Runs of a loop that are timed."""
 PART_S = 5.0
-"""Seconds that a loop's parts take, about: it gains nothing from more runs."""
+"""Seconds that parts of runs trained one after another take, about: nothing is gained from more of them together."""
 LONG_S = 0.3
 """Seconds of timing that tell enough."""
 
@@ -124,7 +124,7 @@ class _Trials:
     def choice(self) -> Choice:
         asked = self.asked
         if asked.strategy == "loop":
-            return self._loop("asked for")
+            return self._loop("asked for", self._seconds(Loop, 1, compiled=False))
         try:
             rows = self._fitting(Fused)
             together = min(rows, len(self.pack.runs))
@@ -132,7 +132,7 @@ class _Trials:
             compiled_s, cost_s = self._expected(together, fused_s) if asked.may_compile else (fused_s, 0.0)
         except Exception as error:  # noqa: BLE001  (whatever vmap cannot do with a user's model)
             reason = f"no fused gradients: {_first_line(error)}"
-            return self._loop(reason)
+            return self._loop(reason, self._seconds(Loop, 1, compiled=False))
         loop_s = self._seconds(Loop, FEW, compiled=False)
         pays = asked.steps_to_come * (min(fused_s, loop_s) - compiled_s) > cost_s
         if asked.may_compile and (asked.strategy == "fused" or pays):
@@ -147,10 +147,10 @@ class _Trials:
         reason = f"{fused_s * 1e6:.0f} µs a run-step fused, {loop_s * 1e6:.0f} µs in a loop, {why}"
         if self.asked.strategy == "fused" or fused_s <= loop_s:
             return Choice("fused", compiled, rows, reason)
-        return self._loop(reason)
+        return self._loop(reason, loop_s)
 
-    def _loop(self, reason: str) -> Choice:
-        run_s = self._seconds(Loop, 1, compiled=False) * self.pack.runs[0].recipe.steps
+    def _loop(self, reason: str, loop_s: float) -> Choice:
+        run_s = loop_s * self.pack.runs[0].recipe.steps
         rows = min(self._fitting(Loop), max(1, round(PART_S / run_s)))
         saved = self.asked.steps_to_come * self._update_s() * (1 - 1 / GAIN) if self.asked.may_compile else 0.0
         return Choice("loop", saved > START_S, rows, reason)

@@ -333,10 +333,11 @@ def packs(
         rest: list[tuple[int, Run]] = []
         for part in _cut(ranked, capacity):
             left = [pair for pair in part if pair[1].run_id not in done]
-            name = Pack(tuple(run for _, run in part), capacity).pack_id if checkpoints else None
+            touched = 0 < len(left) < len(part)
+            name = Pack(tuple(run for _, run in part), capacity).pack_id if touched else None
             if len(left) == len(part):  # its checkpoint may come to be there
                 stay.append((part, None))
-            elif left and name in checkpoints:
+            elif name in checkpoints:
                 stay.append((left, name))
             else:
                 rest += left

@@ -302,10 +302,8 @@ class Store:
 
     def keep_checkpoints(self, sweep: str, pack_ids: Collection[str]) -> None:
         """Delete all checkpoints but these; only while nobody trains the sweep."""
-        wanted = {_checkpoint(sweep, pack_id) for pack_id in pack_ids}
-        for name in self.files.names(f"{sweep}/checkpoints"):
-            if name not in wanted:
-                self.files.remove(name)
+        for pack_id in self.checkpoints(sweep).difference(pack_ids):
+            self.drop_checkpoint(sweep, pack_id)
 
     def tidy(self, sweep: str, *, complete: bool) -> None:
         """Delete what killed writers left behind, and, once a sweep is ``complete``, what it would have gone on from.

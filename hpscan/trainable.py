@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hpscan.choice import PART_S
 from hpscan.grid import Pack, Run
 from hpscan.optimizers import OPTIMIZERS, apply_step
 from hpscan.randomness import key
@@ -18,9 +19,6 @@ from hpscan.workloads import Trainable, WorkloadError
 from hpscan.workloads.user import user_code
 
 __all__ = ["RunOptimizer", "train_one_by_one"]
-
-PART_S = 5.0
-"""Seconds after which runs that have ended are handed over."""
 
 
 class RunOptimizer(torch.optim.Optimizer):

@@ -45,11 +45,13 @@ def test_a_pack_is_stored_with_everything_that_is_known_of_it(make_worker, tmp_p
     assert len(Store(tmp_path).curves("tiny")) == 2 * len(pack.runs)
 
 
-def test_an_actor_goes_on_with_another_pack(worker, tmp_path):
+def test_an_actor_goes_on_with_another_pack(make_worker, tmp_path):
+    worker = make_worker(resources={"compile": False, "pack_size": 9, "strategy": "fused"})
     train_through(worker)
     train_through(worker, worker.orders[1])
     rows = Store(tmp_path).runs("tiny")
     assert set(rows["run_id"]) == {run.run_id for pack in worker.packs[:2] for run in pack.runs}
+    assert len(list((tmp_path / "tiny" / "runs").iterdir())) == 2
 
 
 def test_the_parts_of_a_loop_are_stored_as_they_end(make_worker, tmp_path, monkeypatch):
