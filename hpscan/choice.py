@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -25,10 +29,14 @@ START_S = 6.0
 """Seconds until the compiler is loaded and has compiled an update."""
 OPERATION_S = 0.02
 """Seconds that compiling each operation of a fused step costs, about, all cores being busy."""
+LOADED = 0.25
+"""Share of what compiling costs that is left, about, where the compiler finds the result in its cache."""
 GAIN = 3.0
 """How many times faster compiled code is, about, but for products and convolutions, which stay what they are."""
 MOST_ROWS = 1024
 """Rows beyond which nothing is gained."""
+WORTH = 0.05
+"""Share of the time that twice as many rows must save: of fewer, the first are done sooner."""
 FEW = 4
 """Runs of a loop that are timed."""
 PART_S = 5.0
@@ -44,7 +52,7 @@ class Choice:
     strategy: Literal["fused", "loop"]
     compiled: bool
     rows: int
-    """Runs that are trained together: as many as fit in memory, and of a loop only few, whose results come soon."""
+    """Runs that are trained together: as many as are fastest and fit in memory; of a loop few, whose results come soon."""
     reason: str
     seconds: float = 0.0
     """What trying and compiling took."""
@@ -73,7 +81,7 @@ class Asked:
 
 
 _programs: dict[str, Program] = {}
-_choices: dict[tuple[str, str, str, bool], Choice] = {}
+_choices: dict[tuple[str, str, int, str, bool], Choice] = {}
 
 
 def _identity(recipe: Recipe, asked: Asked) -> str:
@@ -99,13 +107,13 @@ def compile_seconds() -> float:
 
 
 def choose(pack: Pack, data: Data, asked: Asked) -> Choice:
-    """Choose a strategy and how many rows it can hold, once for each workload, batch size and optimizer in a process.
+    """Choose a strategy and how many rows it takes, once for each workload, batch size, optimizer and capacity in a process.
 
     ``auto`` times a few steps of both, on copies that are thrown away. It compiles only what the run-steps to come
     are expected to earn back, and leaves fused gradients alone that vmap cannot compute.
     """
     identity = _identity(pack.runs[0].recipe, asked)
-    wanted = (identity, pack.runs[0].variant.optimizer, asked.strategy, asked.may_compile)
+    wanted = (identity, pack.runs[0].variant.optimizer, pack.capacity, asked.strategy, asked.may_compile)
     if wanted not in _choices:
         start = time.perf_counter()
         chosen = _Trials(pack, data, asked).choice()
@@ -126,10 +134,8 @@ class _Trials:
         if asked.strategy == "loop":
             return self._loop("asked for", self._seconds(Loop, 1, compiled=False))
         try:
-            rows = self._fitting(Fused)
-            together = min(rows, len(self.pack.runs))
-            fused_s = self._seconds(Fused, together, compiled=False)
-            compiled_s, cost_s = self._expected(together, fused_s) if asked.may_compile else (fused_s, 0.0)
+            rows, fused_s = self._fastest_rows()
+            compiled_s, cost_s = self._expected(rows, fused_s) if asked.may_compile else (fused_s, 0.0)
         except Exception as error:  # noqa: BLE001  (whatever vmap cannot do with a user's model)
             reason = f"no fused gradients: {_first_line(error)}"
             return self._loop(reason, self._seconds(Loop, 1, compiled=False))
@@ -137,9 +143,10 @@ class _Trials:
         pays = asked.steps_to_come * (min(fused_s, loop_s) - compiled_s) > cost_s
         if asked.may_compile and (asked.strategy == "fused" or pays):
             try:
-                compiled_s = self._seconds(Fused, max(MIN_ROWS, min(self.pack.capacity, rows)), compiled=True)
+                compiled_s = self._seconds(Fused, rows, compiled=True)
             except Exception as error:  # noqa: BLE001  (whatever the compiler cannot do with a user's model)
                 return self._faster(fused_s, loop_s, rows, f"cannot be compiled: {_first_line(error)}")
+            self._mark(rows)
             return self._faster(compiled_s, loop_s, rows, "compiled", compiled=True)
         return self._faster(fused_s, loop_s, rows, "not worth compiling" if asked.may_compile else "uncompiled")
 
@@ -170,6 +177,22 @@ class _Trials:
             best = min(best, time.perf_counter() - start)
         return best
 
+    def _fastest_rows(self) -> tuple[int, float]:
+        """How many rows together take the least time, and seconds a run-step then.
+
+        Of more rows every operation is called less often; of fewer, what they work on stays in the cache.
+        """
+        most = min(self._fitting(Fused), self.pack.capacity)
+        halves = [math.ceil(most / 2**k) for k in range(most.bit_length())]
+        sizes = sorted({rows for rows in halves if rows >= MIN_ROWS} | {most})
+        rows, best = sizes[0], self._seconds(Fused, sizes[0], compiled=False)
+        for more in sizes[1:]:
+            seconds = self._seconds(Fused, more, compiled=False)
+            if seconds > best * (1 - WORTH):
+                break
+            rows, best = more, seconds
+        return rows, best
+
     def _expected(self, rows: int, fused_s: float) -> tuple[float, float]:
         """Seconds a run-step that fused gradients are expected to take compiled, and seconds that compiling them takes."""
         trial = self._start(Fused, rows, compiled=False)
@@ -177,10 +200,26 @@ class _Trials:
         with _Operations() as seen:
             trial.advance(range(1, 2))
         fixed_s = min(fused_s, seen.product_s / rows)
-        return fixed_s + (fused_s - fixed_s) / GAIN, START_S + OPERATION_S * seen.count
+        cost_s = START_S + OPERATION_S * seen.count
+        return fixed_s + (fused_s - fixed_s) / GAIN, LOADED * cost_s if self._mark_of(rows).exists() else cost_s
+
+    def _mark_of(self, rows: int) -> Path:
+        """A file beside the compiler's cache that is there if the cache has what is compiled for so many rows."""
+        from torch._inductor.runtime.cache_dir_utils import cache_dir  # a second to import
+
+        run = self.pack.runs[0]
+        names = [_identity(run.recipe, self.asked), run.variant.optimizer, rows, torch.__version__, version("hpscan")]
+        return Path(cache_dir(), "hpscan", hashlib.sha256(json.dumps(names).encode()).hexdigest())
+
+    def _mark(self, rows: int) -> None:
+        """Note that the compiler's cache has it, for the next process."""
+        mark = self._mark_of(rows)
+        with suppress(OSError):  # a cache that others filled
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            mark.touch()
 
     def _start(self, kind: type[Fused | Loop], rows: int, *, compiled: bool) -> Session:
-        runs = self.pack.runs[:rows]
+        runs = self.pack.runs[:rows]  # what is missing to the rows are idle copies
         program = program_for(runs[0].recipe, self.asked, compiled=compiled)
         return Session.start(kind, program, runs, self.data, rows)
 
@@ -197,7 +236,7 @@ class _Trials:
 
     def _seconds(self, kind: type[Fused | Loop], rows: int, *, compiled: bool) -> float:
         """Seconds a run-step, the best of three times three steps; of fewer if they are long."""
-        trial = self._start(kind, rows, compiled=compiled)
+        trial = self._start(kind, max(MIN_ROWS, rows) if compiled else rows, compiled=compiled)
         trial.advance(range(1))
         best, began = math.inf, time.perf_counter()
         for _ in range(3):
@@ -207,7 +246,7 @@ class _Trials:
             best = min(best, now - start)
             if now - began > LONG_S:
                 break
-        return best / 3 / len(trial.results)
+        return best / 3 / min(rows, trial.strategy.count)
 
 
 class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]

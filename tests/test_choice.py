@@ -12,8 +12,9 @@ prepare_worker()
 
 
 @pytest.fixture(autouse=True)
-def _forget(monkeypatch):
+def _forget(monkeypatch, tmp_path):
     monkeypatch.setattr(choice, "_choices", {})
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
 
 
 @pytest.fixture
@@ -68,6 +69,38 @@ def test_what_compiling_is_expected_to_save_must_pay_for_it(monkeypatch, make_sp
     timings(monkeypatch, **seconds)
     monkeypatch.setattr(choice._Trials, "_expected", lambda self, rows, fused_s: expected)
     assert choose(pack, make_spec().workload.load(), asked(steps_to_come=8e4)).compiled is compiled
+
+
+def test_what_the_compilers_cache_holds_need_not_pay_for_compiling(monkeypatch, make_spec, pack):
+    timings(monkeypatch, fused=2e-3, loop=1e-3, fused_compiled=5e-4)
+    data, few = make_spec().workload.load(), asked(steps_to_come=1e4)  # they save 3 s at most
+    assert not choose(pack, data, few).compiled
+    monkeypatch.setattr(choice, "_choices", {})
+    assert choose(pack, data, asked(steps_to_come=1e9)).compiled
+    monkeypatch.setattr(choice, "_choices", {})
+    assert choose(pack, data, few).compiled
+    monkeypatch.setattr(choice, "_choices", {})
+    monkeypatch.setattr(choice, "version", lambda package: "another")
+    assert not choose(pack, data, few).compiled
+
+
+@pytest.mark.parametrize(
+    ("seconds", "capacity", "rows"),
+    [
+        ({8: 3.0, 16: 2.0, 32: 1.0}, 32, 32),
+        ({8: 3.0, 16: 2.0, 32: 2.5}, 32, 16),  # what more work on leaves the cache
+        ({8: 1.0, 16: 0.99, 32: 0.5}, 32, 8),  # nothing to be gained from twice as many: the first come sooner
+        ({13: 1.0, 25: 1.2}, 25, 13),  # equal parts
+        ({14: 1.0}, 14, 14),  # halves are too few
+        ({3: 1.0}, 3, 3),
+    ],
+)
+def test_as_many_rows_train_together_as_are_fastest(monkeypatch, make_spec, pack, seconds, capacity, rows):
+    monkeypatch.setattr(
+        choice._Trials, "_seconds", lambda self, kind, rows, *, compiled: 1e9 if kind.name == "loop" else seconds[rows]
+    )
+    members = pack.runs[:capacity]
+    assert choose(Pack(members, capacity), make_spec().workload.load(), asked(may_compile=False)).rows == rows
 
 
 @pytest.mark.parametrize(("steps", "compiled"), [(8e4, False), (1e5, True)])
