@@ -61,8 +61,8 @@ def train_parts(
     """Train the runs of a pack, in its order, and yield the results of each part as it ends.
 
     First comes what had ended before, according to the checkpoint that the pack goes on from: nothing, of one that begins.
-    A pack that is trained fused is one part, unless it does not fit in the device's memory; where memory runs out all the
-    same, a part is halved and tried again. A loop's parts are a few runs each.
+    A pack that is trained fused is one part, unless fewer rows are faster or all do not fit in the device's memory; where memory
+    runs out all the same, a part is halved and tried again. A loop's parts are a few runs each.
 
     Parameters
     ----------
