@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 
 from hpscan.files import StoreError
-from hpscan.grid import panels
 from hpscan.landscape import Best, Landscape, recorded
 from hpscan.spec import Spec, SpecError
 
@@ -130,11 +129,10 @@ def curve(run_id: str, rows: pd.DataFrame) -> Curve:
 def shipped(name: str) -> ShippedSpec:
     """A spec that comes with hpscan, counted."""
     spec = Spec.load(name)
-    cells = sum(len(panel.lr) * len(panel.wd) for panel in panels(spec))
     return ShippedSpec(
         name=name,
         workload=spec.workload.name,
         variants=list(spec.variants),
-        runs=cells * len(spec.seeds),
+        runs=spec.n_runs,
         notes=spec.notes.strip(),
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import signal
 import subprocess
@@ -301,13 +300,11 @@ class Launcher:
 
     def _counts(self, spec: Spec) -> tuple[int, int]:
         """All runs of a spec, and those that the store lacks."""
-        axes = [(*spec.grid.axes(name), *spec.grid.further(name).values()) for name in spec.variants]
-        n_runs = sum(math.prod(map(len, each)) for each in axes) * len(spec.points()) * len(spec.seeds)
         if spec.name not in self.store.sweeps() or isinstance(spec.workload, Factory | Trainable):
-            return n_runs, n_runs  # the identity of a user's runs is known once their code was called
+            return spec.n_runs, spec.n_runs  # the identity of a user's runs is known once their code was called
         stored = ended(self.store.runs(spec.name, without=["config"]))
         here = sum(run_id in stored for panel in panels(spec) for run_id in panel.run_ids(spec.seeds).flat)
-        return n_runs, n_runs - here
+        return spec.n_runs, spec.n_runs - here
 
     def _cost(self, text: str, spec: Spec) -> str:
         """What ``hpscan launch --dry-run`` says, kept until the store changes; it needs torch, which this process does without."""

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from hpscan.errors import first_line
 from hpscan.feed import on_device
 from hpscan.grid import Pack, Recipe
 from hpscan.memory import rows_that_fit
@@ -140,7 +141,7 @@ class _Trials:
             rows, fused_s = self._fastest_rows()
             compiled_s, cost_s = self._expected(rows, fused_s) if asked.may_compile else (fused_s, 0.0)
         except Exception as error:  # noqa: BLE001  (whatever vmap cannot do with a user's model)
-            reason = f"no fused gradients: {_first_line(error)}"
+            reason = f"no fused gradients: {_told(error)}"
             return self._loop(reason, self._seconds(Loop, 1, compiled=False))
         loop_s = self._seconds(Loop, FEW, compiled=False)
         against = self._against_compiling(rows, min(fused_s, loop_s) - compiled_s, cost_s)
@@ -149,7 +150,7 @@ class _Trials:
         try:
             compiled_s = self._seconds(Fused, rows, compiled=True)
         except Exception as error:  # noqa: BLE001  (whatever the compiler cannot do with a user's model)
-            return self._faster(fused_s, loop_s, rows, f"cannot be compiled: {_first_line(error)}")
+            return self._faster(fused_s, loop_s, rows, f"cannot be compiled: {_told(error)}")
         self._mark(rows)
         return self._faster(compiled_s, loop_s, rows, "compiled", compiled=True)
 
@@ -284,6 +285,5 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
 
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or ["no message"]
-    return f"{type(error).__name__}: {lines[0]}"[:300]
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {first_line(error)}"[:300]

@@ -36,9 +36,9 @@ __all__ = [
     "answers",
     "check_address",
     "connected",
-    "first_line",
     "is_client",
     "packs_at_once",
+    "reason",
 ]
 
 
@@ -115,9 +115,9 @@ def connected(resources: Resources, address: str | None, working_dir: str | None
             _init(options)
         except Exception as error:  # noqa: BLE001  (Ray raises what its layers raise: connection, version, resources)
             written.seek(0)
-            reason = REFUSED if "Unauthenticated" in written.read() else first_line(error)
+            why = REFUSED if "Unauthenticated" in written.read() else reason(error)
             where = "Ray did not start" if address is None else f"--address {address}: no Ray cluster could be joined"
-            failure = ClusterError(f"{where}: {reason}")
+            failure = ClusterError(f"{where}: {why}")
     if failure is not None:
         raise failure
     try:
@@ -266,7 +266,7 @@ def packs_at_once(node: Mapping[str, float], per_pack: PerPack) -> int:
     return min(int(node.get(name, 0.0) / amount + 1e-9) for name, amount in wanted.items() if amount)
 
 
-def first_line(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """What an error says at its beginning, where Ray's have the cause; all of it where that only announces the rest."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if lines and lines[0].endswith(":"):

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
+from hpscan.errors import first_line
 from hpscan.files import Files, Stamp, StoreError
 from hpscan.merging import is_merged
 from hpscan.parts import File
@@ -99,8 +100,7 @@ class Collector:
         except (OSError, pa.ArrowException, ValueError) as error:
             refused = self._files.refused(name, error)
             if refused is None:
-                reason = (str(error).splitlines() or [type(error).__name__])[0]
-                return _Broken(f"{self._files.shown(name)}: not a parquet file of hpscan's ({reason})", kind)
+                return _Broken(f"{self._files.shown(name)}: not a parquet file of hpscan's ({first_line(error)})", kind)
             if name not in self.stamps(name.split("/", maxsplit=1)[0], kind):
                 return None
             raise refused from error

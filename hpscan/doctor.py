@@ -22,6 +22,8 @@ from importlib.metadata import PackageNotFoundError, metadata, requires, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from hpscan.errors import first_line
+
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
     from torch import Tensor
@@ -69,7 +71,7 @@ def checks(location: str, address: str | None = None) -> Iterator[Check]:
         try:
             yield from way()
         except Exception as error:  # noqa: BLE001  (a check that cannot be run is a finding, and others go on)
-            yield Check(name, "fail", f"cannot be checked: {_first(error)}", "see what `packages` says")
+            yield Check(name, "fail", f"cannot be checked: {first_line(error)}", "see what `packages` says")
 
 
 def packages() -> Iterator[Check]:
@@ -303,7 +305,7 @@ def own_ray() -> Iterator[Check]:
         return
     if isinstance(answer, Exception):
         yield Check(
-            "Ray", "fail", f"a task did not run: {_first(answer)}", "its logs are in /tmp/ray/session_latest/logs"
+            "Ray", "fail", f"a task did not run: {first_line(answer)}", "its logs are in /tmp/ray/session_latest/logs"
         )
     else:
         yield Check("Ray", "ok", f"starts, runs a task and ends in {time.perf_counter() - started:.0f} s")
@@ -328,7 +330,9 @@ def cluster(address: str, location: str) -> Iterator[Check]:
     for node, answer in found:
         name, ours = f"node {node}", _versions()
         if isinstance(answer, Exception):
-            yield Check(name, "fail", f"hpscan does not run there: {_first(answer)}", "install the same hpscan there")
+            yield Check(
+                name, "fail", f"hpscan does not run there: {first_line(answer)}", "install the same hpscan there"
+            )
             continue
         theirs, (kept, *_) = answer
         differ = [f"{package} {theirs[package]}, here {own}" for package, own in ours.items() if theirs[package] != own]
@@ -389,7 +393,3 @@ def _size(n_bytes: float) -> str:
     if n_bytes < 1e9:
         return f"{n_bytes / 1e6:.0f} MB"
     return f"{n_bytes / 1e9:.{0 if n_bytes >= 1e10 else 1}f} GB"
-
-
-def _first(error: Exception) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

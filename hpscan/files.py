@@ -18,6 +18,8 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import fs
 
+from hpscan.errors import first_line
+
 __all__ = ["Files", "Stamp", "StoreError", "digest"]
 
 _URI = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):/")  # of one slash, too: s3:/bucket is a slip, not a folder
@@ -277,7 +279,7 @@ def _reason(error: Exception) -> str:
     number = getattr(error, "errno", None)
     if number is not None:
         return os.strerror(number)
-    first = (str(error).splitlines() or [type(error).__name__])[0]
+    first = first_line(error)
     aws = re.search(r"AWS Error .*", first)  # what comes before repeats the file's name
     return (aws[0] if aws else first).rstrip(": ")
 

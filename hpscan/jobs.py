@@ -15,7 +15,7 @@ import hpscan.cluster  # noqa: F401  (what Ray reads when it is imported)
 # isort: split
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
-from hpscan.cluster import ClusterError, first_line
+from hpscan.cluster import ClusterError, reason
 from hpscan.spec import SpecError
 
 __all__ = ["Job", "cancel", "follow", "latest", "submit"]
@@ -126,7 +126,7 @@ def _asked(call: Callable[..., Any], *args: Any, **options: Any) -> Any:
         try:
             return call(*args, **options)
         except Exception as error:  # noqa: BLE001  (HTTP, token and version errors, RuntimeError for what it refuses)
-            told = first_line(error)
+            told = reason(error)
         if "No available agent" not in told or time.monotonic() > until:
             raise ClusterError(f"the cluster's job server: {told}")
         time.sleep(1.0)

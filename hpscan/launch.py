@@ -24,7 +24,7 @@ os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # no CSV, JSON and Tenso
 os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C reaches us
 os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "3600"  # the store is what a relaunch reads, not Tune's state
 
-from hpscan.cluster import ClusterError, Slots, connected, first_line, is_client
+from hpscan.cluster import ClusterError, Slots, connected, is_client, reason
 
 # isort: split
 import ray
@@ -33,6 +33,7 @@ from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from hpscan.course import Course
+from hpscan.errors import last_line
 from hpscan.grid import Pack, packs, runs
 from hpscan.progress import PackSummary
 from hpscan.resources import PerPack
@@ -89,7 +90,7 @@ class _Listener(tune.Callback):
             del self.open[trial.trial_id]
             if trial.trial_id in self.searcher.handed:
                 error = trial.get_error()
-                why = f"{type(error).__name__}: {_last_line(error)}" if error else "Tune dropped it"
+                why = f"{type(error).__name__}: {last_line(error)}" if error else "Tune dropped it"
                 self.searcher.dropped(trial.trial_id, why)
 
 
@@ -308,7 +309,7 @@ def _tune_there(trials: _Trials, on_pack: Callable[[PackSummary], None], stop: C
             for summary in summaries:
                 on_pack(summary)
     except RayError as error:
-        why = _last_line(error) if isinstance(error, RayTaskError) else first_line(error)
+        why = last_line(error) if isinstance(error, RayTaskError) else reason(error)
         raise ClusterError(f"the sweep's process on the cluster ended: {why}; what is trained is stored") from error
     except (KeyboardInterrupt, SystemExit):
         with suppress(Exception):
@@ -322,12 +323,6 @@ def _reserved(per_pack: PerPack) -> dict[str, float]:
     memory = int((per_pack.memory_gb or 0) * 2**30)
     amounts = {"cpu": per_pack.cpus, "gpu": per_pack.gpus or 0.0, "memory": memory, **per_pack.custom}
     return {name: amount for name, amount in amounts.items() if amount}
-
-
-def _last_line(error: Exception) -> str:
-    """What an error says at its end, where a chain of Ray's has the cause."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else "no message"
 
 
 def _provenance() -> dict[str, Any]:

@@ -27,7 +27,7 @@ __all__ = ["torch_optimizer", "torch_snippet"]
 NEEDED = frozenset({"budget", "batch_size", "schedule", "decay_on", "optimizer", "training"})
 """Fields of a spec without which a training is not determined."""
 TORCH_CLASSES = {"sgd": "SGD", "adam": "Adam", "amsgrad": "Adam", "nadam": "NAdam", "adagrad": "Adagrad"}
-CONVENTIONS = {
+DECAY_IS = {
     Decay.L2: "decay in the gradient",
     Decay.PAPER: "decay in the paper's form",
     Decay.TORCH: "decay in torch's form",
@@ -122,7 +122,7 @@ def torch_snippet(spec: Spec, panel: Panel, lr: float, wd: float) -> str | None:
         variant=variant,
         lr=float(lr),
         wd=float(wd),
-        convention=CONVENTIONS[variant.decay],
+        convention=DECAY_IS[variant.decay],
         conversion=_conversion(panel),
         weight_decay=weight_decay,
         restarts=_restarts(panel),

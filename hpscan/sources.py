@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hpscan.errors import first_line
 from hpscan.spec import SpecError
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ def _optuna_storage(source: str) -> BaseStorage:
         try:
             return RDBStorage(source, skip_table_creation=True)
         except Exception as error:  # noqa: BLE001  (whatever a database's driver raises)
-            raise SpecError(f"{none_of_its} that can be opened: {str(error).splitlines()[0]}") from None
+            raise SpecError(f"{none_of_its} that can be opened: {first_line(error)}") from None
     if not path.is_file():
         raise SpecError(f"{source}: no such file; give an Optuna database (a file or URL) or journal")
     try:
@@ -160,7 +161,7 @@ def _optuna_storage(source: str) -> BaseStorage:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, sqlite3.Error) as error:
         if isinstance(error, SpecError):
             raise
-        raise SpecError(f"{none_of_its} ({(str(error).splitlines() or ['unreadable'])[0]:.200})") from None
+        raise SpecError(f"{none_of_its} ({first_line(error):.200})") from None
 
 
 SOURCES = {"ray": read_ray, "optuna": read_optuna, "csv": read_csv}

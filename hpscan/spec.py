@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from itertools import pairwise, product
@@ -247,6 +248,12 @@ class Spec(Model):
         """Every combination of values of the recipe's axes, by name; one empty one where the grid has none."""
         axes = self.grid.recipe()
         return [dict(zip(axes, map(float, values), strict=True)) for values in product(*axes.values())]
+
+    @property
+    def n_runs(self) -> int:
+        """Runs of the whole grid."""
+        axes = [(*self.grid.axes(variant), *self.grid.further(variant).values()) for variant in self.variants]
+        return sum(math.prod(map(len, each)) for each in axes) * len(self.points()) * len(self.seeds)
 
     def at(self, point: Mapping[str, float]) -> Spec:
         """The spec with the budget, batch size and width of one of its :meth:`points`."""

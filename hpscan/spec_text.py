@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from hpscan._model import accept_name
+from hpscan.errors import first_line
 
 __all__ = ["SpecError", "override_field", "parse_yaml", "read_source", "shipped_specs"]
 
@@ -65,7 +66,7 @@ def parse_yaml(text: str, source: str) -> dict[str, Any]:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}" if mark else ""
         raise SpecError(
-            f"spec {source!r}: not YAML{where}: {getattr(error, 'problem', None) or str(error).splitlines()[0]}"
+            f"spec {source!r}: not YAML{where}: {getattr(error, 'problem', None) or first_line(error)}"
         ) from None
     if not isinstance(raw, dict):
         raise SpecError(f"spec {source!r}: must be a mapping of fields such as `name:`; got {type(raw).__name__}")

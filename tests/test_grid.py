@@ -46,6 +46,7 @@ def test_packs_hold_every_run_once_and_respect_their_size(raw):
     spec = Spec.validated(raw)
     planned = packed(spec)
     assert sorted(run.run_id for pack in planned for run in pack.runs) == sorted(set(ids(spec)))
+    assert sum(len(pack.runs) for pack in planned) == spec.n_runs
     assert all(len(pack.runs) <= pack.capacity <= spec.resources.pack_size for pack in planned)
     assert len({pack.capacity for pack in planned}) == 1
     assert all(len({(run.cell.variant, run.recipe.identity) for run in pack.runs}) == 1 for pack in planned)

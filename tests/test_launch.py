@@ -6,11 +6,6 @@ from hpscan import cluster, launch
 from hpscan.spec import SpecError
 
 
-def test_the_reason_of_a_lost_pack_is_the_last_line_of_a_chain():
-    assert launch._last_line(RuntimeError("Traceback:\n  File x\n\nOSError: disk gone\n")) == "OSError: disk gone"
-    assert launch._last_line(RuntimeError()) == "no message"
-
-
 def test_the_commit_of_a_checkout_is_recorded(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert launch._git_commit() is None
@@ -49,7 +44,7 @@ def test_an_address_is_accepted_in_each_of_its_forms(address):
     ],
 )  # fmt: skip
 def test_what_ray_says_is_one_line(said, told):
-    assert cluster.first_line(RuntimeError(said)) == told
+    assert cluster.reason(RuntimeError(said)) == told
 
 
 def test_a_client_whose_server_died_when_it_was_started_tries_again(monkeypatch):

@@ -16,6 +16,7 @@ import numpy as np
 from pydantic import Field
 
 from hpscan._model import Model
+from hpscan.errors import first_line
 from hpscan.workloads.base import Data, Split, UserWorkload, WorkloadError
 
 if TYPE_CHECKING:
@@ -169,8 +170,7 @@ def user_code(what: str) -> Iterator[None]:
         yield
     except Exception as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
-        message = str(error).strip().splitlines()
         raise WorkloadError(
-            f"{what} raised {type(error).__name__}: {message[0] if message else 'no message'} "
+            f"{what} raised {type(error).__name__}: {first_line(error)} "
             f"({Path(where.filename).name}, line {where.lineno})"
         ) from error

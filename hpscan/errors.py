@@ -1,0 +1,19 @@
+"""What an error says, in one line: what raised it may say it in many, or not at all."""
+
+from __future__ import annotations
+
+__all__ = ["first_line", "last_line"]
+
+
+def first_line(error: BaseException) -> str:
+    """Its message up to the first line break; its type where it has none."""
+    return next(iter(_lines(error)), type(error).__name__)
+
+
+def last_line(error: BaseException) -> str:
+    """The end of its message, where a traceback in it has the cause; its type where it has none."""
+    return next(reversed(_lines(error)), type(error).__name__)
+
+
+def _lines(error: BaseException) -> list[str]:
+    return [line.strip() for line in str(error).splitlines() if line.strip()]

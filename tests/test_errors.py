@@ -1,0 +1,19 @@
+"""What an error says, in one line."""
+
+import pytest
+
+from hpscan.errors import first_line, last_line
+
+
+@pytest.mark.parametrize(
+    ("message", "first", "last"),
+    [
+        ("disk gone", "disk gone", "disk gone"),
+        ("\n  Traceback:\n  File x\n\nOSError: disk gone\n", "Traceback:", "OSError: disk gone"),
+        ("", "RuntimeError", "RuntimeError"),
+        (" \n", "RuntimeError", "RuntimeError"),
+    ],
+)
+def test_a_message_of_many_lines_or_none_is_told_in_one(message, first, last):
+    error = RuntimeError(message)
+    assert (first_line(error), last_line(error)) == (first, last)
