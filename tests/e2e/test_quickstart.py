@@ -129,8 +129,8 @@ def test_a_sweep_stopped_by_ctrl_c_goes_on_and_ends_with_the_same_numbers(folder
     resumed = Store(tmp_path / "results").runs("quickstart").set_index("run_id").sort_index()
     whole = Store(folder / "results").runs("quickstart").set_index("run_id").loc[resumed.index]
     assert len(resumed) == 1194
-    # a worker of a busy machine may find the loop faster than it was for another launch; it rounds otherwise
-    alike = resumed["strategy"] == whole["strategy"]
+    # a worker of a busy machine may find the loop faster, or compiling not worth it, and another launch not; they round otherwise
+    alike = (resumed[["strategy", "compiled"]] == whole[["strategy", "compiled"]]).all(axis=1)
     assert alike.mean() > 0.5
     assert resumed.loc[alike, columns].equals(whole.loc[alike, columns])
 
