@@ -65,6 +65,17 @@ def test_a_bad_override_is_refused(tmp_path, tiny_raw, override):
         load(tmp_path, tiny_raw, override)
 
 
+def test_what_is_merged_into_a_mapping_is_no_repetition_wherever_it_is_merged_again():
+    text = """
+    base: &base {lr: 1, wd: 2}
+    deep: {deeper: &own {<<: *base, lr: 3}}
+    again: {<<: *own}
+    """
+    assert parse_yaml(text, "x") == yaml.safe_load(text)
+    with pytest.raises(SpecError, match="key 'lr' is given twice"):
+        parse_yaml(text.replace("lr: 3", "lr: 3, lr: 4"), "x")
+
+
 WORDS = st.text("abcdefg_", min_size=1, max_size=4).filter(lambda word: yaml.safe_load(word) == word)
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-999, 999) | st.floats(-1e6, 1e6) | WORDS,
