@@ -93,6 +93,9 @@ def override_field(raw: dict[str, Any], override: str) -> None:
             raise SpecError(f"--set {override!r}: `{parent}` holds {below!r}, which has no keys below it")
         raw = below
     try:
-        raw[last] = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, TypeError):
-        raise SpecError(f"--set {override!r}: {text!r} is not a YAML value") from None
+        raw[last] = yaml.load(text, _UniqueKeyLoader)  # noqa: S506  (a SafeLoader)
+    except (yaml.YAMLError, ValueError, TypeError) as error:
+        problem = getattr(error, "problem", None)
+        raise SpecError(
+            f"--set {override!r}: {text!r} is not a YAML value{f': {problem}' if problem else ''}"
+        ) from None

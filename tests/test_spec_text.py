@@ -151,7 +151,8 @@ def test_the_short_form_of_a_name_gets_keys_below_it():
         ("  =3", r"--set '  =3': must be key=value"),
         ("seeds.first=1", r"--set 'seeds\.first=1': `seeds` holds \[0, 1\], which has no keys below it"),
         ("lr=[1", r"--set 'lr=\[1': '\[1' is not a YAML value"),
-        ("lr={[1]: 2}", r"is not a YAML value"),
+        ("lr={[1]: 2}", r"is not a YAML value: a key must be a plain word$"),
+        ("grid={lr: [1], lr: [2]}", r"is not a YAML value: key 'lr' is given twice$"),
         ("lr=2024-13-45", r"'2024-13-45' is not a YAML value"),
     ],
 )
