@@ -43,19 +43,26 @@ def read_source(source: str) -> str:
 class _UniqueKeyLoader(yaml.SafeLoader):
     """Refuses a key that is given twice, where YAML's own loader keeps the last one silently."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._seen = set[int]()
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        if id(node) in self._seen:  # what was merged into it stands in it by now
+            return
+        self._seen.add(id(node))
+        keys = set()
         for key_node, _ in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
                 raise yaml.constructor.ConstructorError(
                     problem="a key must be a plain word", problem_mark=key_node.start_mark
                 )
-            if key_node.value in seen:
+            if key_node.value in keys:
                 raise yaml.constructor.ConstructorError(
                     problem=f"key {key_node.value!r} is given twice", problem_mark=key_node.start_mark
                 )
-            seen.add(key_node.value)
-        return super().construct_mapping(node, deep)
+            keys.add(key_node.value)
+        super().flatten_mapping(node)
 
 
 def parse_yaml(text: str, source: str) -> dict[str, Any]:
@@ -87,6 +94,9 @@ def override_field(raw: dict[str, Any], override: str) -> None:
             raise SpecError(f"--set {override!r}: `{parent}` holds {below!r}, which has no keys below it")
         raw = below
     try:
-        raw[last] = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, TypeError):
-        raise SpecError(f"--set {override!r}: {text!r} is not a YAML value") from None
+        raw[last] = yaml.load(text, _UniqueKeyLoader)  # noqa: S506  (a SafeLoader)
+    except (yaml.YAMLError, ValueError, TypeError) as error:
+        problem = getattr(error, "problem", None)
+        raise SpecError(
+            f"--set {override!r}: {text!r} is not a YAML value{f': {problem}' if problem else ''}"
+        ) from None

@@ -248,3 +248,21 @@ def bucket(s3_port, aws, monkeypatch):
     for method, path in (("POST", "moto-api/reset"), ("PUT", "bucket")):
         urllib.request.urlopen(urllib.request.Request(f"{endpoint}/{path}", method=method)).close()
     return "s3://bucket"
+
+
+@pytest.fixture
+def store(tmp_path):
+    """An empty store in a folder."""
+    return Store(tmp_path / "store")
+
+
+@pytest.fixture
+def s3(bucket):
+    """A store in an empty bucket, its endpoint from the environment."""
+    return Store(f"{bucket}/some/prefix")
+
+
+@pytest.fixture(params=["local", "s3"])
+def anywhere(request):
+    """An empty store of either kind."""
+    return request.getfixturevalue("store" if request.param == "local" else "s3")

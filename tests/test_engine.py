@@ -11,7 +11,6 @@ from hpscan import choice, engine, session, strategies
 from hpscan.engine import train_pack
 from hpscan.grid import Pack, runs
 from hpscan.hardware import prepare_worker
-from hpscan.optimizers import StepNumbers
 from hpscan.program import Program
 from hpscan.randomness import batches, initial_model
 from hpscan.spec import Training
@@ -302,24 +301,6 @@ def test_snapshots_are_judged_at_every_restart_and_so_is_their_average(make_spec
     assert result.metrics["ensemble_test_loss"] == pytest.approx(result.metrics["test_loss"], rel=1e-5)
 
 
-def test_normalised_decay_follows_the_period_of_the_current_restart(make_spec):
-    """A normalised run is a run whose λ changes with each restart, and so is not one of plain ``adamw``."""
-    schedule = {"name": "cosine_restarts", "first": 10, "mult": 2}
-    spec = make_spec(
-        variants=["sgdw-normalised"],
-        seeds=[0],
-        grid={"lr": [0.01], "wd": [0.5]},
-        budget={"steps": 70},
-        schedule=schedule,
-    )
-    (run,) = runs(spec)
-    table = session.numbers_of([run], range(70), torch.device("cpu"))
-    eta = [run.recipe.schedule.multiplier(step, 70) for step in range(70)]
-    period = [10] * 10 + [20] * 20 + [40] * 40
-    expected = [e * 0.5 / p**0.5 for e, p in zip(eta, period, strict=True)]
-    assert [float(StepNumbers(*numbers).shrink) for numbers in table] == pytest.approx(expected, rel=1e-5)
-
-
 def test_further_metrics_of_a_task_are_reported_on_every_split(make_spec, monkeypatch):
     spec = make_spec(variants=["sgd"], seeds=[0], workload={**make_spec().workload.model_dump(), "data_seed": 23})
     plain = spec.workload.task()
@@ -336,19 +317,3 @@ def test_what_compiling_took_is_reported_with_the_pack_it_was_for(make_spec):
     first, again = (train_pack(pack_of(spec), spec.workload.load(), strategy="fused") for _ in range(2))
     assert all(result.compile_s > 0.1 for result in first)
     assert {result.compile_s for result in again} == {0.0}
-
-
-def test_a_split_judged_in_parts_has_the_mean_of_the_whole(make_spec, monkeypatch):
-    """Of windows of a text, whose every character is a target, fewer are judged at once."""
-    workload = {"name": "charlm", "context": 8, "layers": 1, "heads": 1, "width": 4}
-    spec = make_spec(workload=workload, variants=["adamw"], budget={"steps": 1}, batch_size=4, evaluations=1)
-    members, data = runs(spec)[:2], spec.workload.load()
-    program = Program(spec.workload.task(), Training(), torch.device("cpu"), compiled=False)
-    judged = session.Session.start(strategies.Fused, program, members, data, len(members))
-    split = torch.from_numpy(data.validation.inputs[:50]), torch.from_numpy(data.validation.targets[:50])
-    whole = judged.judge(*split)
-    sizes, outputs = [], judged.strategy.outputs
-    monkeypatch.setattr(session, "MOST_TARGETS", 8 * 16)
-    monkeypatch.setattr(judged.strategy, "outputs", lambda x: sizes.append(len(x)) or outputs(x))
-    assert judged.judge(*split) == {name: pytest.approx(values, rel=1e-5) for name, values in whole.items()}
-    assert sizes == [16, 16, 16, 2]

@@ -176,59 +176,6 @@ def test_a_missing_field_is_named(tmp_path, tiny_raw):
         load(tmp_path, tiny_raw)
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("name: {{ sweep }}", "not YAML at line"),
-        ("notes: 2024-13-45", "not YAML"),
-        ("a: \x01", "not YAML"),
-        ("a: [1, 2", "not YAML at line"),
-        ("- 1", "must be a mapping of fields"),
-        ("", "must be a mapping of fields"),
-    ],
-    ids=["template", "date", "control", "broken", "list", "empty"],
-)
-def test_a_file_that_is_no_spec_is_refused(tmp_path, text, message):
-    with pytest.raises(SpecError, match=message):
-        load(tmp_path, text)
-
-
-def test_a_binary_file_is_refused(tmp_path):
-    path = tmp_path / "model.pt"
-    path.write_bytes(b"\x80\x02\xff\x00")
-    with pytest.raises(SpecError, match="not a text file"):
-        Spec.load(str(path))
-
-
-def test_a_repeated_key_is_refused(tmp_path, tiny_raw):
-    with pytest.raises(SpecError, match="key 'seeds' is given twice"):
-        load(tmp_path, yaml.safe_dump(tiny_raw) + "\nseeds: [7]\n")
-
-
-def test_an_absent_file_is_refused_with_the_shipped_names():
-    with pytest.raises(SpecError, match=r"no such file, and no shipped spec of that name \(.*quickstart.*\)"):
-        Spec.load("no-such-spec")
-
-
-def test_overrides_set_nested_values_in_order(tmp_path, tiny_raw):
-    tiny_raw["workload"] = "digits"
-    spec = load(
-        tmp_path, tiny_raw,
-        "variants=[adamw]", "seeds=[11]", "seeds=[12]", "workload.label_noise=0.1", "schedule=constant", "grid.lr=[1e-1]",
-    )  # fmt: skip
-    assert spec.variants == ("adamw",)
-    assert spec.seeds == (12,)
-    assert spec.workload.label_noise == 0.1
-    assert spec.schedule.name == "constant"
-    assert spec.grid.lr == (0.1,)
-
-
-@pytest.mark.parametrize("override", ["seeds", "=3", "seeds.first=1", "grid.lr=[1", "nonsense.key=1"])
-def test_a_bad_override_is_refused(tmp_path, tiny_raw, override):
-    with pytest.raises(SpecError):
-        load(tmp_path, tiny_raw, override)
-
-
 def test_short_forms(make_spec):
     assert make_spec(seeds=3).seeds == (0, 1, 2)
     assert make_spec(schedule="cosine").schedule == Cosine()

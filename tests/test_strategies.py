@@ -13,10 +13,10 @@ from hpscan.hardware import prepare_worker
 from hpscan.program import Program
 from hpscan.randomness import RandomLayer, batches, initial_model
 from hpscan.session import Session
-from hpscan.spec import Spec, Training
+from hpscan.spec import Spec
 from hpscan.strategies import Fused, Loop
-from hpscan.tasks import Task, classification
-from hpscan.workloads import Data, Split, WorkloadError
+from hpscan.tasks import classification
+from hpscan.workloads import Data, Split
 from tests.conftest import TINY
 
 prepare_worker()
@@ -290,13 +290,3 @@ def test_frozen_parameters_stay_as_they_are(kind, options):
     kept = strategy.buffers["1.weight"] if kind is Fused else [one.model[1].weight for one in strategy.singles]
     assert all(torch.equal(one, other) for one, other in zip(frozen, kept, strict=True))
     assert not torch.equal(losses[0], losses[-1])
-
-
-def test_smoothing_a_task_that_has_no_such_loss_is_refused():
-    task = Task(MODELS["plain"][0], F.cross_entropy, lambda o, t: (o.argmax(-1) != t).float().mean())
-    cpu = torch.device("cpu")
-    assert Program(task, Training(), cpu, compiled=False).loss is F.cross_entropy
-    with pytest.raises(WorkloadError, match=r"training\.label_smoothing: the workload's task has no"):
-        Program(task, Training(label_smoothing=0.1), cpu, compiled=False)
-    with pytest.raises(WorkloadError, match=r"training\.snapshots: the workload's task cannot"):
-        Program(task, Training(snapshots=True), cpu, compiled=False)

@@ -1,0 +1,79 @@
+"""A report tells everything it has to, in this order."""
+
+import pytest
+import yaml
+
+from hpscan.analysis import analyze
+from hpscan.content import report_page
+from hpscan.pages import Table
+from hpscan.spec import Spec
+
+SECTIONS = [
+    "", "Best configuration of each variant", "To know before relying on this", "Recommended: the middle of the basin",
+    "Ready to paste", "sgd in torch", "sgdw in torch", "adamw in torch",
+    "How separable learning rate and weight decay are", "Coupled less decoupled", "The basin, and the evidence",
+    "One effective parameter?", "Slices through the best cell", "The best weight decay at each learning rate", "Cost", "Setting",
+    "How to reproduce it", "The complete spec",
+]  # fmt: skip
+
+
+@pytest.fixture
+def page(filled):
+    return report_page(analyze(filled, "tiny"))
+
+
+def table_of(page, title):
+    """The table of a section, by its rows' names and its columns."""
+    (table,) = [
+        block
+        for section in page.sections
+        if section.title == title
+        for block in section.blocks
+        if isinstance(block, Table)
+    ]
+    return {row[0]: dict(zip(table.columns, row, strict=True)) for row in table.rows}
+
+
+def test_the_sections_are_these(page):
+    assert page.title == "tiny: best configurations"
+    assert [section.title for section in page.sections] == SECTIONS
+    assert [picture.name for picture in page.pictures] == ["heatmaps", "separability", "collapse", "slices", "ridge"]
+
+
+def test_every_table_is_as_wide_as_its_header(page):
+    tables = [block for section in page.sections for block in section.blocks if isinstance(block, Table)]
+    assert len(tables) == 5
+    for table in tables:
+        assert {len(row) for row in table.rows} == {len(table.columns)}
+        assert all(at < len(table.columns) for at in table.wraps)
+
+
+def test_the_answer_comes_first_in_plain_words(page):
+    answer = {about: text for about, text, _ in page.sections[0].blocks[0].points}
+    assert answer["sgdw"].startswith("tune lr and wd one after the other. Start from lr 2⁻⁴ ≈ 0.0625 and wd 2⁻⁶")
+    assert answer["sgd"].startswith("tune lr and wd together.")
+    assert "within 2 % of the best: any lr from 0.054 to 0.072" in answer["sgdw"]
+    assert (
+        answer["Between variants"] == "sgd's best cell is 0.000 [0.000, 0.000] worse than adamw's: no more than noise."
+    )
+
+
+def test_the_table_holds_the_best_cells(page):
+    assert table_of(page, "Best configuration of each variant")["sgdw"] == {
+        "variant": "sgdw", "lr": "2⁻⁴ ≈ 0.0625", "wd": "2⁻⁶ ≈ 0.0156", "decay": "decay η·λ (paper)",
+        "trained": "12 steps, cosine", "validation loss": "1.010 [0.985, 1.035]", "test loss": "1.010 ± 0.006",
+        "test error": "10.0 ± 0.0 %", "seeds": "3", "next cell": "+0.100 [+0.100, +0.100]",
+    }  # fmt: skip
+
+
+def test_what_is_recommended_says_how_far_it_reaches(page):
+    sgdw = table_of(page, "Recommended: the middle of the basin")["sgdw"]
+    assert sgdw["lr may move, octaves"] == "−0.2, +0.2"
+    assert sgdw["an octave of wd costs"] == "+0.100 [+0.100, +0.100]"
+    assert sgdw["within"] == "2 %"
+
+
+def test_the_spec_is_shown_without_what_it_leaves_open(filled, page):
+    (code,) = page.sections[-1].blocks
+    assert Spec.validated(yaml.safe_load(code.text)) == filled.spec("tiny")
+    assert "null" not in code.text

@@ -1,0 +1,106 @@
+"""A task made ready for training, against stock torch."""
+
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from hpscan.hardware import prepare_worker
+from hpscan.models import NormalisedMLP, PlainMLP
+from hpscan.program import Program
+from hpscan.randomness import initial_model, layer_keys
+from hpscan.spec import Training
+from hpscan.tasks import Task, classification
+from hpscan.workloads import WorkloadError
+
+prepare_worker()
+
+CPU = torch.device("cpu")
+
+
+def test_smoothing_a_task_that_has_no_such_loss_is_refused():
+    task = Task(partial(PlainMLP, (192, 8, 4)), F.cross_entropy, lambda o, t: (o.argmax(-1) != t).float().mean())
+    cpu = torch.device("cpu")
+    assert Program(task, Training(), cpu, compiled=False).loss is F.cross_entropy
+    with pytest.raises(WorkloadError, match=r"training\.label_smoothing: the workload's task has no"):
+        Program(task, Training(label_smoothing=0.1), cpu, compiled=False)
+    with pytest.raises(WorkloadError, match=r"training\.snapshots: the workload's task cannot"):
+        Program(task, Training(snapshots=True), cpu, compiled=False)
+
+
+def program_of(make=lambda: NormalisedMLP((6, 5, 3)), **training):
+    return Program(classification(make), Training(**training), CPU, compiled=False)
+
+
+def stacked(tensors):
+    return {name: torch.stack([own[name] for own in tensors]) for name in tensors[0]}
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_gradients_losses_and_buffers_of_stacked_runs_are_those_of_stock_modules(smoothing):
+    program = program_of(label_smoothing=smoothing)
+    models = [initial_model(program.task.model, seed).train() for seed in range(3)]
+    inputs = torch.randn(3, 16, 6, generator=torch.Generator().manual_seed(0))
+    targets = torch.arange(48).view(3, 16) % 3
+    params = stacked([{name: value.detach().clone() for name, value in m.named_parameters()} for m in models])
+    buffers = stacked([{name: value.clone() for name, value in m.named_buffers()} for m in models])
+    before = {name: value.clone() for name, value in buffers.items()}
+    grads, (losses, after) = program.gradients(params, buffers, inputs, targets)
+    for row, model in enumerate(models):
+        loss = F.cross_entropy(model(inputs[row]), targets[row], label_smoothing=smoothing)
+        loss.backward()
+        torch.testing.assert_close(losses[row], loss.detach())
+        for name, parameter in model.named_parameters():
+            torch.testing.assert_close(grads[name][row], parameter.grad, rtol=1e-4, atol=1e-6)
+        for name, buffer in model.named_buffers():
+            torch.testing.assert_close(after[name][row], buffer)
+    assert all(torch.equal(buffers[name], value) for name, value in before.items())  # what was given is left alone
+
+
+def test_outputs_are_those_of_the_stock_module_in_evaluation_mode():
+    program = program_of(lambda: nn.Sequential(NormalisedMLP((6, 5, 4)), nn.Dropout(0.5), nn.Linear(4, 3)))
+    model = initial_model(program.task.model, 3)
+    inputs = torch.randn(20, 6, generator=torch.Generator().manual_seed(0))
+    model.train()(inputs)  # statistics that are not 0 and 1
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    expected = model.eval()(inputs)
+    torch.testing.assert_close(program.outputs(state, inputs), expected)
+    assert all(torch.equal(state[name], value) for name, value in model.state_dict().items())
+
+
+def test_in_bf16_outputs_are_rounded_and_handed_over_in_float32():
+    inputs = torch.randn(20, 6, generator=torch.Generator().manual_seed(0))
+    state = initial_model(lambda: PlainMLP((6, 5, 3)), 0).state_dict()
+    full, half = (
+        program_of(lambda: PlainMLP((6, 5, 3)), precision=precision).outputs(state, inputs)
+        for precision in ("float32", "bf16")
+    )
+    assert half.dtype == torch.float32
+    assert torch.equal(half, half.bfloat16().float())
+    assert not torch.equal(half, full)
+    torch.testing.assert_close(half, full, rtol=0.05, atol=0.05)
+
+
+def test_an_average_begins_at_weights_and_statistics_as_copies_and_only_if_asked_for():
+    state = dict(initial_model(lambda: NormalisedMLP((6, 5, 3)), 0).state_dict())
+    assert program_of().first_average(state) == {}
+    average = program_of(ema=0.9).first_average(state)
+    assert set(state) - set(average) == {name for name in state if name.endswith("num_batches_tracked")}
+    for name, value in average.items():
+        assert torch.equal(value, state[name])
+        value.add_(1.0)
+        assert not torch.equal(value, state[name])
+
+
+def test_a_runs_stream_of_random_numbers_is_its_own_in_any_pack():
+    program = program_of(lambda: nn.Sequential(nn.Linear(6, 4), nn.Dropout(0.5), nn.Linear(4, 3), nn.Dropout(0.5)))
+    found = program.streams([7, 3, 7], range(5, 9))
+    assert found.shape == (2, 4, 3)
+    assert torch.equal(found[..., 0], found[..., 2])
+    assert not torch.equal(found[..., 0], found[..., 1])
+    for column, seed in enumerate([7, 3, 7]):
+        assert torch.equal(found[..., column], program.streams([seed], range(5, 9))[..., 0])
+        assert found[:, 2, column].tolist() == layer_keys(seed, range(7, 8), 2)[0].tolist()
+    assert program_of().streams([7, 3], range(4)) is None
