@@ -88,6 +88,8 @@ def override_field(raw: dict[str, Any], override: str) -> None:
     *parents, last = dotted.strip().split(".")
     for parent in parents:
         below = raw.setdefault(parent, {})
+        if below is None:  # said to be left out, as stored specs say it
+            below = raw[parent] = {}
         if isinstance(below, str):  # the short form of {name: …}
             below = raw[parent] = accept_name(below)
         if not isinstance(below, dict):

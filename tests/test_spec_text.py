@@ -116,6 +116,8 @@ def test_an_override_sets_one_field_and_leaves_the_others(raw, path, value):
     below, blocked = raw, False
     for word in path[:-1]:
         below = below.get(word, {})
+        if below is None:
+            below = {}
         if isinstance(below, str):
             below = {"name": below}
         if not isinstance(below, dict):
@@ -136,6 +138,12 @@ def test_an_override_sets_one_field_and_leaves_the_others(raw, path, value):
     assert {name: own for name, own in changed.items() if name != path[0]} == {
         name: own for name, own in raw.items() if name != path[0]
     }
+
+
+def test_what_is_left_out_gets_keys_below_it():
+    raw = {"adaptive": None}
+    override_field(raw, "adaptive.most_cells=0.3")
+    assert raw == {"adaptive": {"most_cells": 0.3}}
 
 
 def test_the_short_form_of_a_name_gets_keys_below_it():
