@@ -47,7 +47,7 @@ def test_what_all_sweeps_of_a_page_have_is_offered(reader, other):
     _, alone = shown(reader, [other])
     assert "test_f1" in [each["value"] for each in alone["choose-metric"].options]
     assert alone["steps"].data == [3, 6, 12]  # the last is the end of training
-    _, both = shown(reader, ["tiny", other])
+    _, both = shown(reader, [other, "tiny"])
     assert "test_f1" not in [each["value"] for each in both["choose-metric"].options]
     assert both["steps"].data == [6]
     assert [each["value"] for each in both["choose-shows"].options][3:] == ["0", "1", "7"]
