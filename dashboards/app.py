@@ -17,6 +17,7 @@ from hpscan.files import StoreError
 from hpscan.spec import SpecError
 
 from . import cells, controls, maps, overview, reports, submit
+from .admission import LaunchError
 from .callbacks import Pages
 from .launching import Launcher
 from .reading import Reader, UnknownError
@@ -24,7 +25,7 @@ from .shell import empty, head, shell
 
 __all__ = ["add_pages"]
 
-EXPECTED = (UnknownError, StoreError, SpecError)
+EXPECTED = (UnknownError, StoreError, SpecError, LaunchError)
 """What a callback may meet that is nobody's mistake here: told in a line."""
 _LOG = logging.getLogger(__name__)
 

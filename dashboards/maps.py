@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote
 
 from dash import MATCH, Input, Output, State, dcc, html
 
@@ -81,9 +81,9 @@ def _head(reader: Reader, name: str) -> html.Div:
         path=[("Sweeps", "/")],
         about=html.P(about, className="quiet"),
         actions=[
-            dcc.Link("Report", href=f"/sweeps/{name}/report", className="button"),
-            dcc.Link("Compare", href=f"/compare?sweep={name}", className="button"),
-            html.A("Spec", href=f"/api/v1/sweeps/{name}/spec", className="button"),
+            dcc.Link("Report", href=f"/sweeps/{quote(name)}/report", className="button"),
+            dcc.Link("Compare", href=f"/compare?sweep={quote(name)}", className="button"),
+            html.A("Spec", href=f"/api/v1/sweeps/{quote(name)}/spec", className="button"),
         ],
     )
 

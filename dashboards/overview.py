@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
 from dash import Input, Output, dcc, html, no_update
 
@@ -35,7 +36,7 @@ def page(reader: Reader) -> list[Any]:
     return [
         head("Sweeps", actions=[search]),
         html.Div(_cards(reader, ""), id="sweeps", className="sweeps"),
-        dcc.Store(id="sweeps-shown", data=_versions(reader)),
+        dcc.Store(id="sweeps-shown", data=_shown(reader, "")),
     ]
 
 
@@ -48,12 +49,13 @@ def register(pages: Pages) -> None:
         prevent_initial_call=True,
     )  # fmt: skip
     def refresh(_: int, wanted: str | None, shown: str) -> tuple[Any, Any]:
-        now = f"{_versions(pages.reader)} {wanted or ''}"
+        now = _shown(pages.reader, wanted or "")
         return (no_update, no_update) if now == shown else (_cards(pages.reader, wanted or ""), now)
 
 
-def _versions(reader: Reader) -> str:
-    return " ".join(f"{name}={reader.version(name)}" for name in reader.sweeps())
+def _shown(reader: Reader, wanted: str) -> str:
+    """What the list depends on: while that stays it is not sent again."""
+    return " ".join([*(f"{name}={reader.version(name)}" for name in reader.sweeps()), wanted])
 
 
 def _cards(reader: Reader, wanted: str) -> list[Any]:
@@ -94,7 +96,7 @@ def _card(reader: Reader, name: str, pace: Pace) -> html.Article:
     more = len(shapes) - MOST_THUMBNAILS
     return html.Article(
         [
-            html.Div([html.H2(dcc.Link(name, href=f"/sweeps/{name}")), _condition(status, pace)], className="row"),
+            html.Div([html.H2(dcc.Link(name, href=f"/sweeps/{quote(name)}")), _condition(status, pace)], className="row"),
             html.P(f"{spec.workload.name} · {status['runs']:,} runs · {numerals.budgets(spec)}", className="quiet"),
             progress(status, pace),
             html.Div([*pictures, html.Span(f"and {more} more", className="quiet") if more > 0 else None], className="thumbs"),

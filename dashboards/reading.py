@@ -244,7 +244,8 @@ class Reader:
             told = self._on_broken(sweep, "curves")
             key = "evaluations", shape.metric, step
             at = self.kept(sweep, key, lambda: self._files.curves_at(sweep, step, shape.metric, told))
-            return next((found for _, found in evolution(shape, at)), None)
+            begun = next((found for _, found in evolution(shape, at)), None)
+            return begun if begun is not None or at.empty else _not_begun(shape)
 
         found = self.kept(sweep, ("at", shape.name, shape.metric, step), read)
         if found is None:
@@ -286,3 +287,9 @@ class Reader:
                 raise UnknownError(f"sweep {sweep!r}: not in the store {self.store.location}")
             self._looked[sweep] = time.monotonic(), version, told
         return version, told
+
+
+def _not_begun(shape: Landscape) -> Landscape:
+    """A landscape at an evaluation that runs of other panels have come to, and none of its own."""
+    states = np.where(shape.states == "completed", "missing", shape.states).astype(object)
+    return replace(shape, states=states, values={shape.metric: np.where(shape.states == "diverged", np.inf, np.nan)})

@@ -32,7 +32,7 @@ def page(reader: Reader, name: str) -> list[Any]:
     reader.version(name)
     links = [html.A(told, href=_file(name, file), className="button", download=file) for file, told in FILES.items()]
     return [
-        head("Report", path=[("Sweeps", "/"), (name, f"/sweeps/{name}")], about=html.P("What the sweep says, and how to train with it.", className="quiet")),
+        head("Report", path=[("Sweeps", "/"), (name, f"/sweeps/{quote(name)}")], about=html.P("What the sweep says, and how to train with it.", className="quiet")),
         html.Div(links, className="downloads", **aria({"aria-label": "Files of the report"}), role="group"),
         dcc.Store(id="report-of", data=name),
         html.Div(html.P("The report is being made…", className="quiet"), id="report", className="report card"),

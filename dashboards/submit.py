@@ -63,11 +63,19 @@ def _launches(pages: Pages) -> Any:
                     ],
                     className="row",
                 ),
-                html.Pre(pages.launcher.log(each.sweep)[-4000:] or "no output yet", className="log", tabIndex=0),
+                _log(pages, each.sweep),
             ]
         )
         for each in found
     ]  # fmt: skip
+
+
+def _log(pages: Pages, sweep: str) -> Any:
+    try:
+        text = pages.launcher.log(sweep)
+    except LaunchError as error:  # a job server that does not answer hides none of the other launches
+        return html.P(str(error), className="bad")
+    return html.Pre(text[-4000:] or "no output yet", className="log", tabIndex=0)
 
 
 def _checked(pages: Pages, text: str) -> tuple[Any, bool]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
@@ -12,6 +13,8 @@ __all__ = ["SCALES", "SHOWN", "View"]
 SCALES = ("log", "linear", "rank")
 SHOWN = {"mean": "mean over seeds", "se": "standard error", "n": "seeds known"}
 """What a cell may show of its seeds; or one seed, by its number."""
+MOST_DIGITS = 20
+"""Of a seed's number: more than any seed has."""
 
 
 @dataclass(frozen=True)
@@ -80,13 +83,14 @@ class View:
         return replace(
             self,
             scale=self.scale if self.scale in SCALES else plain.scale,
-            clip=min(max(self.clip, 5.0), 100.0),
-            tolerance=min(max(self.tolerance, 0.0), 100.0),
-            shows=self.shows if self.shows in SHOWN or self.shows.isdecimal() else plain.shows,
+            clip=plain.clip if math.isnan(self.clip) else min(max(self.clip, 5.0), 100.0),
+            tolerance=plain.tolerance if math.isnan(self.tolerance) else min(max(self.tolerance, 0.0), 100.0),
+            step=self.step if self.step is None or 0 <= self.step < 2**63 else plain.step,
+            shows=self.shows if self.shows in SHOWN or self.seed is not None else plain.shows,
             units=self.units if self.units in {"paper", "torch"} else "",
         )
 
     @property
     def seed(self) -> int | None:
         """The one seed that is shown, if it is one."""
-        return int(self.shows) if self.shows.isdecimal() else None
+        return int(self.shows) if self.shows.isdecimal() and len(self.shows) <= MOST_DIGITS else None

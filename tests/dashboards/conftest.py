@@ -132,6 +132,28 @@ def parts_of(component, kind):
     return own + parts_of(getattr(component, "children", None), kind)
 
 
+def called(client, output, values, *, trigger=None):
+    """What a callback of the pages that has an output answers to a browser with these values."""
+
+    def wired(wires):
+        names = [(wire["id"], wire["property"], f"{wire['id']}.{wire['property']}") for wire in wires]
+        return [{"id": one, "property": what, "value": values.get(name)} for one, what, name in names]
+
+    callbacks = client.get("/_dash-dependencies").json()
+    (found,) = (each for each in callbacks if output in each["output"].strip(".").split("..."))
+    outputs = [
+        dict(zip(("id", "property"), name.rsplit(".", 1), strict=True))
+        for name in found["output"].strip(".").split("...")
+    ]
+    body = {
+        "output": found["output"], "outputs": outputs if found["output"].startswith("..") else outputs[0],
+        "inputs": wired(found["inputs"]), "state": wired(found["state"]), "changedPropIds": [trigger or next(iter(values), "")],
+    }  # fmt: skip
+    answer = client.post("/_dash-update-component", json=body, headers={"origin": str(client.base_url)})
+    assert answer.status_code in {200, 204}, answer.text
+    return answer.json()["response"] if answer.content else {}
+
+
 @pytest.fixture
 def reader(store):
     return Reader(store)

@@ -9,8 +9,6 @@ from hypothesis import strategies as st
 
 from hpscan.dashboards.axes import axis_places
 from hpscan.dashboards.charts import cells_of, colours, heatmap, surface
-from hpscan.dashboards.lines import slices
-from hpscan.dashboards.maps import _scale
 from hpscan.dashboards.view import View
 from tests.conftest import landscape_of
 from tests.plotted import array, trace
@@ -148,23 +146,3 @@ def test_a_point_of_the_browser_is_the_cell_it_lies_on(i, j):
 
 def test_points_without_places_are_no_cells(shape):
     assert cells_of(shape, [{}, {"x": "1", "y": None}]) == []
-
-
-def test_slices_go_through_the_cell_that_is_asked_for(shape):
-    over_wd, over_lr = slices([("one", shape), ("other", shape)], View(scale="linear"), shape.lr[1], shape.wd[2])
-    assert len(over_wd["data"]) == 2
-    np.testing.assert_allclose(array(over_wd["data"][0]["y"]), shape.mean()[1], rtol=1e-6)
-    np.testing.assert_allclose(
-        array(over_lr["data"][0]["y"]), np.where(np.isfinite(shape.mean()[:, 2]), shape.mean()[:, 2], np.nan), rtol=1e-6
-    )
-
-
-def test_the_colours_of_several_sweeps_are_kept_once_whatever_changes(reader, store):
-    first = _scale(reader, ["tiny"], View())
-    assert _scale(reader, ["tiny"], View()) is first
-    kept = reader.cached().kept
-    (store.root / "tiny" / "spec.yaml").touch()
-    reader._looked.clear()
-    assert _scale(reader, ["tiny"], View()) is not first
-    assert reader.cached().kept == kept
-    assert first.nbytes == first.order.nbytes

@@ -11,7 +11,6 @@ import pytest
 import yaml
 from dash import Dash, Input, Output, html
 from fastapi.responses import PlainTextResponse
-from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
 from hpscan.dashboards.launching import Launcher, NotAllowedError
@@ -129,28 +128,6 @@ def test_large_answers_are_packed_and_small_ones_are_not(client):
     plain = client.get("/api/openapi.json", headers={"accept-encoding": "identity"})
     assert plain.text == large.text
     assert "content-encoding" not in client.get("/healthz", headers={"accept-encoding": "gzip"}).headers
-
-
-def test_prometheus_reads_runs_requests_and_the_cache(client):
-    client.get("/api/v1/sweeps")
-    client.get("/api/v1/sweeps/none")
-    client.request("BREW", "/pot")
-    text = client.get("/metrics")
-    assert text.headers["content-type"].startswith("text/plain; version=0.0.4")
-    found = {
-        (sample.name, *sorted(sample.labels.values())): sample.value
-        for family in text_string_to_metric_families(text.text)
-        for sample in family.samples
-    }
-    assert found["hpscan_runs", "completed", "tiny"] == 55
-    assert found["hpscan_runs", "missing", "tiny"] == 12
-    assert found["hpscan_http_requests_total", "200", "GET", "api"] == 1
-    assert found["hpscan_http_requests_total", "404", "GET", "api"] == 1
-    assert found["hpscan_http_requests_total", "405", "other", "page"] == 1
-    assert found["hpscan_cache_answers",] > 0
-    assert found["hpscan_cache_requests_total", "yes"] > 0
-    assert found["hpscan_store_readable",] == 1
-    assert found["hpscan_launches_running",] == 0
 
 
 def test_metrics_are_not_for_everybody(serve):

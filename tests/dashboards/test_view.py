@@ -1,5 +1,6 @@
 """Every view is a URL, and no URL is an error."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -44,6 +45,13 @@ def test_any_text_is_some_view(query):
 
 def test_nonsense_is_left_at_its_default():
     assert View.from_query("?clip=wide&step=soon&scale=cubic&units=si&shows=all") == View()
+
+
+@pytest.mark.parametrize(
+    "query", ["clip=nan", "tolerance=nan", "step=-1", f"step={2**63}", f"shows={'9' * 5000}", "clip=nan&tolerance=nan"]
+)
+def test_numbers_that_nothing_can_be_drawn_by_are_left_at_their_default(query):
+    assert View.from_query(query) == View()
 
 
 def test_sweeps_of_a_comparison_come_first():

@@ -1,0 +1,64 @@
+"""The page of a report: links to files that there are, and the report as its files have it."""
+
+from starlette.testclient import TestClient
+
+from hpscan.content import report_page
+from hpscan.dashboards import reports
+from hpscan.dashboards.downloads import REPORT_FILES
+from hpscan.dashboards.launching import Launcher
+from hpscan.dashboards.server import make_app
+from hpscan.pages import Paragraph, Picture
+
+from .conftest import called, parts_of
+
+
+def made(reader, store, name):
+    with TestClient(make_app(reader, Launcher(store)), base_url="http://localhost") as client:
+        values = {"version.data": reader.version(name), "report-of.data": name}
+        assert called(client, "report.children", {**values, "version.data": None}) == {}
+        return called(client, "report.children", values)["report"]["children"]
+
+
+def strings(value):
+    if isinstance(value, dict):
+        return [text for each in value.values() for text in strings(each)]
+    if isinstance(value, list):
+        return [text for each in value for text in strings(each)]
+    return [value]
+
+
+def test_every_file_that_is_offered_is_one_of_the_report(reader):
+    links = [link for link in parts_of(reports.page(reader, "tiny"), "A") if link.className == "button"]
+    assert links
+    for link in links:
+        assert link.href == f"/api/v1/sweeps/tiny/report/{link.download}"
+        assert link.download in REPORT_FILES
+
+
+def test_a_folder_s_name_is_quoted_in_its_links(reader, store):
+    (store.root / "tiny").rename(store.root / "a/b?".replace("/", "#"))
+    page = reports.page(reader, "a#b?")
+    assert all("/a%23b%3F/" in link.href for link in parts_of(page, "A"))
+    assert [link.href for link in parts_of(page, "Link")] == ["/", "/sweeps/a%23b%3F"]
+
+
+def test_the_page_says_what_the_files_say(reader, store):
+    told = strings(made(reader, store, "tiny"))
+    blocks = [block for section in report_page(reader.analysis("tiny")).sections for block in section.blocks]
+    texts = [block.text for block in blocks if isinstance(block, Paragraph)]
+    assert texts
+    assert set(texts) <= set(told)
+    pictures = [block.name for block in blocks if isinstance(block, Picture)]
+    assert pictures
+    for name in pictures:
+        assert f"{name}.svg" in REPORT_FILES
+        assert f"/api/v1/sweeps/tiny/report/{name}.svg" in told
+
+
+def test_a_sweep_without_a_report_says_why(reader, store, make_spec):
+    store.save_spec(make_spec(name="new"))
+    (store.root / "new" / "runs").mkdir()
+    (store.root / "new" / "runs" / "pack-x.parquet").write_bytes(b"no parquet")
+    told = strings(made(reader, store, "new"))
+    assert "No report" in told
+    assert any("pack-x.parquet" in str(text) for text in told)
