@@ -239,7 +239,7 @@ class Files:
                 bucket = self._root.split("/")[0]
                 if self._system.get_file_info(bucket).type == fs.FileType.NotFound:
                     raise FileNotFoundError(f"there is no bucket {bucket}")
-        return [info for info in found if not info.base_name.startswith(".")]
+        return [info for info in found if _is_shown(info)]
 
     @contextlib.contextmanager
     def _saying(self, name: str, what: str) -> Iterator[None]:
@@ -273,6 +273,14 @@ def _from_uri(uri: str) -> tuple[fs.FileSystem, str]:
     if not root.strip("/"):
         raise StoreError(f"--store {uri!r}: names no bucket or folder; e.g. s3://BUCKET/PREFIX", bad_input=True)
     return system, root.rstrip("/")
+
+
+def _is_shown(info: fs.FileInfo) -> bool:
+    """Whether it may be one of ours: not hidden, and of a name that is text."""
+    try:
+        return not info.base_name.startswith(".")
+    except UnicodeDecodeError:
+        return False
 
 
 def _reason(error: Exception) -> str:

@@ -31,6 +31,15 @@ def test_temporary_files_are_neither_read_nor_left(store, monkeypatch):
     }
 
 
+def test_what_has_no_name_in_unicode_is_not_ours(tmp_path):
+    files = Files(tmp_path)
+    files.write("s/spec.yaml", b"1")
+    (tmp_path / os.fsdecode(b"r\xe9sultats")).mkdir()  # a folder from a Latin-1 machine
+    (tmp_path / os.fsdecode(b"s/\xe9")).write_bytes(b"2")
+    assert files.folders_with("spec.yaml") == ["s"]
+    assert set(files.stamps("s")) == {"s/spec.yaml"}
+
+
 def test_a_store_that_cannot_be_written_is_named(tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("")
