@@ -83,7 +83,7 @@ class Asked:
         return (strategy == "loop" or self.strategy != "loop") and (self.may_compile or not compiled)
 
 
-_programs: dict[str, Program] = {}
+_programs: dict[tuple[str, bool], Program] = {}
 _choices: dict[tuple[str, str, int, bool, str, bool], Choice] = {}
 
 
@@ -95,7 +95,7 @@ def _identity(recipe: Recipe, asked: Asked) -> str:
 
 def program_for(recipe: Recipe, asked: Asked, *, compiled: bool) -> Program:
     """The program of a recipe; made once in a process."""
-    wanted = f"{_identity(recipe, asked)} {compiled}"
+    wanted = _identity(recipe, asked), compiled
     if wanted not in _programs:
         workload = recipe.workload
         assert isinstance(workload, PackedWorkload)
@@ -159,10 +159,9 @@ class _Trials:
         asked, pack = self.asked, self.pack
         if not asked.may_compile:
             return "uncompiled"
-        to_pay_s = cost_s * (LOADED if self._mark_of(rows).exists() else 1.0)
-        if asked.strategy != "fused" and asked.steps_to_come * saved_s <= to_pay_s:
+        if asked.strategy != "fused" and asked.steps_to_come * saved_s <= self._to_pay(rows, cost_s):
             return "not worth compiling"
-        # whatever is in the compiler's cache: a run's last digits are to be the same at every launch
+        # whatever is compiled already: a run's last digits are to be the same at every launch
         return "not yet compiled" if pack.opens and pack.run_steps * saved_s < SOON * cost_s else None
 
     def _faster(self, fused_s: float, loop_s: float, rows: int, why: str, *, compiled: bool = False) -> Choice:
@@ -217,6 +216,16 @@ class _Trials:
         fixed_s = min(fused_s, seen.product_s / rows)
         return fixed_s + (fused_s - fixed_s) / GAIN, START_S + OPERATION_S * seen.count
 
+    def _to_pay(self, rows: int, cost_s: float) -> float:
+        """What is left of the cost of compiling: this process may have the gradients, the compiler's cache may have all."""
+        here = _programs.get((_identity(self.pack.runs[0].recipe, self.asked), True))
+        if here is not None and max(MIN_ROWS, rows) in here.rows_compiled:
+            return START_S
+        with suppress(OSError):
+            if self._mark_of(rows).exists():
+                return LOADED * cost_s
+        return cost_s
+
     def _mark_of(self, rows: int) -> Path:
         """A file beside the compiler's cache that is there if the cache has what is compiled for so many rows."""
         from torch._inductor.runtime.cache_dir_utils import cache_dir  # a second to import
@@ -227,8 +236,8 @@ class _Trials:
 
     def _mark(self, rows: int) -> None:
         """Note that the compiler's cache has it, for the next process."""
-        mark = self._mark_of(rows)
         with suppress(OSError):  # a cache that others filled
+            mark = self._mark_of(rows)
             mark.parent.mkdir(parents=True, exist_ok=True)
             mark.touch()
 

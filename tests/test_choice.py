@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hpscan import choice
-from hpscan.choice import Asked, _Operations, choose
+from hpscan.choice import Asked, _Operations, choose, program_for
 from hpscan.grid import Pack, runs
 from hpscan.hardware import prepare_worker
 
@@ -85,6 +85,25 @@ def test_what_the_compilers_cache_holds_need_not_pay_for_compiling(monkeypatch, 
     monkeypatch.setattr(choice, "_choices", {})
     monkeypatch.setattr(choice, "version", lambda package: "another")
     assert not choose(pack, data, few).compiled
+
+
+def test_gradients_that_are_compiled_for_another_optimizer_cost_their_update(monkeypatch, make_spec, pack):
+    timings(monkeypatch, fused=2e-3, loop=1e-3)
+    monkeypatch.setattr(choice._Trials, "_expected", lambda self, rows, fused_s: (5e-4, 20.0))
+    data, few = make_spec().workload.load(), asked(steps_to_come=2e4)  # they save 10 s
+    assert choose(pack, data, few).reason.endswith("not worth compiling")
+    monkeypatch.setattr(choice, "_choices", {})
+    monkeypatch.setattr(choice, "_programs", {})
+    program_for(pack.runs[0].recipe, few, compiled=True).rows_compiled.update(range(8, pack.capacity + 1))
+    timings(monkeypatch, fused=2e-3, loop=1e-3, fused_compiled=5e-4)
+    assert choose(pack, data, few).compiled
+
+
+def test_a_compilers_cache_that_cannot_be_used_is_none(monkeypatch, make_spec, pack, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "file" / "below"))
+    timings(monkeypatch, fused=1e-4, loop=1e-3, fused_compiled=3e-5)
+    assert choose(pack, make_spec().workload.load(), asked()).compiled
 
 
 @pytest.mark.parametrize(("cost_s", "compiled"), [(1.0, True), (100.0, False)])
