@@ -32,8 +32,6 @@ OPERATION_S = 0.02
 """Seconds that compiling each operation of a fused step costs, about, all cores being busy."""
 LOADED = 0.25
 """Share of what compiling costs that is left, about, where the compiler finds the result in its cache."""
-SOON = 0.25
-"""Share of what compiling costs that the packs which open a landscape may cost more uncompiled, each: they come first."""
 GAIN = 3.0
 """How many times faster compiled code is, about, but for products and convolutions, which stay what they are."""
 MOST_ROWS = 1024
@@ -84,7 +82,7 @@ class Asked:
 
 
 _programs: dict[tuple[str, bool], Program] = {}
-_choices: dict[tuple[str, str, int, bool, str, bool], Choice] = {}
+_choices: dict[tuple[str, str, int, str, bool], Choice] = {}
 
 
 def _identity(recipe: Recipe, asked: Asked) -> str:
@@ -113,11 +111,10 @@ def choose(pack: Pack, data: Data, asked: Asked) -> Choice:
     """Choose a strategy and how many rows it takes, once for each workload, batch size, optimizer and capacity in a process.
 
     ``auto`` times a few steps of both, on copies that are thrown away. It compiles only what the run-steps to come
-    are expected to earn back, and leaves fused gradients alone that vmap cannot compute. A pack that opens a landscape is
-    trained before anything is compiled, if that takes little longer.
+    are expected to earn back, and leaves fused gradients alone that vmap cannot compute.
     """
     identity = _identity(pack.runs[0].recipe, asked)
-    wanted = (identity, pack.runs[0].variant.optimizer, pack.capacity, pack.opens, asked.strategy, asked.may_compile)
+    wanted = (identity, pack.runs[0].variant.optimizer, pack.capacity, asked.strategy, asked.may_compile)
     if wanted not in _choices:
         start = time.perf_counter()
         chosen = _Trials(pack, data, asked).choice()
@@ -144,25 +141,17 @@ class _Trials:
             reason = f"no fused gradients: {_told(error)}"
             return self._loop(reason, self._seconds(Loop, 1, compiled=False))
         loop_s = self._seconds(Loop, FEW, compiled=False)
-        against = self._against_compiling(rows, min(fused_s, loop_s) - compiled_s, cost_s)
-        if against:
-            return self._faster(fused_s, loop_s, rows, against)
+        if not asked.may_compile:
+            return self._faster(fused_s, loop_s, rows, "uncompiled")
+        saved_s = asked.steps_to_come * (min(fused_s, loop_s) - compiled_s)
+        if asked.strategy != "fused" and saved_s <= self._to_pay(rows, cost_s):
+            return self._faster(fused_s, loop_s, rows, "not worth compiling")
         try:
             compiled_s = self._seconds(Fused, rows, compiled=True)
         except Exception as error:  # noqa: BLE001  (whatever the compiler cannot do with a user's model)
             return self._faster(fused_s, loop_s, rows, f"cannot be compiled: {_told(error)}")
         self._mark(rows)
         return self._faster(compiled_s, loop_s, rows, "compiled", compiled=True)
-
-    def _against_compiling(self, rows: int, saved_s: float, cost_s: float) -> str | None:
-        """Why fused gradients are not compiled, which is expected to save so much of each run-step; None if they are."""
-        asked, pack = self.asked, self.pack
-        if not asked.may_compile:
-            return "uncompiled"
-        if asked.strategy != "fused" and asked.steps_to_come * saved_s <= self._to_pay(rows, cost_s):
-            return "not worth compiling"
-        # whatever is compiled already: a run's last digits are to be the same at every launch
-        return "not yet compiled" if pack.opens and pack.run_steps * saved_s < SOON * cost_s else None
 
     def _faster(self, fused_s: float, loop_s: float, rows: int, why: str, *, compiled: bool = False) -> Choice:
         reason = f"{fused_s * 1e6:.0f} µs a run-step fused, {loop_s * 1e6:.0f} µs in a loop, {why}"

@@ -219,8 +219,6 @@ class Pack:
     """Names of checkpoints that hold its runs where the leg begins."""
     rest_of: str | None = None
     """The name of a pack that these runs are left of and that has a checkpoint."""
-    opens: bool = False
-    """Whether it holds the first run of its variant and recipe, and so the beginning of a coarse map: it is wanted soon."""
 
     @property
     def name(self) -> str:
@@ -348,8 +346,7 @@ def packs(
             sources = {legs[run.run_id].source for run in members} if legs is not None else set()
             named = tuple(sorted(source for source in sources if source is not None))
             whole = leg or Leg(members[0].recipe.steps)
-            opens = leg is None and part[0] is ranked[0]
-            ranked_packs.append((part[0][0], Pack(members, capacity, whole.since, whole.until, named, rest_of, opens)))
+            ranked_packs.append((part[0][0], Pack(members, capacity, whole.since, whole.until, named, rest_of)))
     return [pack for _, pack in sorted(ranked_packs, key=lambda pair: pair[0])]
 
 

@@ -58,7 +58,6 @@ class Assignment:
             config["until"],
             tuple(config["sources"]),
             config["rest_of"],
-            config["opens"],
         )
 
     def steps_to_come(self, pack: Pack, trained: Mapping[str, int]) -> float:
@@ -88,7 +87,6 @@ def order(pack: Pack, places: Mapping[str, int]) -> dict[str, Any]:
         "until": pack.until,
         "sources": list(pack.sources),
         "rest_of": pack.rest_of,
-        "opens": pack.opens,
     }
 
 

@@ -1,7 +1,5 @@
 """The choice of a strategy on this machine."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 
@@ -104,22 +102,6 @@ def test_a_compilers_cache_that_cannot_be_used_is_none(monkeypatch, make_spec, p
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "file" / "below"))
     timings(monkeypatch, fused=1e-4, loop=1e-3, fused_compiled=3e-5)
     assert choose(pack, make_spec().workload.load(), asked()).compiled
-
-
-@pytest.mark.parametrize(("cost_s", "compiled"), [(1.0, True), (100.0, False)])
-def test_what_opens_a_landscape_is_trained_before_compiling_if_that_costs_little(
-    monkeypatch, make_spec, pack, cost_s, compiled
-):
-    """It has 216 run-steps, of which compiling saves 2 ms each: a quarter of 1.7 s."""
-    timings(monkeypatch, fused=3e-3, loop=1e-1, fused_compiled=1e-3)
-    monkeypatch.setattr(choice._Trials, "_expected", lambda self, rows, fused_s: (1e-3, cost_s))
-    data = make_spec().workload.load()
-    opening = replace(pack, opens=True)
-    chosen = choose(opening, data, asked())
-    assert chosen.compiled is compiled
-    assert chosen.reason.endswith("compiled" if compiled else "not yet compiled")
-    assert choose(pack, data, asked()).compiled
-    assert choose(opening, data, asked()) is chosen
 
 
 @pytest.mark.parametrize(

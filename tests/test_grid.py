@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpscan.differences import differences
-from hpscan.grid import IDENTITY, Leg, Recipe, packs, panels, runs
+from hpscan.grid import IDENTITY, Recipe, packs, panels, runs
 from hpscan.spec import Spec
 from tests.conftest import TINY
 
@@ -50,19 +50,6 @@ def test_packs_hold_every_run_once_and_respect_their_size(raw):
     assert all(len(pack.runs) <= pack.capacity <= spec.resources.pack_size for pack in planned)
     assert len({pack.capacity for pack in planned}) == 1
     assert all(len({(run.cell.variant, run.recipe.identity) for run in pack.runs}) == 1 for pack in planned)
-
-
-@given(raw_specs(), st.data())
-@settings(max_examples=30, deadline=None)
-def test_packs_with_the_first_run_of_a_kind_open_a_landscape(raw, data):
-    spec = Spec.validated(raw)
-    every, first = runs(spec), {}
-    for run in every:
-        first.setdefault((run.cell.variant, run.recipe.identity), run.run_id)
-    done = data.draw(st.sets(st.sampled_from(ids(spec))))
-    opening = [pack for pack in packed(spec, done) if pack.opens]
-    assert sorted(pack.runs[0].run_id for pack in opening) == sorted(set(first.values()) - done)
-    assert not any(pack.opens for pack in packs(every, 32, legs={run.run_id: Leg(until=1) for run in every}))
 
 
 @given(raw_specs())
