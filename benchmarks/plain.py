@@ -20,18 +20,18 @@ from hpscan.randomness import batches, initial_model
 from hpscan.spec import Spec
 from hpscan.workloads import Data
 
-SMALL = "{{lr: {{log2: [{}, {}], points: 5}}, wd: {{log2: [{}, {}], points: 5}}}}"
+GRID = "{{lr: {{log2: [{}, {}], points: 9}}, wd: {{log2: [{}, {}], points: 9}}}}"
 WORKLOADS = {
     "mlp": ("MLP on the digits: the quickstart", "quickstart", []),
     "cnn": (
-        "CNN on Fashion-MNIST: `fashion_mnist_cnn`, two variants, 200 steps", "fashion_mnist_cnn",
+        "CNN on Fashion-MNIST: `fashion_mnist_cnn`, two variants, 9 × 9 cells, 200 steps", "fashion_mnist_cnn",
         ["variants=[sgd, adamw-torch]", "budget.steps=200", "evaluations=1",
-         f"grid={{variants: {{sgd: {SMALL.format(-8, 0, -11, 1)}, adamw-torch: {SMALL.format(-12, -4, -7, 5)}}}}}"],
+         f"grid={{variants: {{sgd: {GRID.format(-8, 0, -11, 1)}, adamw-torch: {GRID.format(-12, -4, -7, 5)}}}}}"],
     ),
     "gpt": (
-        "GPT on *Alice*: `charlm`, two variants, 300 steps", "charlm",
+        "GPT on *Alice*: `charlm`, two variants, 9 × 9 cells, 300 steps", "charlm",
         ["variants=[adam, adamw-torch]", "budget.steps=300", "evaluations=1",
-         f"grid={{variants: {{adam: {SMALL.format(-11, -3, -16, -4)}, adamw-torch: {SMALL.format(-11, -3, -7, 5)}}}}}"],
+         f"grid={{variants: {{adam: {GRID.format(-11, -3, -16, -4)}, adamw-torch: {GRID.format(-11, -3, -7, 5)}}}}}"],
     ),
 }  # fmt: skip
 
