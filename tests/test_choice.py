@@ -14,6 +14,7 @@ prepare_worker()
 @pytest.fixture(autouse=True)
 def _forget(monkeypatch, tmp_path):
     monkeypatch.setattr(choice, "_choices", {})
+    monkeypatch.setattr(choice, "_programs", {})
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
 
 
@@ -91,7 +92,6 @@ def test_gradients_that_are_compiled_for_another_optimizer_cost_their_update(mon
     data, few = make_spec().workload.load(), asked(steps_to_come=2e4)  # they save 10 s
     assert choose(pack, data, few).reason.endswith("not worth compiling")
     monkeypatch.setattr(choice, "_choices", {})
-    monkeypatch.setattr(choice, "_programs", {})
     program_for(pack.runs[0].recipe, few, compiled=True).rows_compiled.update(range(8, pack.capacity + 1))
     timings(monkeypatch, fused=2e-3, loop=1e-3, fused_compiled=5e-4)
     assert choose(pack, data, few).compiled
