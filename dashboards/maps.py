@@ -20,7 +20,7 @@ from .marks import MARKS
 from .numbers import Known
 from .overview import progress
 from .reading import Reader
-from .shell import aria, chip, empty, facts, head
+from .shell import aria, chip, empty, facts, head, path_of
 from .view import SHOWN, View
 
 __all__ = ["compared", "page", "register"]
@@ -81,9 +81,9 @@ def _head(reader: Reader, name: str) -> html.Div:
         path=[("Sweeps", "/")],
         about=html.P(about, className="quiet"),
         actions=[
-            dcc.Link("Report", href=f"/sweeps/{quote(name)}/report", className="button"),
+            dcc.Link("Report", href=path_of(name, "report"), className="button"),
             dcc.Link("Compare", href=f"/compare?sweep={quote(name)}", className="button"),
-            html.A("Spec", href=f"/api/v1/sweeps/{quote(name)}/spec", className="button"),
+            html.A("Spec", href=f"/api/v1{path_of(name, 'spec')}", className="button"),
         ],
     )
 

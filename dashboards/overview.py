@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import quote
 
 from dash import Input, Output, dcc, html, no_update
 
@@ -16,7 +15,7 @@ from hpscan.spec import SpecError
 from .axes import cell_name
 from .callbacks import Pages
 from .reading import Pace, Reader, UnknownError
-from .shell import aria, chip, empty, head
+from .shell import aria, chip, empty, head, path_of
 from .thumbnails import thumbnail
 
 __all__ = ["page", "progress", "register"]
@@ -96,7 +95,7 @@ def _card(reader: Reader, name: str, pace: Pace) -> html.Article:
     more = len(shapes) - MOST_THUMBNAILS
     return html.Article(
         [
-            html.Div([html.H2(dcc.Link(name, href=f"/sweeps/{quote(name)}")), _condition(status, pace)], className="row"),
+            html.Div([html.H2(dcc.Link(name, href=path_of(name))), _condition(status, pace)], className="row"),
             html.P(f"{spec.workload.name} · {status['runs']:,} runs · {numerals.budgets(spec)}", className="quiet"),
             progress(status, pace),
             html.Div([*pictures, html.Span(f"and {more} more", className="quiet") if more > 0 else None], className="thumbs"),

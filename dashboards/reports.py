@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import quote
 
 from dash import Input, Output, State, dcc, html, no_update
 
@@ -15,7 +14,7 @@ from hpscan.spec import SpecError
 from .blocks import of_page
 from .callbacks import Pages
 from .reading import Reader
-from .shell import aria, empty, head
+from .shell import aria, empty, head, path_of
 
 __all__ = ["page", "register"]
 
@@ -32,7 +31,7 @@ def page(reader: Reader, name: str) -> list[Any]:
     reader.version(name)
     links = [html.A(told, href=_file(name, file), className="button", download=file) for file, told in FILES.items()]
     return [
-        head("Report", path=[("Sweeps", "/"), (name, f"/sweeps/{quote(name)}")], about=html.P("What the sweep says, and how to train with it.", className="quiet")),
+        head("Report", path=[("Sweeps", "/"), (name, path_of(name))], about=html.P("What the sweep says, and how to train with it.", className="quiet")),
         html.Div(links, className="downloads", **aria({"aria-label": "Files of the report"}), role="group"),
         dcc.Store(id="report-of", data=name),
         html.Div(html.P("The report is being made…", className="quiet"), id="report", className="report card"),
@@ -40,7 +39,7 @@ def page(reader: Reader, name: str) -> list[Any]:
 
 
 def _file(name: str, file: str) -> str:
-    return f"/api/v1/sweeps/{quote(name)}/report/{file}"
+    return f"/api/v1{path_of(name, 'report', file)}"
 
 
 def register(pages: Pages) -> None:

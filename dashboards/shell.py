@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 from dash import dcc, html
 
-__all__ = ["TICK_MS", "aria", "chip", "code", "command", "empty", "facts", "head", "heading", "shell"]
+__all__ = ["TICK_MS", "aria", "chip", "code", "command", "empty", "facts", "head", "heading", "path_of", "shell"]
 
 TICK_MS = 2000
 """How often a page asks whether there is anything new."""
+
+
+def path_of(sweep: str, *below: str) -> str:
+    """Where a sweep is, or something below it, as a link has it."""
+    return "/".join(["/sweeps", quote(sweep), *below])
 
 
 def shell(sweep_store: str, *, launches: bool, signed_in: bool) -> html.Div:

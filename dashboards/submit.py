@@ -13,7 +13,7 @@ from hpscan.store import StoreError
 
 from .admission import LaunchError
 from .callbacks import Pages
-from .shell import chip, command, facts, head
+from .shell import chip, command, facts, head, path_of
 
 __all__ = ["page", "register"]
 
@@ -57,7 +57,7 @@ def _launches(pages: Pages) -> Any:
             [
                 html.Div(
                     [
-                        html.H3(dcc.Link(each.sweep, href=f"/sweeps/{each.sweep}")),
+                        html.H3(dcc.Link(each.sweep, href=path_of(each.sweep))),
                         chip(each.status, {"running": "busy", "submitted": "busy", "succeeded": "good", "failed": "bad"}.get(each.status, "warn")),
                         html.Button("Cancel", id={"type": "cancel", "name": each.sweep}, className="button") if each.goes_on and pages.launcher.may_launch else None,
                     ],

@@ -284,4 +284,4 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _told(error: Exception) -> str:
-    return f"{type(error).__name__}: {first_line(error)}"[:300]
+    return f"{type(error).__name__}: {first_line(error, 'no message')}"[:300]

@@ -5,14 +5,14 @@ from __future__ import annotations
 __all__ = ["first_line", "last_line"]
 
 
-def first_line(error: BaseException) -> str:
-    """Its message up to the first line break; its type where it has none."""
-    return next(iter(_lines(error)), type(error).__name__)
+def first_line(error: BaseException, otherwise: str | None = None) -> str:
+    """Its message up to the first line break; where it has none ``otherwise``, or its type."""
+    return next(iter(_lines(error)), otherwise or type(error).__name__)
 
 
-def last_line(error: BaseException) -> str:
-    """The end of its message, where a traceback in it has the cause; its type where it has none."""
-    return next(reversed(_lines(error)), type(error).__name__)
+def last_line(error: BaseException, otherwise: str | None = None) -> str:
+    """The end of its message, where a traceback in it has the cause; where it has none ``otherwise``, or its type."""
+    return next(reversed(_lines(error)), otherwise or type(error).__name__)
 
 
 def _lines(error: BaseException) -> list[str]:

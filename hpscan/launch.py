@@ -90,7 +90,7 @@ class _Listener(tune.Callback):
             del self.open[trial.trial_id]
             if trial.trial_id in self.searcher.handed:
                 error = trial.get_error()
-                why = f"{type(error).__name__}: {last_line(error)}" if error else "Tune dropped it"
+                why = f"{type(error).__name__}: {last_line(error, 'no message')}" if error else "Tune dropped it"
                 self.searcher.dropped(trial.trial_id, why)
 
 
@@ -309,7 +309,7 @@ def _tune_there(trials: _Trials, on_pack: Callable[[PackSummary], None], stop: C
             for summary in summaries:
                 on_pack(summary)
     except RayError as error:
-        why = last_line(error) if isinstance(error, RayTaskError) else reason(error)
+        why = last_line(error, "no message") if isinstance(error, RayTaskError) else reason(error)
         raise ClusterError(f"the sweep's process on the cluster ended: {why}; what is trained is stored") from error
     except (KeyboardInterrupt, SystemExit):
         with suppress(Exception):

@@ -161,7 +161,7 @@ def _optuna_storage(source: str) -> BaseStorage:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, sqlite3.Error) as error:
         if isinstance(error, SpecError):
             raise
-        raise SpecError(f"{none_of_its} ({first_line(error):.200})") from None
+        raise SpecError(f"{none_of_its} ({first_line(error, 'unreadable'):.200})") from None
 
 
 SOURCES = {"ray": read_ray, "optuna": read_optuna, "csv": read_csv}

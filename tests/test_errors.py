@@ -17,3 +17,5 @@ from hpscan.errors import first_line, last_line
 def test_a_message_of_many_lines_or_none_is_told_in_one(message, first, last):
     error = RuntimeError(message)
     assert (first_line(error), last_line(error)) == (first, last)
+    none = "no message" if first == "RuntimeError" else None
+    assert (first_line(error, "no message"), last_line(error, "no message")) == (none or first, none or last)

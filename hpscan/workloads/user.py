@@ -171,6 +171,6 @@ def user_code(what: str) -> Iterator[None]:
     except Exception as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
         raise WorkloadError(
-            f"{what} raised {type(error).__name__}: {first_line(error)} "
+            f"{what} raised {type(error).__name__}: {first_line(error, 'no message')} "
             f"({Path(where.filename).name}, line {where.lineno})"
         ) from error

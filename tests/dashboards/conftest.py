@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from datetime import UTC, datetime
 
+import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
@@ -13,6 +14,7 @@ from hpscan.dashboards.reading import Reader
 from hpscan.dashboards.server import make_app
 from hpscan.grid import runs
 from hpscan.store import METRICS, Store
+from tests.conftest import landscape_of
 
 ENDED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -152,6 +154,14 @@ def called(client, output, values, *, trigger=None):
     answer = client.post("/_dash-update-component", json=body, headers={"origin": str(client.base_url)})
     assert answer.status_code in {200, 204}, answer.text
     return answer.json()["response"] if answer.content else {}
+
+
+@pytest.fixture
+def shape():
+    """A landscape of two seeds with a cell that diverged, one whose seeds are not there, and one of a single seed."""
+    z = np.random.default_rng(0).uniform(0.2, 2.0, (2, 4, 5))
+    z[:, 3, 4], z[1, 0, 0], z[:, 0, 1] = np.inf, np.nan, np.nan
+    return landscape_of(z)
 
 
 @pytest.fixture

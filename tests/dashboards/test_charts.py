@@ -20,13 +20,6 @@ def painted(figure):
     return [each for each in figure["data"] if each["type"] == "heatmap"][1]
 
 
-@pytest.fixture
-def shape():
-    z = RNG.uniform(0.2, 2.0, (2, 4, 5))
-    z[:, 3, 4], z[1, 0, 0], z[:, 0, 1] = np.inf, np.nan, np.nan
-    return landscape_of(z)
-
-
 def test_a_map_paints_the_mean_of_every_cell_on_the_page_s_scale(shape):
     scale = colours([shape], View(scale="linear"))
     sent = array(painted(heatmap(shape, View(scale="linear"), scale))["z"])

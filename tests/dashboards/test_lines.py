@@ -14,13 +14,6 @@ from tests.plotted import array
 RNG = np.random.default_rng(0)
 
 
-@pytest.fixture
-def shape():
-    z = RNG.uniform(0.2, 2.0, (2, 4, 5))
-    z[:, 3, 4], z[1, 0, 0], z[:, 0, 1] = np.inf, np.nan, np.nan
-    return landscape_of(z)
-
-
 def test_slices_go_through_the_cell_that_is_asked_for(shape):
     over_wd, over_lr = slices([("one", shape), ("other", shape)], View(scale="linear"), shape.lr[1], shape.wd[2])
     assert len(over_wd["data"]) == 2
