@@ -38,6 +38,8 @@ MOST_ROWS = 1024
 """Rows beyond which nothing is gained."""
 WORTH = 0.05
 """Share of the time that twice as many rows must save: of fewer, the first are done sooner."""
+LOOP = 0
+"""In place of rows, of what is compiled for a loop."""
 FEW = 4
 """Runs of a loop that are timed."""
 PART_S = 5.0
@@ -148,6 +150,7 @@ class _Trials:
             return self._faster(fused_s, loop_s, rows, "not worth compiling")
         try:
             compiled_s = self._seconds(Fused, rows, compiled=True)
+            self._compile_judging(Fused)
         except Exception as error:  # noqa: BLE001  (whatever the compiler cannot do with a user's model)
             return self._faster(fused_s, loop_s, rows, f"cannot be compiled: {_told(error)}")
         self._mark(rows)
@@ -162,8 +165,48 @@ class _Trials:
     def _loop(self, reason: str, loop_s: float) -> Choice:
         run_s = loop_s * self.pack.runs[0].recipe.steps
         rows = min(self._fitting(Loop), max(1, round(PART_S / run_s)))
-        saved = self.asked.steps_to_come * self._update_s() * (1 - 1 / GAIN) if self.asked.may_compile else 0.0
-        return Choice("loop", saved > START_S, rows, reason)
+        compiled, note = self._loop_compiled() if self.asked.may_compile else (False, "")
+        return Choice("loop", compiled, rows, reason + note)
+
+    def _loop_compiled(self) -> tuple[bool, str]:
+        """Whether a loop's update, and how its runs are judged, can be compiled and earn it back; what there is to say of it."""
+        saved_s, cost_s = self._judging()
+        saved_s += self.asked.steps_to_come * self._update_s() * (1 - 1 / GAIN)
+        if saved_s <= self._to_pay(LOOP, START_S + cost_s):
+            return False, ""
+        try:
+            self._compile_judging(Loop)
+        except Exception as error:  # noqa: BLE001  (whatever the compiler cannot do with a user's model)
+            return False, f"; cannot be compiled: {_told(error)}"
+        self._mark(LOOP)
+        return True, ""
+
+    def _judging(self) -> tuple[float, float]:
+        """Seconds that judging the runs to come would take less if it were compiled, and seconds that compiling it takes."""
+        trial = self._start(Loop, 1, compiled=False)
+        if not trial.program.one_by_one:
+            return 0.0, 0.0
+        recipe = self.pack.runs[0].recipe
+        chunk = on_device(self.data.train, trial.program.device)[0][: trial.at_once]
+        trial.outputs(chunk)
+        start = time.perf_counter()
+        trial.outputs(chunk)
+        chunk_s = time.perf_counter() - start
+        with _Operations() as seen:
+            trial.outputs(chunk)
+        examples = sum(
+            times * len(split.targets)
+            for times, split in ((1, self.data.train), (recipe.evaluations, self.data.validation), (1, self.data.test))
+        )
+        runs = self.asked.steps_to_come / recipe.steps
+        saved_s = max(0.0, chunk_s - seen.product_s) * (1 - 1 / GAIN)
+        return runs * examples / len(chunk) * saved_s, OPERATION_S * seen.count
+
+    def _compile_judging(self, kind: type[Fused | Loop]) -> None:
+        """Compile how runs are judged, if this is done at all; raise whatever the compiler does."""
+        trial = self._start(kind, 1, compiled=True)
+        if trial.program.wants_whole_chunks:
+            trial.outputs(on_device(self.data.train, trial.program.device)[0][: trial.at_once])
 
     def _update_s(self) -> float:
         """Seconds that a loop's update takes uncompiled."""
@@ -208,7 +251,7 @@ class _Trials:
     def _to_pay(self, rows: int, cost_s: float) -> float:
         """What is left of the cost of compiling: this process may have the gradients, the compiler's cache may have all."""
         here = _programs.get((_identity(self.pack.runs[0].recipe, self.asked), True))
-        if here is not None and max(MIN_ROWS, rows) in here.rows_compiled:
+        if here is not None and rows != LOOP and max(MIN_ROWS, rows) in here.rows_compiled:
             return START_S
         with suppress(OSError):
             if self._mark_of(rows).exists():

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -40,12 +40,12 @@ class _Compiled:
     the optimizer's direction, the matmul mode) is fixed for the life of a program or part of the signature.
     """
 
-    def __init__(self, function: Callable[..., Any], *, graphs: bool) -> None:
+    def __init__(self, function: Callable[..., Any], *, graphs: bool, stacked: bool) -> None:
         self.function = function
         # Stacked, convolutions are grouped ones, which take up to twice as long with the channels last.
         self.options: dict[str, Any] = {
             "guard_filter_fn": torch.compiler.skip_all_guards_unsafe,
-            "layout_optimization": False,
+            "layout_optimization": not stacked,
         }
         if graphs:
             self.options["triton.cudagraphs"] = True
@@ -126,22 +126,33 @@ class Program:
             for name, module in self.template.named_modules()
             if isinstance(module, RandomLayer)
         ]
+        # On a CPU, without gradients, grouped convolutions take three to six times as long as those of one run each, and
+        # what becomes of the windows of a text, stacked, does not stay in the cache.
+        slow = any(isinstance(module, nn.Conv2d | nn.Embedding) for module in self.template.modules())
+        self.one_by_one = slow and self.device.type == "cpu"
+        """Whether runs are judged one by one."""
         self.gradients = self._ready(vmap(grad_and_value(self._loss_of_one, has_aux=True)))
         """(gradients, (losses, buffers)) of K runs, from their parameters, buffers, inputs and targets, all stacked."""
         self.update = self._ready(apply_step)
         self.average = self._ready(apply_average)
+        self.predict = self._ready(self.outputs, stacked=False) if self.one_by_one else self.outputs
+        """What :meth:`outputs` gives, without gradients; stacked, judging takes so little that compiling never pays."""
 
-    def _ready(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def _ready(self, function: Callable[..., Any], *, stacked: bool = True) -> Callable[..., Any]:
         if not self.compiled:
             return function
-        return _Compiled(function, graphs=self.cuda_graphs and self.device.type == "cuda")
+        return _Compiled(function, graphs=self.cuda_graphs and self.device.type == "cuda", stacked=stacked)
+
+    @property
+    def wants_whole_chunks(self) -> bool:
+        """Whether every number of examples that are judged at once would be compiled for anew."""
+        return isinstance(self.predict, _Compiled)
 
     @property
     def compile_s(self) -> float:
         """Seconds spent on compiling so far."""
-        return sum(
-            ready.seconds for ready in (self.gradients, self.update, self.average) if isinstance(ready, _Compiled)
-        )
+        ready = (self.gradients, self.update, self.average, self.predict)
+        return sum(each.seconds for each in ready if isinstance(each, _Compiled))
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The context of a forward pass."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -21,13 +22,12 @@ from hpscan.strategies import Fused, Loop, Strategy
 from hpscan.tasks import Task
 from hpscan.workloads import Data, WorkloadError
 
-__all__ = ["Evaluation", "RunResult", "Session", "judged", "numbers_of"]
+__all__ = ["Evaluation", "RunResult", "Session", "examples_at_once", "judged", "numbers_of"]
 
 CHUNK = 512
 """Examples that are judged at once: the outputs of a convolution of more would not stay in the cache."""
 MOST_TARGETS = 8192
-"""Targets that are: fewer windows of a text, whose outputs would not stay in the cache. A function of the data, not of
-the pack: where a split is cut decides how its mean is rounded."""
+"""Targets that are: fewer windows of a text, whose outputs would not stay in the cache."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,16 @@ class RunResult:
         return cls(**{**saved, "run": run, "curve": [Evaluation(**point) for point in saved["curve"]]})
 
 
+def examples_at_once(data: Data) -> int:
+    """Examples that are judged at once: of those that stay in the cache, the number that goes best into the splits.
+
+    A function of the data, not of the pack: where a split is cut decides how its mean is rounded.
+    """
+    splits = (data.train.targets, data.validation.targets, data.test.targets)
+    most = max(1, min(CHUNK, MOST_TARGETS // splits[0][0].size))
+    return min(range(most, most // 2, -1), key=lambda n: sum(math.ceil(len(split) / n) * n for split in splits))
+
+
 @dataclass
 class Session:
     """Runs of a pack in training: row i of the strategy belongs to ``results[i]``; further rows are idle copies."""
@@ -114,6 +124,8 @@ class Session:
     """Of those still in training."""
     snapshots: list[list[list[Tensor]]]
     """Of each run in training, at the end of each period: its outputs on the validation and on the test split."""
+    at_once: int
+    """Examples that are judged at once."""
     losses: list[Tensor] = field(default_factory=list)
     """Training losses since the last evaluation, each of shape (steps, rows)."""
     step: int = 0
@@ -135,7 +147,7 @@ class Session:
         strategy = kind(program, runs[0].variant.optimizer, recipe.decay_on == "all", seeds, capacity)
         feed = Feed(data, program.task, recipe.batch_size, seeds, program.device, first=step)
         results = [RunResult(run) for run in runs]
-        return cls(program, strategy, feed, results, results, [[] for _ in runs], step=step)
+        return cls(program, strategy, feed, results, results, [[] for _ in runs], examples_at_once(data), step=step)
 
     def state(self) -> dict[str, Any]:
         """What :meth:`resume` goes on from, as nested dicts and lists of tensors and plain values."""
@@ -215,16 +227,20 @@ class Session:
 
     def outputs(self, inputs: Tensor) -> Tensor:
         """Outputs of the live runs in evaluation mode, shape (runs, examples, …), a chunk of examples at a time."""
-        parts = [self.strategy.outputs(part)[: len(self.results)] for part in torch.split(inputs, CHUNK)]
+        parts = [self._outputs(part)[: len(self.results)] for part in torch.split(inputs, self.at_once)]
         return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
+
+    def _outputs(self, inputs: Tensor) -> Tensor:
+        """Outputs of all rows for a chunk of examples."""
+        missing = self.at_once - len(inputs) if self.program.wants_whole_chunks else 0
+        filled = torch.cat([inputs, inputs[:1].expand(missing, *inputs.shape[1:])]) if missing else inputs
+        return self.strategy.outputs(filled)[:, : len(inputs)]
 
     def judge(self, inputs: Tensor, targets: Tensor) -> dict[str, list[float]]:
         """Every metric of the live runs on a split."""
         sums: dict[str, Tensor] = {}
-        at_once = max(1, min(CHUNK, MOST_TARGETS // targets[0].numel()))
-        for x, y in zip(torch.split(inputs, at_once), torch.split(targets, at_once), strict=True):
-            outputs = self.strategy.outputs(x)
-            for name, values in judged(self.program.task, outputs, y).items():
+        for x, y in zip(torch.split(inputs, self.at_once), torch.split(targets, self.at_once), strict=True):
+            for name, values in judged(self.program.task, self._outputs(x), y).items():
                 weighted = values if len(inputs) == len(x) else values * (len(x) / len(inputs))
                 sums[name] = sums[name] + weighted if name in sums else weighted
         return {name: values[: len(self.results)].tolist() for name, values in sums.items()}

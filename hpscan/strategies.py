@@ -132,10 +132,6 @@ class Fused:
         self.moments = [[torch.zeros_like(value) for _ in range(n_moments)] for value in self.params.values()]
         self.decays = [decay_all or value.dim() > 2 for value in self.params.values()]  # axis 0 is the run
         self.averages = program.first_average(state)
-        # On a CPU, without gradients, grouped convolutions take three to six times as long as those of one run each, and
-        # what becomes of the windows of a text, stacked, does not stay in the cache.
-        slow = any(isinstance(module, nn.Conv2d | nn.Embedding) for module in program.template.modules())
-        self.one_by_one = slow and program.device.type == "cpu"
         self.keep(list(range(len(seeds))), capacity)
 
     @property
@@ -213,11 +209,11 @@ class Fused:
         """Outputs in evaluation mode, shape (K, examples, …)."""
         state = {**self._state(), **self.averages}
         with torch.no_grad():
-            if self.one_by_one:
-                return torch.stack([self.program.outputs(row_of(state, row), inputs) for row in range(self.count)])
+            if self.program.one_by_one:
+                return torch.stack([self.program.predict(row_of(state, row), inputs) for row in range(self.count)])
             # One copy of the inputs a run: shared inputs would make vmap fold the runs into one product, whose rounding
             # depends on their number.
-            return vmap(self.program.outputs)(state, inputs.expand(self.count, *inputs.shape))
+            return vmap(self.program.predict)(state, inputs.expand(self.count, *inputs.shape))
 
     def sharpness(self, batches: Sequence[tuple[Tensor, Tensor]], most: int) -> Tensor:
         """The sharpness of what is evaluated, shape (K,)."""
@@ -323,7 +319,7 @@ class Loop:
         """Outputs in evaluation mode, shape (K, examples, …)."""
         with torch.no_grad():
             states = [{**single.state, **single.averages} for single in self.singles]
-            return torch.stack([self.program.outputs(state, inputs) for state in states])
+            return torch.stack([self.program.predict(state, inputs) for state in states])
 
     def sharpness(self, batches: Sequence[tuple[Tensor, Tensor]], most: int) -> Tensor:
         """The sharpness of what is evaluated, shape (K,)."""

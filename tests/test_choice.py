@@ -1,5 +1,9 @@
 """The choice of a strategy on this machine."""
 
+import itertools
+from contextlib import nullcontext
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -7,6 +11,7 @@ from hpscan import choice
 from hpscan.choice import Asked, _Operations, choose, program_for
 from hpscan.grid import Pack, runs
 from hpscan.hardware import prepare_worker
+from hpscan.session import examples_at_once
 
 prepare_worker()
 
@@ -129,6 +134,61 @@ def test_a_loops_update_is_compiled_where_that_pays(monkeypatch, make_spec, pack
     monkeypatch.setattr(choice._Trials, "_expected", lambda self, rows, fused_s: (fused_s, 1.0))
     chosen = choose(pack, make_spec().workload.load(), asked(steps_to_come=steps))
     assert (chosen.strategy, chosen.compiled) == ("loop", compiled)
+
+
+CNN = {"name": "digits", "model": {"name": "cnn", "channels": [4]}}
+
+
+@pytest.mark.parametrize(("steps", "compiled"), [(1e3, False), (1e9, True)])
+def test_how_a_loops_runs_are_judged_is_compiled_where_that_pays(monkeypatch, make_spec, steps, compiled):
+    timings(monkeypatch, fused=1e-1, loop=1e-3)
+    monkeypatch.setattr(choice._Trials, "_expected", lambda self, rows, fused_s: (fused_s, 1.0))
+    monkeypatch.setattr(choice._Trials, "_update_s", lambda self: 0.0)
+    spec = make_spec(variants=["sgd"], workload=CNN)
+    members = tuple(runs(spec))
+    chosen = choose(Pack(members, len(members)), spec.workload.load(), asked(steps_to_come=steps))
+    assert (chosen.strategy, chosen.compiled) == ("loop", compiled)
+    program = choice._programs.get((choice._identity(members[0].recipe, asked()), True))
+    assert compiled == (program is not None and len(program.predict.ready) == 1)
+
+
+def test_judging_saves_in_proportion_to_the_runs_to_come_and_how_often_they_are_judged(monkeypatch, make_spec):
+    ticks = itertools.count()
+    monkeypatch.setattr(choice.time, "perf_counter", lambda: float(next(ticks)))
+    monkeypatch.setattr(choice, "_Operations", lambda: nullcontext(SimpleNamespace(product_s=0.25, count=7)))
+    found = {}
+    for evaluations, steps in ((1, 120), (1, 1200), (12, 1200)):
+        spec = make_spec(variants=["sgd"], workload=CNN, evaluations=evaluations)
+        members, data = tuple(runs(spec)), spec.workload.load()
+        trials = choice._Trials(Pack(members, len(members)), data, asked(steps_to_come=steps))
+        found[evaluations, steps], cost_s = trials._judging()
+        assert cost_s == 7 * choice.OPERATION_S
+    assert found[1, 1200] == pytest.approx(10 * found[1, 120])
+    train, validation, test = (len(part.targets) for part in (data.train, data.validation, data.test))
+    runs_to_come, chunk = 1200 / members[0].recipe.steps, examples_at_once(data)
+    of_all = runs_to_come * (train + validation + test) / chunk
+    assert found[1, 1200] == pytest.approx(of_all * (1.0 - 0.25) * (1 - 1 / choice.GAIN))
+    assert found[12, 1200] / found[1, 1200] == pytest.approx(
+        (train + 12 * validation + test) / (train + validation + test)
+    )
+
+
+def test_stacked_judging_is_never_compiled(make_spec, pack):
+    assert choice._Trials(pack, make_spec().workload.load(), asked())._judging() == (0.0, 0.0)
+
+
+def test_a_model_whose_judging_the_compiler_cannot_do_is_trained_in_a_loop_all_the_same(monkeypatch, make_spec):
+    def refused(self, *given):
+        raise RuntimeError("data-dependent\nand more")
+
+    timings(monkeypatch, fused=1e-1, loop=1e-3)
+    monkeypatch.setattr(choice._Trials, "_expected", lambda self, rows, fused_s: (fused_s, 1.0))
+    monkeypatch.setattr("hpscan.program._Compiled.__call__", refused)
+    spec = make_spec(variants=["sgd"], workload=CNN)
+    members = tuple(runs(spec))
+    chosen = choose(Pack(members, len(members)), spec.workload.load(), asked())
+    assert (chosen.strategy, chosen.compiled) == ("loop", False)
+    assert chosen.reason.endswith("; cannot be compiled: RuntimeError: data-dependent")
 
 
 @pytest.mark.parametrize(("loop_s", "rows"), [(1e-6, 1000), (0.1, 4), (10.0, 1)])

@@ -20,6 +20,7 @@ from hpscan.randomness import initial_model
 from hpscan.session import Evaluation, RunResult, Session, judged
 from hpscan.spec import Spec, Training
 from hpscan.tasks import classification
+from hpscan.workloads import Data, Split
 from tests.conftest import TINY
 
 prepare_worker()
@@ -45,8 +46,36 @@ def test_normalised_decay_follows_the_period_of_the_current_restart(make_spec):
     assert [float(StepNumbers(*numbers).shrink) for numbers in table] == pytest.approx(expected, rel=1e-5)
 
 
+def data_of(train, validation, test, targets=()):
+    splits = (Split(np.zeros((n, 2), np.float32), np.zeros((n, *targets), np.int64)) for n in (train, validation, test))
+    return Data(*splits)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "at_once"),
+    [
+        (((4000, 2000, 10_000), ()), 500),
+        (((512, 512, 512), ()), 512),
+        (((1000, 398, 399), ()), 399),  # 1995 places in all; of 512, 2048
+        (((10, 10, 10), ()), 257),  # nothing fits better than another: the fewest places
+        (((10, 10, 10), (8192,)), 1),
+        (((10, 10, 10), (9000,)), 1),
+    ],
+)
+def test_as_many_examples_are_judged_at_once_as_go_best_into_the_splits(sizes, at_once):
+    assert session.examples_at_once(data_of(*sizes[0], sizes[1])) == at_once
+
+
+@given(st.lists(st.integers(1, 3000), min_size=3, max_size=3), st.integers(1, 64))
+def test_what_is_judged_at_once_stays_in_the_cache_and_leaves_fewer_places_empty_than_the_most(sizes, targets):
+    most = min(session.CHUNK, session.MOST_TARGETS // targets)
+    at_once = session.examples_at_once(data_of(*sizes, targets=(targets,)))
+    assert most // 2 < at_once <= most
+    empty = [sum(-size % n for size in sizes) for n in (at_once, most)]
+    assert empty[0] <= empty[1]
+
+
 def test_a_split_judged_in_parts_has_the_mean_of_the_whole(make_spec, monkeypatch):
-    """Of windows of a text, whose every character is a target, fewer are judged at once."""
     workload = {"name": "charlm", "context": 8, "layers": 1, "heads": 1, "width": 4}
     spec = make_spec(workload=workload, variants=["adamw"], budget={"steps": 1}, batch_size=4, evaluations=1)
     members, data = runs(spec)[:2], spec.workload.load()
@@ -55,7 +84,7 @@ def test_a_split_judged_in_parts_has_the_mean_of_the_whole(make_spec, monkeypatc
     split = torch.from_numpy(data.validation.inputs[:50]), torch.from_numpy(data.validation.targets[:50])
     whole = judged.judge(*split)
     sizes, outputs = [], judged.strategy.outputs
-    monkeypatch.setattr(session, "MOST_TARGETS", 8 * 16)
+    judged.at_once = 16
     monkeypatch.setattr(judged.strategy, "outputs", lambda x: sizes.append(len(x)) or outputs(x))
     assert judged.judge(*split) == {name: pytest.approx(values, rel=1e-5) for name, values in whole.items()}
     assert sizes == [16, 16, 16, 2]
@@ -141,12 +170,31 @@ def test_what_is_kept_of_a_pack_has_the_results_outputs_and_losses_that_it_had(f
     }
 
 
-def test_outputs_in_chunks_are_those_of_all_at_once(few, monkeypatch):
+def test_outputs_in_chunks_are_those_of_all_at_once(few):
     whole = trained(few[:2])
     inputs = torch.from_numpy(few[0].recipe.workload.load().validation.inputs[:50])
     at_once = whole.outputs(inputs)
-    monkeypatch.setattr(session, "CHUNK", 16)
+    whole.at_once = 16
     torch.testing.assert_close(whole.outputs(inputs), at_once)
+
+
+@pytest.mark.parametrize("kind", [strategies.Fused, strategies.Loop])
+def test_what_is_compiled_judges_whole_chunks_to_the_metrics_of_what_is_not(make_spec, kind):
+    """One graph for every split, whatever is left over at its end."""
+    spec = make_spec(
+        workload={"name": "digits", "model": {"name": "cnn", "channels": [4]}}, variants=["adamw"], batch_size=16
+    )
+    members, data = runs(spec)[:2], spec.workload.load()
+    splits = [(torch.from_numpy(part.inputs), torch.from_numpy(part.targets)) for part in (data.train, data.test)]
+    found = []
+    for compiled in (False, True):
+        program = Program(spec.workload.task(), Training(), CPU, compiled=compiled)
+        assert program.wants_whole_chunks is compiled
+        whole = Session.start(kind, program, members, data, len(members))
+        found.append([whole.judge(*split) for split in splits] + [{"outputs": whole.outputs(splits[1][0]).tolist()}])
+    assert len(program.predict.ready) == 1
+    for eager, compiled in zip(*found, strict=True):
+        assert compiled == {name: pytest.approx(np.array(values), rel=1e-4, abs=1e-5) for name, values in eager.items()}
 
 
 def test_a_run_that_no_state_holds_cannot_be_gone_on_with(few):
