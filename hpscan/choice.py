@@ -36,6 +36,8 @@ GAIN = 3.0
 """How many times faster compiled code is, about, but for products and convolutions, which stay what they are."""
 MOST_ROWS = 1024
 """Rows beyond which nothing is gained."""
+SURE = 2.0
+"""How many times over compiling gradients must be expected to pay: what is saved is the difference of two guesses."""
 WORTH = 0.05
 """Share of the time that twice as many rows must save: of fewer, the first are done sooner."""
 LOOP = 0
@@ -84,7 +86,8 @@ class Asked:
 
 
 _programs: dict[tuple[str, bool], Program] = {}
-_choices: dict[tuple[str, str, int, str, bool], Choice] = {}
+_choices: dict[tuple[str, int, str, bool], dict[str, Choice]] = {}
+"""By what a choice depends on, then by optimizer."""
 
 
 def _identity(recipe: Recipe, asked: Asked) -> str:
@@ -110,18 +113,22 @@ def compile_seconds() -> float:
 
 
 def choose(pack: Pack, data: Data, asked: Asked) -> Choice:
-    """Choose a strategy and how many rows it takes, once for each workload, batch size, optimizer and capacity in a process.
+    """Choose a strategy and how many rows it takes, once for each workload, batch size and capacity in a process.
+
+    Gradients are what takes the time; another optimizer is trained likewise, in as many rows as it leaves memory for.
 
     ``auto`` times a few steps of both, on copies that are thrown away. It compiles only what the run-steps to come
     are expected to earn back, and leaves fused gradients alone that vmap cannot compute.
     """
-    identity = _identity(pack.runs[0].recipe, asked)
-    wanted = (identity, pack.runs[0].variant.optimizer, pack.capacity, asked.strategy, asked.may_compile)
-    if wanted not in _choices:
+    optimizer = pack.runs[0].variant.optimizer
+    wanted = (_identity(pack.runs[0].recipe, asked), pack.capacity, asked.strategy, asked.may_compile)
+    chosen = _choices.setdefault(wanted, {})
+    if optimizer not in chosen:
         start = time.perf_counter()
-        chosen = _Trials(pack, data, asked).choice()
-        _choices[wanted] = replace(chosen, seconds=time.perf_counter() - start)
-    return _choices[wanted]
+        trials = _Trials(pack, data, asked)
+        found = trials.like(*next(iter(chosen.items()))) if chosen else trials.choice()
+        chosen[optimizer] = replace(found, seconds=time.perf_counter() - start)
+    return chosen[optimizer]
 
 
 @dataclass(frozen=True)
@@ -131,6 +138,11 @@ class _Trials:
     pack: Pack
     data: Data
     asked: Asked
+
+    def like(self, optimizer: str, other: Choice) -> Choice:
+        """What was chosen for another optimizer."""
+        rows = min(other.rows, self._fitting(other.kind))
+        return replace(other, rows=rows, reason=f"{other.reason}; tried with {optimizer}")
 
     def choice(self) -> Choice:
         asked = self.asked
@@ -146,15 +158,17 @@ class _Trials:
         if not asked.may_compile:
             return self._faster(fused_s, loop_s, rows, "uncompiled")
         saved_s = asked.steps_to_come * (min(fused_s, loop_s) - compiled_s)
-        if asked.strategy != "fused" and saved_s <= self._to_pay(rows, cost_s):
+        if asked.strategy != "fused" and saved_s <= SURE * self._to_pay(rows, cost_s):
             return self._faster(fused_s, loop_s, rows, "not worth compiling")
         try:
             compiled_s = self._seconds(Fused, rows, compiled=True)
             self._compile_judging(Fused)
         except Exception as error:  # noqa: BLE001  (whatever the compiler cannot do with a user's model)
             return self._faster(fused_s, loop_s, rows, f"cannot be compiled: {_told(error)}")
-        self._mark(rows)
-        return self._faster(compiled_s, loop_s, rows, "compiled", compiled=True)
+        chosen = self._faster(compiled_s, loop_s, rows, "compiled", compiled=True)
+        if chosen.strategy == "fused":  # what has lost once is not to be tried again for less
+            self._mark(rows)
+        return chosen
 
     def _faster(self, fused_s: float, loop_s: float, rows: int, why: str, *, compiled: bool = False) -> Choice:
         reason = f"{fused_s * 1e6:.0f} µs a run-step fused, {loop_s * 1e6:.0f} µs in a loop, {why}"
@@ -249,10 +263,7 @@ class _Trials:
         return fixed_s + (fused_s - fixed_s) / GAIN, START_S + OPERATION_S * seen.count
 
     def _to_pay(self, rows: int, cost_s: float) -> float:
-        """What is left of the cost of compiling: this process may have the gradients, the compiler's cache may have all."""
-        here = _programs.get((_identity(self.pack.runs[0].recipe, self.asked), True))
-        if here is not None and rows != LOOP and max(MIN_ROWS, rows) in here.rows_compiled:
-            return START_S
+        """What is left of the cost of compiling: the compiler's cache may have all of it."""
         with suppress(OSError):
             if self._mark_of(rows).exists():
                 return LOADED * cost_s
@@ -293,15 +304,15 @@ class _Trials:
         """Seconds a run-step, the best of three times three steps; of fewer if they are long."""
         trial = self._start(kind, max(MIN_ROWS, rows) if compiled else rows, compiled=compiled)
         trial.advance(range(1))
-        best, began = math.inf, time.perf_counter()
-        for _ in range(3):
+        best, began, step = math.inf, time.perf_counter(), 1
+        for steps in (1, 3, 3, 3):
             start = time.perf_counter()
-            trial.advance(range(1, 4)).sum().item()  # reading a number waits for the device
+            trial.advance(range(step, step + steps)).sum().item()  # reading a number waits for the device
             now = time.perf_counter()
-            best = min(best, now - start)
+            best, step = min(best, (now - start) / steps), step + steps
             if now - began > LONG_S:
                 break
-        return best / 3 / min(rows, trial.strategy.count)
+        return best / min(rows, trial.strategy.count)
 
 
 class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]

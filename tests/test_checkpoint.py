@@ -1,5 +1,6 @@
 """What a checkpoint holds, and what is never gone on from: the damaged, the foreign, and another pack's."""
 
+import copy
 import io
 import os
 
@@ -119,6 +120,6 @@ def test_what_could_not_be_read_back_is_refused_before_it_is_written():
 
 def test_the_choice_of_a_checkpoint_is_not_the_choice_of_the_process(interrupted):
     pack, data, content, _ = interrupted
-    before = dict(choice._choices)
+    before = copy.deepcopy(choice._choices)
     reason_for(pack, data, content)
     assert choice._choices == before
