@@ -35,9 +35,10 @@ def side_by_side(
                 draw_landscape(axes, column[name], norm)
                 if told is not None:
                     axes.set_title(told(column[name]), loc="left")
-                if name == names[0]:
+                if name == next(top for top in names if top in column):
                     axes.set_title(f"{heading}\n{axes.get_title(loc='left')}", loc="left")
-            axes_row[0].set_ylabel(f"{name}\n{axes_row[0].get_ylabel()}")
+            first = next(axes for axes, column in zip(axes_row, columns, strict=True) if name in column)
+            first.set_ylabel(f"{name}\n{first.get_ylabel()}")
         colour_bar(figure, norm, grid, every)
         add_below(figure, analyses, every)
     return figure

@@ -283,6 +283,10 @@ def _last_evaluation(store: Store, sweep: str, row: Mapping[str, Any]) -> dict[s
     return {name: float(last.iloc[0][name]) for name in ("val_loss", "val_error")}
 
 
+EVER = 1e12
+"""Run-steps for which anything is worth compiling: what was compiled is compiled again."""
+
+
 def reproduce(stored: StoredRun) -> Reproduction:
     """Train a run in this process, as nearly in the way it was trained as this machine can.
 
@@ -309,6 +313,7 @@ def reproduce(stored: StoredRun) -> Reproduction:
                 strategy=row.get("strategy", "auto"),
                 compile=bool(row.get("compiled", True)),
                 device=hardware.device,
+                steps_to_come=EVER,
                 on_choice=chosen.append,
             )
     except OSError:  # the machine's fault, as for a worker

@@ -7,6 +7,7 @@ from importlib.metadata import version
 
 import pytest
 
+from hpscan import choice
 from hpscan.course import Course
 from hpscan.grid import runs
 from hpscan.reproduce import TOLERANCE, Compared, find_run, reproduce
@@ -91,6 +92,26 @@ def test_runs_that_round_alike_in_every_pack_come_back_to_the_last_digit(trained
         assert found.differs == {"hpscan_version": WORKERS_VERSION}
         assert [metric.now for metric in found.metrics] == [metric.stored for metric in found.metrics]
         assert len(found.metrics) == 6
+
+
+CNN = {"name": "digits", "model": {"name": "cnn", "channels": [4]}, "train": 200}
+
+
+@pytest.mark.parametrize("strategy", ["fused", "loop"])
+def test_runs_that_were_judged_compiled_come_back_to_the_last_digit(trained, monkeypatch, strategy):
+    """Whether or not one run alone would be worth compiling."""
+    with monkeypatch.context() as patched:
+        patched.setattr(choice, "START_S", 0.0)
+        patched.setattr(choice, "OPERATION_S", 0.0)
+        store = trained(
+            workload=CNN, variants=["sgd", "adamw"], grid={"lr": [0.01, 0.05], "wd": [0.01]},
+            resources={"strategy": strategy, "pack_size": 8},
+        )  # fmt: skip
+    assert store.runs("tiny")["compiled"].all()
+    for run_id in store.runs("tiny")["run_id"]:
+        found = reproduce(find_run(store, run_id))
+        assert found.exact
+        assert found.differs == {"hpscan_version": WORKERS_VERSION}
 
 
 def test_runs_of_an_uncompiled_pack_come_back_within_rounding(trained, again):

@@ -5,14 +5,16 @@ from __future__ import annotations
 import gzip
 import pickle
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from hpscan.errors import last_line
 from hpscan.workloads.base import WorkloadError
 
-__all__ = ["read_idx", "read_pickle"]
+__all__ = ["read_idx", "read_npz", "read_pickle"]
 
 
 def read_idx(path: Path) -> np.ndarray:
@@ -30,8 +32,10 @@ def read_idx(path: Path) -> np.ndarray:
         if (zeros, kind) != (0, 8):
             raise ValueError(f"magic number {content[:4].hex()}")  # noqa: TRY301
         return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(lengths)
-    except (OSError, EOFError, ValueError, struct.error) as error:
-        raise WorkloadError(f"{path}: not a gzipped idx file of bytes ({error}); delete it and get it again") from None
+    except Exception as error:  # noqa: BLE001  (damaged bytes fail in any way)
+        raise WorkloadError(
+            f"{path}: not a gzipped idx file of bytes ({last_line(error)}); delete it and get it again"
+        ) from None
 
 
 _ARRAYS = {
@@ -53,8 +57,33 @@ class _PlainUnpickler(pickle.Unpickler):
 
 def read_pickle(path: Path, encoding: Literal["bytes", "ASCII"] = "bytes") -> dict[Any, Any]:
     """Read a pickled batch; raises WorkloadError if it is none, or would call anything."""
-    try:
+
+    def load() -> Any:
         with path.open("rb") as file:
             return _PlainUnpickler(file, encoding=encoding).load()
-    except (pickle.UnpicklingError, EOFError, UnicodeDecodeError) as error:
-        raise WorkloadError(f"{path}: not a published batch ({error}); delete it and get it again") from None
+
+    return _batch(path, load)
+
+
+def read_npz(path: Path) -> dict[Any, Any]:
+    """Read a batch of arrays as numpy saves them; raises WorkloadError if it is none."""
+
+    def load() -> Any:
+        with np.load(path) as arrays:
+            return dict(arrays)
+
+    return _batch(path, load)
+
+
+def _batch(path: Path, load: Callable[[], Any]) -> dict[Any, Any]:
+    try:
+        batch = load()
+    except Exception as error:  # noqa: BLE001  (as above)
+        raise _no_batch(path, last_line(error)) from None
+    if not isinstance(batch, dict):
+        raise _no_batch(path, f"a {type(batch).__name__}, not a dict")
+    return batch
+
+
+def _no_batch(path: Path, reason: str) -> WorkloadError:
+    return WorkloadError(f"{path}: not a published batch ({reason}); delete it and get it again")

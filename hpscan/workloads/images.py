@@ -5,6 +5,7 @@ Torch is needed by what :meth:`task` makes, and not to read the images.
 
 from __future__ import annotations
 
+import math
 import tarfile
 from collections.abc import Callable, Iterator
 from importlib.metadata import distribution
@@ -19,7 +20,7 @@ from hpscan._model import Model
 from hpscan.workloads.architectures import Architecture, NormalisedMLPConfig, ResNetConfig
 from hpscan.workloads.base import Data, Split, WorkloadError
 from hpscan.workloads.files import data_home, find_file
-from hpscan.workloads.formats import read_idx, read_pickle
+from hpscan.workloads.formats import read_idx, read_npz, read_pickle
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -352,6 +353,8 @@ class ImageNet32(_Images):
 
     def _mean_image(self) -> np.ndarray:
         (first, *_) = self._batches("train_data_batch_{}", range(1, 2), _TRAIN)
+        if np.size(first.get("mean", ())) != math.prod(self.shape):
+            raise WorkloadError(f"{self.files_here()[0]}: has no mean image, `mean`, of {self.shape}; get it again")
         return np.asarray(first["mean"], dtype=np.float32).reshape(self.shape)
 
     def _read(self) -> tuple[_Part, _Part]:
@@ -361,11 +364,13 @@ class ImageNet32(_Images):
     def _batches(self, pattern: str, numbers: range, archive: str) -> Iterator[dict[str, Any]]:
         for number in numbers:
             path = self._file(pattern.format(number), archive)
-            if path.suffix == ".npz":
-                with np.load(path) as batch:
-                    yield dict(batch)
-            else:
-                yield read_pickle(path, encoding="ASCII")
+            batch = read_npz(path) if path.suffix == ".npz" else read_pickle(path, encoding="ASCII")
+            classes, pixels = np.asarray(batch.get("labels", [])), math.prod(self.shape)
+            if np.shape(batch.get("data", ())) != (len(classes), pixels) or not set(classes) <= set(range(1, 1001)):
+                raise WorkloadError(
+                    f"{path}: `data` must be of shape (images, {pixels}), with a class from 1 to 1000 for each in `labels`; get it again"
+                )
+            yield batch
 
     def _file(self, name: str, archive: str) -> Path:
         folder = data_home() / "imagenet32"
