@@ -44,6 +44,7 @@ docs: $(VENV)/installed-dev
 
 bench: $(VENV)/installed-dev compiler data browser
 	$(BIN)/python -m benchmarks.throughput --repeats 3 --fresh
+	$(BIN)/python -m benchmarks.paired --write benchmarks/paired.md
 	$(BIN)/python -m benchmarks.integrity
 	$(BIN)/python -m benchmarks.growth --write benchmarks/growth.md
 	$(BIN)/python -m benchmarks.engine --write benchmarks/engine.md

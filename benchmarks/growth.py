@@ -4,6 +4,8 @@
 
 Up to 10⁴ runs hpscan trains: an MLP 64-8-10 on the digits, 25 steps. At 10⁵, and with the others, ``noop.py`` stands in
 for training: what is measured is what a tool adds to a run. The pace is that of the half of the runs that ended last.
+The driver's memory is its peak, the verdict at the end included: until then it holds about 60 MB for the list of 10⁵ runs, and
+from their first result to their last grows from 346 to 361 MB.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks.meter import header
 
 HERE = Path(__file__).parent
-ORDER = ("throughput", "integrity", "growth", "engine", "orchestration", "adaptive", "dashboard")
+ORDER = ("throughput", "paired", "integrity", "growth", "engine", "orchestration", "adaptive", "dashboard")
 
 
 def in_short(page: Path) -> str:
