@@ -81,7 +81,13 @@ def main() -> None:
         title, _, about = (__doc__ or "").partition("\n\n")
         text = "\n\n".join(part for part in about.split("\n\n") if not part.startswith("    "))
         summary = f"In short: taking turns with the fastest loop, hpscan's engine is so many times faster: {'; '.join(short)}."
-        page = [f"# {title.rstrip('.')}", header("python -m benchmarks.paired"), summary, text.strip(), "\n".join(lines)]
+        page = [
+            f"# {title.rstrip('.')}",
+            header("python -m benchmarks.paired"),
+            summary,
+            text.strip(),
+            "\n".join(lines),
+        ]
         options.write.write_text("\n\n".join(page) + "\n", encoding="utf-8")
 
 
