@@ -213,7 +213,7 @@ class Fused:
                 return torch.stack([self.program.predict(row_of(state, row), inputs) for row in range(self.count)])
             # One copy of the inputs a run: shared inputs would make vmap fold the runs into one product, whose rounding
             # depends on their number.
-            return vmap(self.program.predict)(state, inputs.expand(self.count, *inputs.shape))
+            return vmap(self.program.outputs)(state, inputs.expand(self.count, *inputs.shape))
 
     def sharpness(self, batches: Sequence[tuple[Tensor, Tensor]], most: int) -> Tensor:
         """The sharpness of what is evaluated, shape (K,)."""
