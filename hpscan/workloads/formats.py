@@ -7,7 +7,7 @@ import pickle
 import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
@@ -57,29 +57,20 @@ class _PlainUnpickler(pickle.Unpickler):
 
 def read_pickle(path: Path, encoding: Literal["bytes", "ASCII"] = "bytes") -> dict[Any, Any]:
     """Read a pickled batch; raises WorkloadError if it is none, or would call anything."""
-
-    def load() -> Any:
-        with path.open("rb") as file:
-            return _PlainUnpickler(file, encoding=encoding).load()
-
-    return _batch(path, load)
+    return _batch(path, lambda file: _PlainUnpickler(file, encoding=encoding).load())
 
 
 def read_npz(path: Path) -> dict[Any, Any]:
     """Read a batch of arrays as numpy saves them; raises WorkloadError if it is none."""
-
-    def load() -> Any:
-        with np.load(path) as arrays:
-            return dict(arrays)
-
-    return _batch(path, load)
+    return _batch(path, lambda file: dict(np.load(file)))
 
 
-def _batch(path: Path, load: Callable[[], Any]) -> dict[Any, Any]:
-    try:
-        batch = load()
-    except Exception as error:  # noqa: BLE001  (as above)
-        raise _no_batch(path, last_line(error)) from None
+def _batch(path: Path, load: Callable[[BinaryIO], Any]) -> dict[Any, Any]:
+    with path.open("rb") as file:  # what cannot be opened is not damaged
+        try:
+            batch = load(file)
+        except Exception as error:  # noqa: BLE001  (as above)
+            raise _no_batch(path, last_line(error)) from None
     if not isinstance(batch, dict):
         raise _no_batch(path, f"a {type(batch).__name__}, not a dict")
     return batch

@@ -366,7 +366,8 @@ class ImageNet32(_Images):
             path = self._file(pattern.format(number), archive)
             batch = read_npz(path) if path.suffix == ".npz" else read_pickle(path, encoding="ASCII")
             classes, pixels = np.asarray(batch.get("labels", [])), math.prod(self.shape)
-            if np.shape(batch.get("data", ())) != (len(classes), pixels) or not set(classes) <= set(range(1, 1001)):
+            fit = np.shape(batch.get("data", ())) == (*classes.shape, pixels) and classes.ndim == 1
+            if not fit or not np.isin(classes, np.arange(1, 1001)).all():
                 raise WorkloadError(
                     f"{path}: `data` must be of shape (images, {pixels}), with a class from 1 to 1000 for each in `labels`; get it again"
                 )

@@ -128,3 +128,9 @@ def test_a_single_array_is_no_batch(file):
         np.save(opened, np.arange(3))
     with pytest.raises(WorkloadError, match="not a published batch"):
         read_npz(file)
+
+
+@pytest.mark.parametrize("read", [read_pickle, read_npz])
+def test_what_cannot_be_opened_is_not_said_to_be_damaged(tmp_path, read):
+    with pytest.raises(IsADirectoryError):
+        read(tmp_path)

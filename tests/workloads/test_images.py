@@ -239,6 +239,7 @@ def test_imagenet32_is_read_less_its_mean_image(home, form):
     [
         ({"labels": [0, 1, 2, 3]}, "with a class from 1 to 1000 for each in `labels`"),
         ({"labels": [1, 2, 3]}, "with a class from 1 to 1000 for each in `labels`"),
+        ({"labels": [[1], [2], [3], [4]]}, "with a class from 1 to 1000 for each in `labels`"),
         ({"data": np.zeros((4, 192), np.uint8)}, r"`data` must be of shape \(images, 3072\)"),
         ({"data": None}, r"`data` must be of shape \(images, 3072\)"),
         ({"mean": None}, "train_data_batch_1.*: has no mean image"),
