@@ -30,16 +30,22 @@ START_S = 6.0
 """Seconds until the compiler is loaded and has compiled an update."""
 OPERATION_S = 0.02
 """Seconds that compiling each operation of a fused step costs, about, all cores being busy."""
-LOADED = 0.25
-"""Share of what compiling costs that is left, about, where the compiler finds the result in its cache."""
+LOADING_S = 2.0
+"""Seconds until the compiler is loaded, about, where it finds what it would compile in its cache."""
+LOADED = 0.15
+"""Share of what compiling costs that is left then besides, about."""
 GAIN = 3.0
 """How many times faster compiled code is, about, but for products and convolutions, which stay what they are."""
 MOST_ROWS = 1024
 """Rows beyond which nothing is gained."""
 SURE = 2.0
-"""How many times over compiling gradients must be expected to pay: what is saved is the difference of two guesses."""
+"""How many times over trying and compiling must be expected to pay: what is saved is the difference of two guesses."""
 WORTH = 0.05
 """Share of the time that twice as many rows must save: of fewer, the first are done sooner."""
+TRYING_S = 3.0
+"""Seconds until fused gradients can be tried, about: torch's tracer is slow to import."""
+TRIED = 100
+"""Run-steps that it takes to try them, about."""
 LOOP = 0
 """In place of rows, of what is compiled for a loop."""
 FEW = 4
@@ -117,8 +123,8 @@ def choose(pack: Pack, data: Data, asked: Asked) -> Choice:
 
     Gradients are what takes the time; another optimizer is trained likewise, in as many rows as it leaves memory for.
 
-    ``auto`` times a few steps of both, on copies that are thrown away. It compiles only what the run-steps to come
-    are expected to earn back, and leaves fused gradients alone that vmap cannot compute.
+    ``auto`` times a few steps of both, on copies that are thrown away. It tries and compiles only what the run-steps to
+    come are expected to earn back, and leaves fused gradients alone that vmap cannot compute.
     """
     optimizer = pack.runs[0].variant.optimizer
     wanted = (_identity(pack.runs[0].recipe, asked), pack.capacity, asked.strategy, asked.may_compile)
@@ -146,14 +152,24 @@ class _Trials:
 
     def choice(self) -> Choice:
         asked = self.asked
+        alone_s = self._seconds(Loop, 1, compiled=False)
         if asked.strategy == "loop":
-            return self._loop("asked for", self._seconds(Loop, 1, compiled=False))
+            return self._loop("asked for", alone_s)
+        seen = _operations(self._start(Loop, 1, compiled=False))
+        saved_s = asked.steps_to_come * (alone_s - _at_best(alone_s, seen.product_s))
+        if asked.strategy == "auto" and saved_s <= SURE * (TRYING_S + TRIED * alone_s):
+            return self._loop(f"{alone_s * 1e6:.0f} µs a run-step in a loop, too few to try them fused", alone_s)
+        return self._tried(alone_s)
+
+    def _tried(self, alone_s: float) -> Choice:
+        """What is faster; a run alone in a loop takes some seconds a step."""
+        asked = self.asked
         try:
             rows, fused_s = self._fastest_rows()
             compiled_s, cost_s = self._expected(rows, fused_s) if asked.may_compile else (fused_s, 0.0)
         except Exception as error:  # noqa: BLE001  (whatever vmap cannot do with a user's model)
             reason = f"no fused gradients: {_told(error)}"
-            return self._loop(reason, self._seconds(Loop, 1, compiled=False))
+            return self._loop(reason, alone_s)
         loop_s = self._seconds(Loop, FEW, compiled=False)
         if not asked.may_compile:
             return self._faster(fused_s, loop_s, rows, "uncompiled")
@@ -185,8 +201,9 @@ class _Trials:
     def _loop_compiled(self) -> tuple[bool, str]:
         """Whether a loop's update, and how its runs are judged, can be compiled and earn it back; what there is to say of it."""
         saved_s, cost_s = self._judging()
-        saved_s += self.asked.steps_to_come * self._update_s() * (1 - 1 / GAIN)
-        if saved_s <= self._to_pay(LOOP, START_S + cost_s):
+        update_s = self._update_s()
+        saved_s += self.asked.steps_to_come * (update_s - _at_best(update_s, 0.0))
+        if saved_s <= SURE * self._to_pay(LOOP, START_S + cost_s):
             return False, ""
         try:
             self._compile_judging(Loop)
@@ -213,7 +230,7 @@ class _Trials:
             for times, split in ((1, self.data.train), (recipe.evaluations, self.data.validation), (1, self.data.test))
         )
         runs = self.asked.steps_to_come / recipe.steps
-        saved_s = max(0.0, chunk_s - seen.product_s) * (1 - 1 / GAIN)
+        saved_s = chunk_s - _at_best(chunk_s, seen.product_s)
         return runs * examples / len(chunk) * saved_s, OPERATION_S * seen.count
 
     def _compile_judging(self, kind: type[Fused | Loop]) -> None:
@@ -255,18 +272,14 @@ class _Trials:
 
     def _expected(self, rows: int, fused_s: float) -> tuple[float, float]:
         """Seconds a run-step that fused gradients are expected to take compiled, and seconds that compiling them takes."""
-        trial = self._start(Fused, rows, compiled=False)
-        trial.advance(range(1))
-        with _Operations() as seen:
-            trial.advance(range(1, 2))
-        fixed_s = min(fused_s, seen.product_s / rows)
-        return fixed_s + (fused_s - fixed_s) / GAIN, START_S + OPERATION_S * seen.count
+        seen = _operations(self._start(Fused, rows, compiled=False))
+        return _at_best(fused_s, seen.product_s / rows), START_S + OPERATION_S * seen.count
 
     def _to_pay(self, rows: int, cost_s: float) -> float:
         """What is left of the cost of compiling: the compiler's cache may have all of it."""
         with suppress(OSError):
             if self._mark_of(rows).exists():
-                return LOADED * cost_s
+                return min(cost_s, LOADING_S + LOADED * cost_s)
         return cost_s
 
     def _mark_of(self, rows: int) -> Path:
@@ -335,6 +348,20 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.product_s += time.perf_counter() - start
         self.count += 1
         return result
+
+
+def _at_best(seconds: float, product_s: float) -> float:
+    """Seconds that are left of some, about, where all but the products in them is fused."""
+    fixed_s = min(seconds, product_s)
+    return fixed_s + (seconds - fixed_s) / GAIN
+
+
+def _operations(trial: Session) -> _Operations:
+    """What a step of a trial calls; not of the first, in which all is slow."""
+    for step in range(2):
+        with _Operations() as seen:
+            trial.advance(range(step, step + 1))
+    return seen
 
 
 def _told(error: Exception) -> str:

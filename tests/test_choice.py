@@ -79,6 +79,24 @@ def test_what_compiling_is_expected_to_save_must_pay_for_it_twice_over(
     assert choose(pack, make_spec().workload.load(), asked(steps_to_come=8e4)).compiled is compiled
 
 
+def test_what_cannot_save_what_trying_costs_is_trained_in_a_loop_at_once(monkeypatch, make_spec, pack):
+    data = make_spec().workload.load()
+    timings(monkeypatch, loop=1e-3)  # fused is not timed
+    chosen = choose(pack, data, asked(steps_to_come=6e3))
+    assert (chosen.strategy, chosen.compiled) == ("loop", False)
+    assert chosen.reason == "1000 µs a run-step in a loop, too few to try them fused"
+    timings(monkeypatch, loop=1e-3, fused=1e-4)
+    for more in (asked(steps_to_come=6e3, strategy="fused"), asked(steps_to_come=1.2e4)):
+        monkeypatch.setattr(choice, "_choices", {})
+        assert choose(pack, data, more).strategy == "fused"
+
+
+def test_products_that_fusing_does_not_make_faster_are_nothing_that_trying_could_save(monkeypatch, make_spec, pack):
+    timings(monkeypatch, loop=1e-3)
+    monkeypatch.setattr(choice, "_operations", lambda trial: SimpleNamespace(product_s=9e-4, count=100))
+    assert choose(pack, make_spec().workload.load(), asked(steps_to_come=6e4)).reason.endswith("to try them fused")
+
+
 def test_what_the_compilers_cache_holds_need_not_pay_for_compiling(monkeypatch, make_spec, pack):
     timings(monkeypatch, fused=2e-3, loop=1e-3, fused_compiled=5e-4)
     monkeypatch.setattr(choice._Trials, "_expected", lambda self, rows, fused_s: (5e-4, 20.0))
@@ -145,7 +163,7 @@ def test_as_many_rows_train_together_as_are_fastest(monkeypatch, make_spec, pack
     assert choose(Pack(members, capacity), make_spec().workload.load(), asked(may_compile=False)).rows == rows
 
 
-@pytest.mark.parametrize(("steps", "compiled"), [(8e4, False), (1e5, True)])
+@pytest.mark.parametrize(("steps", "compiled"), [(1.6e5, False), (2e5, True)])
 def test_a_loops_update_is_compiled_where_that_pays(monkeypatch, make_spec, pack, steps, compiled):
     timings(monkeypatch, fused=1e-1, loop=1e-3)
     monkeypatch.setattr(choice._Trials, "_expected", lambda self, rows, fused_s: (fused_s, 1.0))
