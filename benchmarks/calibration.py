@@ -24,7 +24,7 @@ import numpy as np
 from hpscan import basin
 from hpscan.intervals import Interval
 from hpscan.landscape import Landscape
-from hpscan.separability import Separability, held_out_regrets, separability, settled, worst_finite_cell
+from hpscan.separation import Separability, held_out_regrets, separability, settled, worst_finite_cell
 from hpscan.surfaces import capped, contour_slope, cut, interaction_share
 from hpscan.verdicts import verdict
 

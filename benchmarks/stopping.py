@@ -19,7 +19,7 @@ from benchmarks.meter import header
 from hpscan import numerals
 from hpscan.landscape import Landscape, landscapes
 from hpscan.rungs import stage
-from hpscan.separability import separability
+from hpscan.separation import separability
 from hpscan.spec import Spec
 from hpscan.stopping import Diverged, Halving
 from hpscan.store import Store

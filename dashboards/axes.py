@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from hpscan import numerals
-from hpscan.separability import coordinates
+from hpscan.separation import coordinates
 
 __all__ = [
     "MANY_CELLS",

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from hpscan.intervals import Interval
     from hpscan.landscape import Landscape, landscapes
     from hpscan.randomness import RandomLayer
-    from hpscan.separability import separability
+    from hpscan.separation import separability
     from hpscan.spec import Spec, SpecError
     from hpscan.store import Store, StoreError
     from hpscan.sweep import Sweep, open_sweep
@@ -92,7 +92,7 @@ _HOMES = {
     "open_sweep": "sweep",
     "packs": "grid",
     "runs": "grid",
-    "separability": "separability",
+    "separability": "separation",
     "verdict": "verdicts",
     "view": "views",
 }

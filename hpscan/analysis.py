@@ -22,7 +22,7 @@ from hpscan.parts import WHERE_IT_RAN
 from hpscan.recommendation import Recommendation, recommend
 from hpscan.rounds import belief_of
 from hpscan.scaling import Scaling, scalings
-from hpscan.separability import Extent, Separability, separability, without_choices
+from hpscan.separation import Extent, Separability, separability, without_choices
 from hpscan.spec import Spec, SpecError
 from hpscan.store import RUNS, Store
 from hpscan.variants import Decay

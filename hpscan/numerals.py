@@ -9,7 +9,7 @@ from typing import Any
 from hpscan.intervals import Interval
 from hpscan.landscape import FURTHER
 from hpscan.scaling import Scaling
-from hpscan.separability import Extent
+from hpscan.separation import Extent
 from hpscan.spec import Spec
 
 __all__ = [

@@ -22,7 +22,7 @@ from hpscan.footer import CONVENTIONS, add_footer
 from hpscan.grid import panels
 from hpscan.landscape import Landscape
 from hpscan.schedules import CosineRestarts
-from hpscan.separability import coordinates
+from hpscan.separation import coordinates
 from hpscan.spec import Spec, SpecError
 from hpscan.surfaces import CUT
 from hpscan.variants import VARIANTS, Decay

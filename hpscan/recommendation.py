@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from hpscan.basin import reach
 from hpscan.intervals import NOTHING, Interval, mean_of_seeds
 from hpscan.landscape import Landscape
-from hpscan.separability import coordinates
+from hpscan.separation import coordinates
 
 __all__ = ["NEAR", "OCTAVE", "Range", "Recommendation", "less", "recommend"]
 
@@ -34,7 +34,7 @@ class Range:
     high: float
     """The values between which the mean over seeds, taken as straight between cells, stays in the basin."""
     octaves: tuple[float, float]
-    """How far those are below and above, in octaves (:func:`hpscan.separability.coordinates`)."""
+    """How far those are below and above, in octaves (:func:`hpscan.separation.coordinates`)."""
     is_open: tuple[bool, bool]
     """Whether they are the ends of what is known, so that the basin may go on."""
     slip: Interval

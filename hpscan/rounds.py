@@ -11,7 +11,7 @@ import numpy as np
 from hpscan.adaptive import Belief, believe, first_cells, next_cells
 from hpscan.grid import Pack, Run, packs, panels, runs
 from hpscan.landscape import Landscape, landscapes
-from hpscan.separability import coordinates
+from hpscan.separation import coordinates
 from hpscan.spec import Spec
 from hpscan.store import Store
 

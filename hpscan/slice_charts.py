@@ -18,7 +18,7 @@ from hpscan.footer import add_footer
 from hpscan.intervals import Interval
 from hpscan.landscape import Landscape
 from hpscan.scaling import Optimum, fit
-from hpscan.separability import coordinates
+from hpscan.separation import coordinates
 from hpscan.spec import SpecError
 
 __all__ = ["ridge", "ridge_chart", "ridge_shown", "slices_chart"]

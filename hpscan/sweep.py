@@ -12,7 +12,7 @@ import pandas as pd
 
 from hpscan.analysis import Analysis, VariantAnalysis, analyze, status
 from hpscan.landscape import Landscape, landscapes
-from hpscan.separability import Separability, separability
+from hpscan.separation import Separability, separability
 from hpscan.spec import Spec, SpecError
 from hpscan.store import Store
 from hpscan.verdicts import Verdict

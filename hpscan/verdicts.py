@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from hpscan import numerals
 from hpscan.intervals import Interval, difference
-from hpscan.separability import Separability
+from hpscan.separation import Separability
 from hpscan.variants import VARIANTS
 
 __all__ = ["ALPHA", "SLIGHT", "STOPPED", "Pair", "Verdict", "compare", "partners", "verdict"]

@@ -6,7 +6,7 @@ import pytest
 from hpscan.analysis import Analysis, VariantAnalysis
 from hpscan.collapse import collapses, curve_basis
 from hpscan.collapse_charts import collapse_chart
-from hpscan.separability import separability
+from hpscan.separation import separability
 from hpscan.store import Store
 
 

@@ -7,7 +7,7 @@ from hpscan.convention_charts import conventions_caption, conventions_chart, in_
 from hpscan.conventions import redrawn
 from hpscan.gallery import save_gallery, save_in_convention
 from hpscan.rounds import AdaptiveRounds
-from hpscan.separability import separability
+from hpscan.separation import separability
 from hpscan.spec import SpecError
 from hpscan.store import Store
 from hpscan.variants import Decay

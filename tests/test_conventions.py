@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from hpscan.conventions import OUTSIDE, agreement, on_grid, pairs, partner, redrawn
 from hpscan.landscape import Landscape
-from hpscan.separability import separability
+from hpscan.separation import separability
 from hpscan.spec import SpecError
 from hpscan.variants import VARIANTS, Decay
 

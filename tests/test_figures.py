@@ -6,7 +6,7 @@ from PIL import Image
 
 from hpscan import figures
 from hpscan.analysis import Analysis, VariantAnalysis
-from hpscan.separability import separability
+from hpscan.separation import separability
 from hpscan.store import Store
 
 mpl.use("Agg")

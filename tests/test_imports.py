@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
 
@@ -53,6 +54,11 @@ def test_every_public_name_can_be_had():
     assert set(hpscan._HOMES) == set(hpscan.__all__) - {"__version__"}
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = hpscan.nonsense
+
+
+def test_no_public_name_is_a_modules_too():
+    """Importing the module anywhere would put it in the name's place."""
+    assert [name for name in hpscan.__all__ if find_spec(f"hpscan.{name}")] == []
 
 
 def test_the_command_line_says_help_and_version_before_anything_heavy_is_loaded():

@@ -4,7 +4,7 @@ import pytest
 
 from hpscan import numerals
 from hpscan.intervals import Interval
-from hpscan.separability import Extent
+from hpscan.separation import Extent
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from hpscan.analysis import Analysis, VariantAnalysis
 from hpscan.gallery import further_drawings, save_gallery
 from hpscan.landscape import landscapes
 from hpscan.scaling_charts import budgets_chart, budgets_groups, scaling_chart
-from hpscan.separability import separability
+from hpscan.separation import separability
 from hpscan.store import Store
 from tests.test_landscape import frame_of
 from tests.test_scaling import GRID, planted

@@ -11,7 +11,7 @@ import hpscan
 from hpscan.analysis import VariantAnalysis
 from hpscan.landscape import Landscape, landscapes
 from hpscan.notebook import landscape_html, landscapes_html
-from hpscan.separability import separability
+from hpscan.separation import separability
 from hpscan.spec import SpecError
 from hpscan.store import StoreError
 

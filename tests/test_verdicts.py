@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from hpscan.intervals import Interval
-from hpscan.separability import separability
+from hpscan.separation import separability
 from hpscan.verdicts import compare, partners, verdict
-from tests.test_separability import sweep
+from tests.test_separation import sweep
 from tests.test_surfaces import X, Y, furrow
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hpscan.separability import coordinates, held_out_regrets, separability, settled
+from hpscan.separation import coordinates, held_out_regrets, separability, settled
 from hpscan.surfaces import contour_slope
 from tests.test_surfaces import furrow
 
