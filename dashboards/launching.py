@@ -365,7 +365,7 @@ def _environment() -> dict[str, str]:
 def _asked(ask: Callable[[Any], T]) -> T:
     """Ask the job server; Ray is imported for nothing else here."""
     from hpscan import jobs
-    from hpscan.cluster import ClusterError
+    from hpscan.errors import ClusterError
 
     try:
         return ask(jobs)

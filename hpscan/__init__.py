@@ -28,9 +28,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hpscan.analysis import Analysis, analyze
+    from hpscan.errors import ClusterError, SweepIncompleteError
     from hpscan.grid import packs, runs
     from hpscan.intervals import Interval
     from hpscan.landscape import Landscape, landscapes
+    from hpscan.launcher import launch_sweep
     from hpscan.randomness import RandomLayer
     from hpscan.separation import separability
     from hpscan.spec import Spec, SpecError
@@ -40,10 +42,11 @@ if TYPE_CHECKING:
     from hpscan.trainable import RunOptimizer
     from hpscan.verdicts import compare, verdict
     from hpscan.views import view
-    from hpscan.workloads import Data, Split, UserWorkload
+    from hpscan.workloads import Data, Split, UserWorkload, WorkloadError
 
 __all__ = [
     "Analysis",
+    "ClusterError",
     "Data",
     "Interval",
     "Landscape",
@@ -55,13 +58,16 @@ __all__ = [
     "Store",
     "StoreError",
     "Sweep",
+    "SweepIncompleteError",
     "Task",
     "UserWorkload",
+    "WorkloadError",
     "__version__",
     "analyze",
     "classification",
     "compare",
     "landscapes",
+    "launch_sweep",
     "open_sweep",
     "packs",
     "runs",
@@ -72,6 +78,7 @@ __all__ = [
 
 _HOMES = {
     "Analysis": "analysis",
+    "ClusterError": "errors",
     "Data": "workloads",
     "Interval": "intervals",
     "Landscape": "landscape",
@@ -83,12 +90,15 @@ _HOMES = {
     "Store": "store",
     "StoreError": "store",
     "Sweep": "sweep",
+    "SweepIncompleteError": "errors",
     "Task": "tasks",
     "UserWorkload": "workloads",
+    "WorkloadError": "workloads",
     "analyze": "analysis",
     "classification": "tasks",
     "compare": "verdicts",
     "landscapes": "landscape",
+    "launch_sweep": "launcher",
     "open_sweep": "sweep",
     "packs": "grid",
     "runs": "grid",

@@ -26,11 +26,11 @@ os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # a pool of compile
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from hpscan.errors import ClusterError
 from hpscan.resources import PerPack, Resources
 from hpscan.spec import SpecError
 
 __all__ = [
-    "ClusterError",
     "Slots",
     "alive_nodes",
     "answers",
@@ -49,10 +49,6 @@ PROBE_S = 10.0
 TRIES = 3
 REFUSED = "it wants its token: RAY_AUTH_MODE=token and the same RAY_AUTH_TOKEN as its nodes"
 ADDRESS = re.compile(r"(?P<client>ray://)?(?P<host>[^/]+):(?P<port>[0-9]+)")
-
-
-class ClusterError(Exception):
-    """Ray could not be started or reached, or cannot hold a pack; the message is one line."""
 
 
 @dataclass(frozen=True)
@@ -92,8 +88,11 @@ def connected(resources: Resources, address: str | None, working_dir: str | None
     SpecError
         If that cannot be an address.
     ClusterError
-        If there is no such cluster, it refuses us, a client's connection breaks, or this machine cannot hold a pack.
+        If there is no such cluster, it refuses us, a client's connection breaks, this machine cannot hold a pack, or this
+        process has a connection of its own.
     """
+    if ray.is_initialized():
+        raise ClusterError("this process is connected to a Ray already; call ray.shutdown() first")
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a lost pack is told in one line, not by its traceback
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     # what becomes of a client's connection is told in one line, too; this logger sets its own level

@@ -293,7 +293,8 @@ def matmul(product: Callable[[Tensor, Tensor], Tensor] | None = None) -> Iterato
 
 def own_ray() -> Iterator[Check]:
     """Whether a Ray of our own starts here and runs a task."""
-    from hpscan.cluster import ClusterError, answers, connected
+    from hpscan.cluster import answers, connected
+    from hpscan.errors import ClusterError
     from hpscan.resources import Resources
 
     started = time.perf_counter()
@@ -313,7 +314,8 @@ def own_ray() -> Iterator[Check]:
 
 def cluster(address: str, location: str) -> Iterator[Check]:
     """Whether a cluster can be joined, and each of its nodes has our versions and reaches the store."""
-    from hpscan.cluster import ClusterError, answers, connected
+    from hpscan.cluster import answers, connected
+    from hpscan.errors import ClusterError
     from hpscan.resources import Resources
     from hpscan.spec import SpecError
 

@@ -1,8 +1,16 @@
-"""What an error says, in one line: what raised it may say it in many, or not at all."""
+"""Errors of a launch, and what an error says in one line: what raised it may say it in many, or not at all."""
 
 from __future__ import annotations
 
-__all__ = ["first_line", "last_line"]
+__all__ = ["ClusterError", "SweepIncompleteError", "first_line", "last_line"]
+
+
+class ClusterError(Exception):
+    """Ray could not be started or reached, or cannot hold a pack; the message is one line."""
+
+
+class SweepIncompleteError(Exception):
+    """A launch ended with runs that failed or are missing; the others are stored."""
 
 
 def first_line(error: BaseException, otherwise: str | None = None) -> str:

@@ -15,7 +15,8 @@ import hpscan.cluster  # noqa: F401  (what Ray reads when it is imported)
 # isort: split
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
-from hpscan.cluster import ClusterError, reason
+from hpscan.cluster import reason
+from hpscan.errors import ClusterError
 from hpscan.spec import SpecError
 
 __all__ = ["Job", "cancel", "follow", "latest", "submit"]

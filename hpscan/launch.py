@@ -24,7 +24,8 @@ os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # no CSV, JSON and Tenso
 os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C reaches us
 os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "3600"  # the store is what a relaunch reads, not Tune's state
 
-from hpscan.cluster import ClusterError, Slots, connected, is_client, reason
+from hpscan.cluster import Slots, connected, is_client, reason
+from hpscan.errors import ClusterError
 
 # isort: split
 import ray

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -13,9 +14,14 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-__all__ = ["PackSummary", "Progress"]
+__all__ = ["PackSummary", "Progress", "shown"]
 
 LINE_EVERY_S = 5.0
+
+
+def shown(path: Path) -> str:
+    """A path as short as it can be said from here."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 @dataclass(frozen=True)
@@ -51,21 +57,28 @@ class Progress:
     best: dict[str, tuple[float, float, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._last_line = time.monotonic()
+        self._last_line, self._said = time.monotonic(), ""
         self._first: tuple[float, int] | None = None  # when, and the run-steps by then
+        self._is_live = self.console.is_terminal and not self.console.is_jupyter  # a notebook's would need widgets
         self._live = Live(get_renderable=self._table, console=self.console, refresh_per_second=2, transient=True)
 
     def __enter__(self) -> Self:
-        if self.console.is_terminal:
+        if self._is_live:
             self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.console.is_terminal:
+        if self._is_live:
             self._live.stop()
-        self.console.print(self.line(), highlight=False, soft_wrap=True)
+        self._say(self.line())
+
+    def _say(self, line: str) -> None:
+        """Print a line, unless it is what was said last."""
+        if line != self._said:
+            self.console.print(line, highlight=False, soft_wrap=True)
+        self._said = line
 
     @property
     def ended(self) -> int:
@@ -108,9 +121,9 @@ class Progress:
         if pack.best is not None:
             self.best[pack.variant] = min(pack.best, self.best.get(pack.variant, pack.best))
         now = time.monotonic()
-        if not self.console.is_terminal and now - self._last_line >= LINE_EVERY_S:
+        if not self._is_live and now - self._last_line >= LINE_EVERY_S:
             self._last_line = now
-            self.console.print(self.line(), highlight=False, soft_wrap=True)
+            self._say(self.line())
 
     def line(self) -> str:
         """The state of the sweep in one line."""

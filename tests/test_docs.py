@@ -13,8 +13,6 @@ import re
 import shlex
 import shutil
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import matplotlib as mpl
@@ -23,14 +21,12 @@ import pytest
 import yaml
 from markdown_it import MarkdownIt
 
-from hpscan.cluster import Slots
-from hpscan.resources import PerPack
 from hpscan.spec_text import shipped_specs
 from tests.blocks import ROOT, Block, blocks_of, script, shown
 from tests.commands import check_command, typed
 from tests.conftest import ray_trial
 from tests.desk import ELSEWHERE, PROGRAMS, Desk, check_yaml, run_main, small
-from tests.workers import train_through
+from tests.workers import patch_launch
 
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "ARCHITECTURE.md", "CHANGELOG.md")),
@@ -97,37 +93,6 @@ def trained(prepared):
             patch.setattr("sys.argv", ["hpscan", "launch", name])
             assert run_main() == 0
     return prepared
-
-
-def patch_launch(patch: pytest.MonkeyPatch) -> None:
-    """Let a launch train in this process, by the worker's code and in the order of the searcher, without Ray."""
-    from hpscan import launch
-    from hpscan.course import Course
-    from hpscan.searcher import AdaptiveSearcher, CourseSearcher
-    from hpscan.worker import PackTrainable
-
-    @contextmanager
-    def connected(resources: object, *_: object) -> Iterator[Slots]:
-        yield Slots(1, 1, PerPack())
-
-    def tune(trials, scratch, on_pack, stop):
-        course, places = trials.course, trials.places
-        searcher = (
-            CourseSearcher(course, places, on_pack) if isinstance(course, Course) else AdaptiveSearcher(course, places)
-        )
-        worker = object.__new__(PackTrainable)
-        worker.setup({}, trials.assignment)
-        while (config := searcher.suggest("here")) != searcher.FINISHED:
-            for answer in train_through(worker, config):
-                on_pack(answer["summary"])
-            searcher.ended("here")
-        return launch._Outcome(None, searcher.lost)
-
-    patch.setattr("hpscan.launch.connected", connected)
-    patch.setattr("hpscan.launch.is_client", lambda: False)
-    patch.setattr("hpscan.launch.ray.put", lambda value: value)
-    patch.setattr("hpscan.launch._tune", tune)
-    patch.setattr("hpscan.worker._packs_on_this_node", lambda _: 1)
 
 
 @pytest.fixture

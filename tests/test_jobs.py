@@ -3,7 +3,7 @@
 import pytest
 
 from hpscan import jobs
-from hpscan.cluster import ClusterError
+from hpscan.errors import ClusterError
 
 STARTING = "Request failed with status code 500: No available agent to submit job, please try again later."
 

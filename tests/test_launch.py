@@ -3,6 +3,8 @@
 import pytest
 
 from hpscan import cluster, launch
+from hpscan.errors import ClusterError
+from hpscan.resources import Resources
 from hpscan.spec import SpecError
 
 
@@ -56,3 +58,9 @@ def test_a_client_whose_server_died_when_it_was_started_tries_again(monkeypatch)
     monkeypatch.setattr(cluster.ray, "init", init)
     with pytest.raises(ConnectionAbortedError, match="No room"):
         cluster._init({})
+
+
+def test_a_process_that_is_connected_to_a_ray_of_its_own_is_told_to_leave_it(monkeypatch):
+    monkeypatch.setattr(cluster.ray, "is_initialized", lambda: True)
+    with pytest.raises(ClusterError, match=r"ray\.shutdown\(\) first"), cluster.connected(Resources(), None):
+        pass

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from hpscan.cli import output
-from hpscan.cli.output import SweepIncompleteError, one_line_errors
+from hpscan.cli.output import one_line_errors
+from hpscan.errors import ClusterError, SweepIncompleteError
 from hpscan.spec import SpecError
 from hpscan.store import Store, StoreError
 from hpscan.workloads import DataAbsentError, WorkloadError
@@ -26,6 +27,7 @@ from hpscan.workloads import DataAbsentError, WorkloadError
         (StoreError("sweep: is not there", bad_input=True), 2, "sweep: is not there"),
         (StoreError("sweep: cannot be read", bad_input=False), 1, "sweep: cannot be read"),
         (SweepIncompleteError("2 runs failed"), 1, "2 runs failed"),
+        (ClusterError("--address auto: nobody there"), 1, "--address auto: nobody there"),
         (PermissionError(13, "Permission denied", "results"), 1, "results: Permission denied"),
         (OSError(28, "No space left on device"), 1, "output: No space left on device"),
         (OSError("odd"), 1, "output: odd"),

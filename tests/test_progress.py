@@ -76,13 +76,31 @@ def test_the_eta_counts_steps_where_runs_pause_at_rungs(clock):
 def test_without_a_terminal_there_are_plain_lines_now_and_then(clock):
     shown, out = make()
     with shown:
-        for index in range(6):
+        for index in range(7):
             clock.now += 2
             shown.add(pack(str(index), completed=10))
     lines = out.getvalue().splitlines()
     assert len(lines) == 3
-    assert lines[-1].startswith("demo: 80 done, 2 diverged, 0 failed, 20 missing of 100 runs")
+    assert lines[-1].startswith("demo: 90 done, 2 diverged, 0 failed, 10 missing of 100 runs")
     assert "\x1b" not in out.getvalue()
+
+
+def test_what_was_said_last_is_not_said_again_at_the_end(clock):
+    shown, out = make()
+    with shown:
+        clock.now += 6
+        shown.add(pack("0", completed=50))
+    assert len(out.getvalue().splitlines()) == 1
+
+
+def test_a_notebook_gets_plain_lines():
+    shown, out = make(terminal=True)
+    shown.console.is_jupyter = True
+    shown.__post_init__()
+    shown.console.is_jupyter = False  # or it would look for IPython's display
+    with shown:
+        shown.add(pack("0", completed=50))
+    assert "\x1b[?25l" not in out.getvalue()  # no cursor is hidden
 
 
 def test_on_a_terminal_the_table_is_live_and_one_line_stays():

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,25 +19,18 @@ from hpscan.cli.output import (
     SpecArg,
     StoreOpt,
     SweepArg,
-    SweepIncompleteError,
     console,
     fail,
     opened,
     print_json,
-    shown,
     store_option,
 )
 from hpscan.cli.results import print_analysis
+from hpscan.errors import SweepIncompleteError
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from hpscan.cluster import Slots
-    from hpscan.grid import Pack
     from hpscan.jobs import Job
     from hpscan.spec import Spec
-    from hpscan.store import Store
-    from hpscan.workloads import Data
 
 __all__ = ["cancel", "check_cluster", "launch", "launch_spec", "logs", "status", "submit"]
 
@@ -97,171 +87,27 @@ def launch_spec(
     spec: Spec, *, store: str, address: str | None = None, retry_failed: bool = False, revise: bool = False
 ) -> None:
     """Train the runs of a resolved spec that the store lacks, and print what came of them."""
-    from hpscan.lease import held
-
-    data = _data(spec)  # before anything is written
-    held_store = opened(store)
-    with held(held_store, spec.name) as lease:
-        _launch(
-            spec, data, held_store, given_store=store, address=address, lease_lost=lambda: lease.lost,
-            retry_failed=retry_failed, revise=revise,
-        )  # fmt: skip
-
-
-def _launch(
-    spec: Spec,
-    data: Data | None,
-    store: Store,
-    *,
-    given_store: str,
-    address: str | None,
-    lease_lost: Callable[[], bool],
-    retry_failed: bool,
-    revise: bool,
-) -> None:
     from hpscan.analysis import analyze as analyze_sweep
+    from hpscan.launcher import train_missing
 
-    option = store_option(given_store)
-    lost = _train(
-        spec, data, store, option, address=address, lease_lost=lease_lost, retry_failed=retry_failed, revise=revise
-    )
-    gc.collect()  # Ray's cycles hold on to the plan of 100,000 runs, and the analysis needs as much
-    if lease_lost():
-        fail(f"{spec.name}: stopped, another launch has taken the sweep over; what is trained is stored", EXIT_FAILED)
-    analysis = analyze_sweep(store, spec.name)
-    states = analysis.states
-    missing = bool(lost) if spec.adaptive else states["missing"]  # an adaptive sweep leaves cells out
-    store.tidy(spec.name, complete=not missing)
-    print_analysis(analysis)
-    print(f"Next: hpscan report {spec.name}{option}")
-    if states["failed"] or missing:
-        why = f" ({len(lost)} packs were lost: {lost[0]})" if lost else ""
-        raise SweepIncompleteError(
-            f"{states['failed']} runs failed and {states['missing']} are missing{why}; see hpscan status {spec.name}{option}"
-        )
+    option, source = store_option(store), opened(store)
 
-
-def _train(
-    spec: Spec,
-    data: Data | None,
-    store: Store,
-    option: str,
-    *,
-    address: str | None,
-    lease_lost: Callable[[], bool],
-    retry_failed: bool,
-    revise: bool,
-) -> list[str]:
-    """Train what the store lacks and say how it goes; one line for each pack that was lost."""
-    from hpscan.grid import runs
-    from hpscan.progress import Progress
-    from hpscan.rungs import next_round
-
-    every = {run.run_id for run in runs(spec)}
-    rows = store.runs(spec.name, without=["config"])
-    if not revise:
-        _refuse_another_recipe(spec, store, len(rows))
-    first = next_round(spec, store, rows, retry_failed=retry_failed)
-    revised = store.save_spec(spec)
-    if first.stopped:  # a launch was killed before it could
-        store.stop(spec.name, first.stopped)
-        rows = store.runs(spec.name, without=["config"])
-    here = len(every - first.open)
-    total = len(every) if spec.adaptive is None else _most_runs(spec, store, first.done, here)
-    waiting = total - here
-    where = escape(shown(store.folder(spec.name)) if store.is_local else store.files.shown(spec.name))
-    most = "at most " if spec.adaptive and waiting else ""
-    console.print(f"{spec.name}: {len(every)} runs, {here} in {where}, {most}{waiting} to train",
-                  highlight=False, soft_wrap=True)  # fmt: skip
-    left_out = len(set(rows["run_id"]) - every)
-    if revised and left_out:
-        console.print(
-            f"The spec differs from the one launched before: {left_out} stored runs are not part of it and stay as they are.",
-            soft_wrap=True,
-        )
-    if not waiting:
-        return []
-    before, best = _stored(rows, spec, every - first.open)
-    run_steps = sum(first.run_steps.values()) * waiting / len(first.open)
-    progress = Progress(console, spec.name, spec.metric, spec.variants, total, before, run_steps, best=best)
-    from hpscan.cluster import ClusterError
-    from hpscan.launch import launch as launch_packs
+    def told() -> dict[str, int]:
+        analysis = analyze_sweep(source, spec.name)
+        print_analysis(analysis)
+        print(f"Next: hpscan report {spec.name}{option}")
+        return analysis.states
 
     try:
-        with progress:
-            return launch_packs(
-                spec, store, first, data, progress.add, address=address, on_plan=_tell_plan, stop=lease_lost
-            )
-    except ClusterError as error:
-        fail(str(error), EXIT_FAILED)
+        train_missing(spec, source, console, told, address=address, retry_failed=retry_failed, revise=revise)
+    except SweepIncompleteError as error:
+        raise SweepIncompleteError(f"{error}; see hpscan status {spec.name}{option}") from None
     except KeyboardInterrupt:
         fail(
             "stopped; what is trained is stored. The same command goes on from here. "
             f"Look at it now: hpscan report {spec.name}{option}",
             EXIT_INTERRUPTED,
         )
-
-
-def _most_runs(spec: Spec, store: Store, stored: set[str], here: int) -> int:
-    """The runs that an adaptive sweep has at the end, at most; as many as are here if it is done."""
-    from hpscan.rounds import AdaptiveRounds
-
-    rounds = AdaptiveRounds(spec, store.location, frozenset(stored), spec.resources.workers_here)
-    return max(rounds.most_runs, here) if rounds.next() else here
-
-
-def _tell_plan(plan: list[Pack], slots: Slots) -> None:
-    at_once = f"{slots.workers} at once" if slots.workers else f"none yet: no node has {slots.per_pack.told()}"
-    console.print(f"{len(plan)} packs, {at_once}", highlight=False, markup=False, soft_wrap=True)
-
-
-def _refuse_another_recipe(spec: Spec, store: Store, n_stored: int) -> None:
-    """Raise SpecError if a sweep of this name holds runs that the spec would train otherwise."""
-    from hpscan.differences import differences
-    from hpscan.spec import SpecError
-
-    if not n_stored:
-        return
-    changed = differences(store.spec(spec.name), spec)
-    if changed:
-        field, (earlier, now) = next(iter(changed.items()))
-        more = f" (and {', '.join(list(changed)[1:])})" if len(changed) > 1 else ""
-        raise SpecError(
-            f"{spec.name}: {field} is {earlier!r} in the store and {now!r} in this spec{more}: every run would be "
-            f"another one, and none of the {n_stored} stored would count. Give it another name (--set name=…), or go on "
-            "under this one with --revise; the stored runs stay"
-        )
-
-
-def _stored(
-    rows: pd.DataFrame, spec: Spec, run_ids: set[str]
-) -> tuple[dict[str, int], dict[str, tuple[float, float, float]]]:
-    """The states of runs that the store holds, and the best (metric, lr, wd) of each variant."""
-    rows = rows[rows["run_id"].isin(run_ids)]
-    best: dict[str, tuple[float, float, float]] = {}
-    if spec.metric in rows:
-        completed = rows[(rows["state"] == "completed") & rows[spec.metric].notna()]
-        for row in completed.sort_values(spec.metric).drop_duplicates("variant").itertuples():
-            best[str(row.variant)] = (float(getattr(row, spec.metric)), float(str(row.lr)), float(str(row.wd)))
-    return {str(state): int(count) for state, count in rows["state"].value_counts().items()}, best
-
-
-def _data(spec: Spec) -> Data | None:
-    """The data of a sweep, read before anything is written; None where a trainable has its own."""
-    from hpscan.workloads import PackedWorkload, WorkloadError
-
-    if not isinstance(spec.workload, PackedWorkload):
-        return None
-    data = spec.workload.load()
-    if spec.training.label_smoothing or spec.training.snapshots:
-        from hpscan.program import check_task
-
-        check_task(spec.workload.task(), spec.training)
-    if spec.metric not in {"val_loss", "val_error", "ensemble_val_loss", "ensemble_val_error"}:
-        known = {f"val_{name}" for name in spec.workload.task().judges}
-        if spec.metric.removeprefix("ensemble_") not in known:
-            raise WorkloadError(f"metric: the workload reports {', '.join(sorted(known))}; got {spec.metric!r}")
-    return data
 
 
 def submit(
@@ -291,11 +137,10 @@ def submit(
         source = str(path.resolve().relative_to(Path.cwd()))
     options = ["--store", store, *(word for value in set_ or () for word in ("--set", value))]
     options += ["--retry-failed"] * retry_failed + ["--revise"] * revise
-    with _cluster_errors():
-        job = jobs.submit(address, spec.name, source, options, Path.cwd())
-        print(f"{spec.name}: job {job.job_id}; follow it: hpscan logs {spec.name} --address {address}")
-        if wait:
-            _follow(address, job)
+    job = jobs.submit(address, spec.name, source, options, Path.cwd())
+    print(f"{spec.name}: job {job.job_id}; follow it: hpscan logs {spec.name} --address {address}")
+    if wait:
+        _follow(address, job)
 
 
 def logs(
@@ -306,12 +151,11 @@ def logs(
     """Show what the job of a submitted sweep prints."""
     from hpscan import jobs
 
-    with _cluster_errors():
-        job = jobs.latest(address, sweep)
-        if follow and not job.ended:
-            _follow(address, job)
-        else:
-            print(jobs.logs(address, job), end="")
+    job = jobs.latest(address, sweep)
+    if follow and not job.ended:
+        _follow(address, job)
+    else:
+        print(jobs.logs(address, job), end="")
 
 
 def _follow(address: str, job: Job) -> None:
@@ -330,20 +174,8 @@ def cancel(sweep: SweepArg, address: JobsOpt = DEFAULT_JOBS) -> None:
     """End the job of a submitted sweep; what it has trained stays."""
     from hpscan import jobs
 
-    with _cluster_errors():
-        job = jobs.cancel(address, sweep)
+    job = jobs.cancel(address, sweep)
     print(f"{sweep}: job {job.job_id} is told to stop; the same submit goes on from what is stored")
-
-
-@contextmanager
-def _cluster_errors() -> Iterator[None]:
-    """End in one line where the cluster does not answer."""
-    from hpscan.cluster import ClusterError
-
-    try:
-        yield
-    except ClusterError as error:
-        fail(str(error), EXIT_FAILED)
 
 
 def status(
@@ -386,6 +218,5 @@ def status(
     if sweep and address:
         from hpscan import jobs
 
-        with _cluster_errors():
-            job = jobs.latest(address, sweep)
+        job = jobs.latest(address, sweep)
         console.print(f"job {job.job_id}: {job.status.lower()} {escape(job.message)}".rstrip(), soft_wrap=True)

@@ -15,6 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 from hpscan.cli import completing
+from hpscan.errors import ClusterError, SweepIncompleteError
+from hpscan.progress import shown
 
 if TYPE_CHECKING:
     from hpscan.store import Store
@@ -28,7 +30,6 @@ __all__ = [
     "SpecArg",
     "StoreOpt",
     "SweepArg",
-    "SweepIncompleteError",
     "console",
     "fail",
     "folder_for",
@@ -64,16 +65,12 @@ JsonOpt = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
 
 
-class SweepIncompleteError(Exception):
-    """The sweep ended with runs that failed or are missing."""
-
-
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     """End the process with one line on stderr for whatever a user can cause."""
     try:
         yield
-    except SweepIncompleteError as error:
+    except (ClusterError, SweepIncompleteError) as error:
         fail(str(error), EXIT_FAILED)
     except OSError as error:
         fail(f"{error.filename or 'output'}: {error.strerror or error}", EXIT_FAILED)
@@ -112,11 +109,6 @@ def folder_for(kind: str, out: Path | None, store: Store, sweep: str) -> Path:
     if out is not None:
         return out
     return store.folder(sweep) / kind
-
-
-def shown(path: Path) -> str:
-    """A path as short as it can be said from here."""
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def print_json(value: Any) -> None:

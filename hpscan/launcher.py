@@ -1,0 +1,221 @@
+"""Launch a sweep: hold its lease, look up what the store lacks, have it trained, say how it goes.
+
+What trains it, with Ray and torch, is imported when there is something to train.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+
+from hpscan.differences import differences
+from hpscan.errors import SweepIncompleteError
+from hpscan.grid import Pack, runs
+from hpscan.lease import held
+from hpscan.progress import Progress, shown
+from hpscan.rounds import AdaptiveRounds
+from hpscan.rungs import next_round
+from hpscan.spec import Spec, SpecError
+from hpscan.store import Store, StoreError
+from hpscan.sweep import Sweep
+from hpscan.workloads import Data, PackedWorkload, WorkloadError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from hpscan.cluster import Slots
+
+__all__ = ["launch_sweep", "train_missing"]
+
+
+def launch_sweep(
+    spec: Spec | str | Path,
+    store: Store | str | Path = "results",
+    *,
+    overrides: Iterable[str] = (),
+    address: str | None = None,
+    retry_failed: bool = False,
+    revise: bool = False,
+) -> Sweep:
+    """Train the runs of a spec that the store lacks, coarse cells first, as ``hpscan launch`` does; returns the sweep.
+
+    It prints how it goes. Interrupted, it leaves what is trained in the store, and the same call goes on from there.
+
+    Parameters
+    ----------
+    spec
+        A spec, the path of one, or the name of a shipped one.
+    store
+        A path, a URI such as ``s3://bucket/prefix``, or a :class:`hpscan.Store`.
+    overrides
+        ``dotted.key=value`` strings with YAML values, for a path or name.
+    address
+        A Ray cluster: ``auto``, ``HOST:PORT``, or as a client ``ray://HOST:PORT``; by default a Ray of our own on this machine.
+    retry_failed
+        Train runs that failed again, too.
+    revise
+        Go on under the same name though the spec makes every run another one.
+
+    Raises
+    ------
+    SpecError, WorkloadError
+        If the spec, or what it names, is not valid: before anything is written.
+    StoreError
+        If another launch holds the sweep or has taken it over, or the store cannot be read or written.
+    ClusterError
+        If Ray does not start, cannot be reached, or is lost on the way to it.
+    SweepIncompleteError
+        If runs failed, or are missing, their workers having died time and again.
+    """
+    if not isinstance(spec, Spec):
+        spec = Spec.load(str(spec), overrides)
+    sweep = Sweep(store if isinstance(store, Store) else Store(store), spec.name)
+    train_missing(
+        spec.resolved(), sweep.store, Console(), lambda: sweep.status["states"],
+        address=address, retry_failed=retry_failed, revise=revise,
+    )  # fmt: skip
+    return sweep
+
+
+def train_missing(
+    spec: Spec,
+    store: Store,
+    console: Console,
+    at_end: Callable[[], Mapping[str, int]],
+    *,
+    address: str | None,
+    retry_failed: bool,
+    revise: bool,
+) -> None:
+    """The same of a resolved spec, with a console to print to.
+
+    ``at_end`` is called while the sweep is still held; it returns how many runs are in each state.
+    """
+    data = _data(spec)  # before anything is written
+    with held(store, spec.name) as lease:
+        lost = _train(
+            spec,
+            data,
+            store,
+            console,
+            address=address,
+            stop=lambda: lease.lost,
+            retry_failed=retry_failed,
+            revise=revise,
+        )
+        gc.collect()  # Ray's cycles hold on to the plan of 100,000 runs, and the analysis needs as much
+        if lease.lost:
+            raise StoreError(
+                f"{spec.name}: stopped, another launch has taken the sweep over; what is trained is stored"
+            )
+        states = at_end()
+        missing = bool(lost) if spec.adaptive else states["missing"]  # an adaptive sweep leaves cells out
+        store.tidy(spec.name, complete=not missing)
+    if states["failed"] or missing:
+        why = f" ({len(lost)} packs were lost: {lost[0]})" if lost else ""
+        raise SweepIncompleteError(f"{states['failed']} runs failed and {states['missing']} are missing{why}")
+
+
+def _train(
+    spec: Spec,
+    data: Data | None,
+    store: Store,
+    console: Console,
+    *,
+    address: str | None,
+    stop: Callable[[], bool],
+    retry_failed: bool,
+    revise: bool,
+) -> list[str]:
+    """Train what the store lacks and say how it goes; one line for each pack that was lost."""
+    every = {run.run_id for run in runs(spec)}
+    rows = store.runs(spec.name, without=["config"])
+    if not revise:
+        _refuse_another_recipe(spec, store, len(rows))
+    first = next_round(spec, store, rows, retry_failed=retry_failed)
+    revised = store.save_spec(spec)
+    if first.stopped:  # a launch was killed before it could
+        store.stop(spec.name, first.stopped)
+        rows = store.runs(spec.name, without=["config"])
+    here = len(every - first.open)
+    total = len(every) if spec.adaptive is None else _most_runs(spec, store, first.done, here)
+    waiting = total - here
+    where = escape(shown(store.folder(spec.name)) if store.is_local else store.files.shown(spec.name))
+    most = "at most " if spec.adaptive and waiting else ""
+    console.print(f"{spec.name}: {len(every)} runs, {here} in {where}, {most}{waiting} to train",
+                  highlight=False, soft_wrap=True)  # fmt: skip
+    left_out = len(set(rows["run_id"]) - every)
+    if revised and left_out:
+        console.print(
+            f"The spec differs from the one launched before: {left_out} stored runs are not part of it and stay as they are.",
+            soft_wrap=True,
+        )
+    if not waiting:
+        return []
+    before, best = _stored(rows, spec, every - first.open)
+    run_steps = sum(first.run_steps.values()) * waiting / len(first.open)
+    progress = Progress(console, spec.name, spec.metric, spec.variants, total, before, run_steps, best=best)
+
+    def tell_plan(plan: list[Pack], slots: Slots) -> None:
+        at_once = f"{slots.workers} at once" if slots.workers else f"none yet: no node has {slots.per_pack.told()}"
+        console.print(f"{len(plan)} packs, {at_once}", highlight=False, markup=False, soft_wrap=True)
+
+    from hpscan.launch import launch
+
+    with progress:
+        return launch(spec, store, first, data, progress.add, address=address, on_plan=tell_plan, stop=stop)
+
+
+def _most_runs(spec: Spec, store: Store, stored: set[str], here: int) -> int:
+    """The runs that an adaptive sweep has at the end, at most; as many as are here if it is done."""
+    rounds = AdaptiveRounds(spec, store.location, frozenset(stored), spec.resources.workers_here)
+    return max(rounds.most_runs, here) if rounds.next() else here
+
+
+def _refuse_another_recipe(spec: Spec, store: Store, n_stored: int) -> None:
+    """Raise SpecError if a sweep of this name holds runs that the spec would train otherwise."""
+    if not n_stored:
+        return
+    changed = differences(store.spec(spec.name), spec)
+    if changed:
+        field, (earlier, now) = next(iter(changed.items()))
+        more = f" (and {', '.join(list(changed)[1:])})" if len(changed) > 1 else ""
+        raise SpecError(
+            f"{spec.name}: {field} is {earlier!r} in the store and {now!r} in this spec{more}: every run would be "
+            f"another one, and none of the {n_stored} stored would count. Give it another name (--set name=…), or go on "
+            "under this one with --revise; the stored runs stay"
+        )
+
+
+def _stored(
+    rows: pd.DataFrame, spec: Spec, run_ids: set[str]
+) -> tuple[dict[str, int], dict[str, tuple[float, float, float]]]:
+    """The states of runs that the store holds, and the best (metric, lr, wd) of each variant."""
+    rows = rows[rows["run_id"].isin(run_ids)]
+    best: dict[str, tuple[float, float, float]] = {}
+    if spec.metric in rows:
+        completed = rows[(rows["state"] == "completed") & rows[spec.metric].notna()]
+        for row in completed.sort_values(spec.metric).drop_duplicates("variant").itertuples():
+            best[str(row.variant)] = (float(getattr(row, spec.metric)), float(str(row.lr)), float(str(row.wd)))
+    return {str(state): int(count) for state, count in rows["state"].value_counts().items()}, best
+
+
+def _data(spec: Spec) -> Data | None:
+    """The data of a sweep, read before anything is written; None where a trainable has its own."""
+    if not isinstance(spec.workload, PackedWorkload):
+        return None
+    data = spec.workload.load()
+    if spec.training.label_smoothing or spec.training.snapshots:
+        from hpscan.program import check_task
+
+        check_task(spec.workload.task(), spec.training)
+    if spec.metric not in {"val_loss", "val_error", "ensemble_val_loss", "ensemble_val_error"}:
+        known = {f"val_{name}" for name in spec.workload.task().judges}
+        if spec.metric.removeprefix("ensemble_") not in known:
+            raise WorkloadError(f"metric: the workload reports {', '.join(sorted(known))}; got {spec.metric!r}")
+    return data

@@ -1,0 +1,116 @@
+"""Launching from Python: what the command line does, and errors that can be caught."""
+
+from contextlib import nullcontext
+from types import SimpleNamespace
+
+import pytest
+import yaml
+
+import hpscan
+from hpscan import launcher
+from hpscan.grid import runs
+from hpscan.lease import held
+from hpscan.spec import SpecError
+from hpscan.store import Store, StoreError
+from tests.workers import patch_launch
+
+MINE = """
+from pathlib import Path
+
+def train(config):
+    if config["seed"] == 1 and not Path("mended").exists():
+        raise RuntimeError("not with this seed")
+    yield {"val_loss": config["lr"] + config["wd"]}
+"""
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """Launches train in this process, without Ray."""
+    patch_launch(monkeypatch)
+
+
+@pytest.fixture
+def spec(make_spec):
+    return make_spec(variants=["sgdw"], seeds=[0])
+
+
+def test_a_sweep_is_launched_through_ray_and_nothing_is_trained_twice(spec, tmp_path, capsys, monkeypatch):
+    spec = spec.model_copy(update={"resources": spec.resources.model_copy(update={"workers": 1, "compile": False})})
+    sweep = hpscan.launch_sweep(spec, tmp_path)
+    assert sweep.status["states"]["completed"] == len(sweep.runs()) == 12
+    assert sweep.landscape("sgdw").best() is not None
+    assert "tiny: 12 runs, 0 in" in (told := capsys.readouterr().out)
+    assert "tiny: 12 done, 0 diverged, 0 failed, 0 missing of 12 runs" in told
+    import ray
+
+    assert not ray.is_initialized()
+    monkeypatch.setattr("hpscan.launch.launch", None)
+    assert hpscan.launch_sweep(spec, Store(tmp_path)).status == sweep.status
+    assert "12 runs, 12 in" in capsys.readouterr().out
+
+
+def test_a_spec_may_be_a_file_with_overrides_or_a_name(here, spec, tmp_path, monkeypatch):
+    (tmp_path / "mine.yaml").write_text(spec.to_yaml(nulls=False))
+    for source in (tmp_path / "mine.yaml", str(tmp_path / "mine.yaml")):
+        sweep = hpscan.launch_sweep(source, tmp_path, overrides=["grid.lr=[0.1]", "name=other"])
+        assert (sweep.name, sweep.status["runs"]) == ("other", 4)
+    monkeypatch.setattr(launcher, "train_missing", lambda spec, *_, **how: seen.append((spec, how)))
+    seen = []
+    assert hpscan.launch_sweep("quickstart", tmp_path, address="auto").name == "quickstart"
+    assert (seen[0][0].name, seen[0][1]["address"]) == ("quickstart", "auto")
+    assert seen[0][0] == seen[0][0].resolved()
+
+
+def test_runs_that_failed_are_an_error_and_the_others_are_stored(here, spec, tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(MINE)
+    monkeypatch.chdir(tmp_path)
+    raw = spec.model_dump(mode="json", exclude_none=True) | {"seeds": [0, 1], "workload": {"trainable": "mine:train"}}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(raw))
+    with pytest.raises(hpscan.SweepIncompleteError, match=r"^12 runs failed and 0 are missing$"):
+        hpscan.launch_sweep("mine.yaml")
+    sweep = hpscan.open_sweep("results", "tiny")
+    assert sweep.status["errors"] == {"mine:train raised RuntimeError: not with this seed (mine.py, line 6)": 12}
+    assert sweep.status["states"]["completed"] == 12
+    (tmp_path / "mended").touch()
+    again = hpscan.launch_sweep("mine.yaml", retry_failed=True)
+    assert again.status["states"]["completed"] == 24
+
+
+def test_what_would_make_every_run_another_one_is_refused_unless_it_is_meant(here, spec, make_spec, tmp_path):
+    hpscan.launch_sweep(spec, tmp_path)
+    longer = make_spec(variants=["sgdw"], seeds=[0], budget={"steps": 15})
+    with pytest.raises(SpecError, match=r"^tiny: steps is 12 in the store and 15 in this spec"):
+        hpscan.launch_sweep(longer, tmp_path)
+    assert set(hpscan.launch_sweep(longer, tmp_path, revise=True).runs()["steps"]) == {15}
+
+
+def test_a_sweep_that_another_holds_is_left_alone(here, spec, tmp_path):
+    with held(Store(tmp_path), spec.name), pytest.raises(StoreError, match=r"^tiny: is being launched by"):
+        hpscan.launch_sweep(spec, tmp_path)
+    assert Store(tmp_path).sweeps() == []
+
+
+def test_a_launch_that_has_lost_its_sweep_says_so_and_tidies_nothing(here, spec, tmp_path, monkeypatch):
+    monkeypatch.setattr(launcher, "held", lambda *_: nullcontext(SimpleNamespace(lost=True)))
+    monkeypatch.setattr(Store, "tidy", None)
+    with pytest.raises(StoreError, match=r"^tiny: stopped, another launch has taken the sweep over"):
+        hpscan.launch_sweep(spec, tmp_path)
+
+
+def test_what_cannot_be_trained_is_refused_before_anything_is_written(make_spec, tmp_path):
+    with pytest.raises(
+        hpscan.WorkloadError, match=r"^metric: the workload reports val_error, val_loss; got 'val_bleu'"
+    ):
+        hpscan.launch_sweep(make_spec(metric="val_bleu"), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_adaptive_sweep_that_leaves_cells_out_is_complete(here, make_spec, tmp_path):
+    spec = make_spec(
+        variants=["sgdw"], adaptive={"most_cells": 0.5}, seeds=[0],
+        grid={"lr": {"log2": [-6, -2], "points": 5}, "wd": {"log2": [-8, -4], "points": 5}},
+    )  # fmt: skip
+    states = hpscan.launch_sweep(spec, tmp_path).status["states"]
+    assert 0 < states["missing"] < len(runs(spec))
+    assert hpscan.launch_sweep(spec, tmp_path).status["states"] == states
