@@ -162,7 +162,7 @@ def make_worker(tmp_path, make_spec, monkeypatch):
     monkeypatch.setattr("hpscan.worker._packs_on_this_node", lambda _: 1)
 
     def make(*, sweep="tiny", **changes):
-        spec = make_spec(**{"resources": {"compile": False, "pack_size": 9}, **changes})
+        spec = make_spec(**{"resources": {"compile": False, "pack_size": 9, "strategy": "fused"}, **changes})
         Store(tmp_path).save_spec(spec)
         every = runs(spec)
         assignment = Assignment(

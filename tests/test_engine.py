@@ -164,7 +164,7 @@ def test_diverged_runs_leave_the_pack(make_spec, monkeypatch, strategy):
 def test_a_pack_in_which_all_runs_diverge_ends_early(make_spec):
     plain = {"name": "digits", "model": {"name": "plain_mlp", "hidden": [8]}, "train": 200}
     spec = make_spec(variants=["sgd"], workload=plain, grid={"lr": [1e30], "wd": [0.0]}, budget={"steps": 100_000})
-    results = train_pack(pack_of(spec), spec.workload.load(), compile=False)
+    results = train_pack(pack_of(spec), spec.workload.load(), strategy="fused", compile=False)
     assert {result.state for result in results} == {"diverged"}
 
 
@@ -195,7 +195,7 @@ def test_a_short_pack_moves_to_fewer_rows_once_they_are_compiled_and_keeps_its_n
 
 def test_evaluations_are_equally_spaced_and_end_with_the_budget(make_spec):
     spec = make_spec(variants=["sgd"], budget={"steps": 100}, evaluations=4)
-    results = train_pack(pack_of(spec), spec.workload.load(), compile=False)
+    results = train_pack(pack_of(spec), spec.workload.load(), strategy="fused", compile=False)
     for result in results:
         assert [point.step for point in result.curve] == [25, 50, 75, 100]
         assert result.curve[-1].val_loss == result.metrics["val_loss"]
@@ -204,14 +204,16 @@ def test_evaluations_are_equally_spaced_and_end_with_the_budget(make_spec):
 
 def test_more_evaluations_than_steps_evaluate_every_step(make_spec):
     spec = make_spec(variants=["sgd"], budget={"steps": 3}, evaluations=8)
-    (first, *_) = train_pack(pack_of(spec), spec.workload.load(), compile=False)
+    (first, *_) = train_pack(pack_of(spec), spec.workload.load(), strategy="fused", compile=False)
     assert [point.step for point in first.curve] == [1, 2, 3]
 
 
 def test_seconds_add_up_to_the_packs(make_spec):
     spec = make_spec(variants=["sgd"])
     ticks = iter(range(100))
-    results = train_pack(pack_of(spec), spec.workload.load(), compile=False, clock=lambda: float(next(ticks)))
+    results = train_pack(
+        pack_of(spec), spec.workload.load(), strategy="fused", compile=False, clock=lambda: float(next(ticks))
+    )
     assert sum(result.device_s for result in results) == pytest.approx(results[0].wall_s)
 
 
@@ -219,7 +221,7 @@ def test_seconds_add_up_to_the_packs(make_spec):
 def test_decay_on_decides_whether_biases_and_gains_are_decayed(make_spec, decay_on):
     spec = make_spec(variants=["sgdw"], decay_on=decay_on, grid={"lr": [1e-12], "wd": [0.5]}, seeds=[0], schedule="constant",
                      budget={"steps": 40})  # fmt: skip
-    (result,) = train_pack(pack_of(spec), spec.workload.load(), compile=False)
+    (result,) = train_pack(pack_of(spec), spec.workload.load(), strategy="fused", compile=False)
     gain_gone = result.metrics["train_loss"] == pytest.approx(np.log(10), abs=1e-6)  # all logits 0: the gain decayed
     assert gain_gone == (decay_on == "all")
 
@@ -228,7 +230,7 @@ def test_metrics_are_of_the_split_they_are_named_after(make_spec):
     spec = make_spec(variants=["sgd"], seeds=[0])
     data = spec.workload.load()
     swapped = replace(data, validation=data.test, test=data.validation)
-    one, other = (train_pack(pack_of(spec), given, compile=False) for given in (data, swapped))
+    one, other = (train_pack(pack_of(spec), given, strategy="fused", compile=False) for given in (data, swapped))
     for result, twin in zip(one, other, strict=True):
         assert result.metrics["val_loss"] == twin.metrics["test_loss"]
         assert result.metrics["test_error"] == twin.metrics["val_error"]
@@ -306,7 +308,7 @@ def test_further_metrics_of_a_task_are_reported_on_every_split(make_spec, monkey
     plain = spec.workload.task()
     task = replace(plain, metrics={"top3_error": top_error(3), "unmappable": lambda o, t: torch.tensor(float(o.sum()))})
     monkeypatch.setattr(type(spec.workload), "task", lambda self: task)
-    for result in train_pack(pack_of(spec), spec.workload.load(), compile=False):
+    for result in train_pack(pack_of(spec), spec.workload.load(), strategy="fused", compile=False):
         for split in ("train", "val", "test"):
             assert result.metrics[f"{split}_top3_error"] <= result.metrics[f"{split}_error"]
             assert f"{split}_unmappable" in result.metrics

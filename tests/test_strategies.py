@@ -267,7 +267,8 @@ def test_a_model_that_vmap_refuses_is_trained_in_a_loop_with_a_note(monkeypatch,
         variants=["sgd"], seeds=[0], workload={**TINY["workload"], "data_seed": 17}
     )  # a program of its own
     chosen = []
-    results = train_pack(Pack(tuple(runs(spec)), 12), spec.workload.load(), compile=False, on_choice=chosen.append)
+    pack = Pack(tuple(runs(spec)), 12)
+    results = train_pack(pack, spec.workload.load(), compile=False, steps_to_come=1e9, on_choice=chosen.append)
     assert chosen[0].strategy == "loop"
     assert "no fused gradients" in chosen[0].reason
     assert {result.state for result in results} == {"completed"}
