@@ -6,7 +6,7 @@ What trains it, with Ray and torch, is imported when there is something to train
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,7 +37,7 @@ def launch_sweep(
     spec: Spec | str | Path,
     store: Store | str | Path = "results",
     *,
-    overrides: Iterable[str] = (),
+    overrides: Sequence[str] = (),
     address: str | None = None,
     retry_failed: bool = False,
     revise: bool = False,
@@ -74,6 +74,8 @@ def launch_sweep(
     """
     if not isinstance(spec, Spec):
         spec = Spec.load(str(spec), overrides)
+    elif overrides:
+        raise SpecError("overrides: go with a path or a name, and this is a Spec; change that")
     sweep = Sweep(store if isinstance(store, Store) else Store(store), spec.name)
     train_missing(
         spec.resolved(), sweep.store, Console(), lambda: sweep.status["states"],
@@ -96,6 +98,10 @@ def train_missing(
 
     ``at_end`` is called while the sweep is still held; it returns how many runs are in each state.
     """
+    if address is not None:
+        from hpscan.cluster import check_address
+
+        check_address(address)
     data = _data(spec)  # before anything is written
     with held(store, spec.name) as lease:
         lost = _train(

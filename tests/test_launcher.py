@@ -103,6 +103,10 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_written(make_spec,
         hpscan.WorkloadError, match=r"^metric: the workload reports val_error, val_loss; got 'val_bleu'"
     ):
         hpscan.launch_sweep(make_spec(metric="val_bleu"), tmp_path)
+    with pytest.raises(SpecError, match=r"^--address nowhere: must be"):
+        hpscan.launch_sweep(make_spec(), tmp_path, address="nowhere")
+    with pytest.raises(SpecError, match=r"^overrides: go with a path or a name"):
+        hpscan.launch_sweep(make_spec(), tmp_path, overrides=["seeds=[1]"])
     assert list(tmp_path.iterdir()) == []
 
 
