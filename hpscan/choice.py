@@ -155,8 +155,10 @@ class _Trials:
         alone_s = self._seconds(Loop, 1, compiled=False)
         if asked.strategy == "loop":
             return self._loop("asked for", alone_s)
-        seen = _operations(self._start(Loop, 1, compiled=False))
-        saved_s = asked.steps_to_come * (alone_s - _at_best(alone_s, seen.product_s))
+        product_s = 0.0
+        with suppress(Exception):  # whatever a user's model does that cannot be looked at
+            product_s = _operations(self._start(Loop, 1, compiled=False)).product_s
+        saved_s = asked.steps_to_come * (alone_s - _at_best(alone_s, product_s))
         if asked.strategy == "auto" and saved_s <= SURE * (TRYING_S + TRIED * alone_s):
             return self._loop(f"{alone_s * 1e6:.0f} µs a run-step in a loop, too few to try them fused", alone_s)
         return self._tried(alone_s)

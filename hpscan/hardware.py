@@ -48,6 +48,7 @@ def prepare_worker(precision: str = "float32", *, gpu: bool = False, threads: in
         One a core that is this process's own: more threads than that on a busy machine collapse.
     """
     torch.set_num_threads(threads)
+    _leave_unusable_cache()
     on_gpu = gpu and torch.cuda.is_available()
     if on_gpu:
         torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
@@ -62,6 +63,17 @@ def prepare_worker(precision: str = "float32", *, gpu: bool = False, threads: in
         matmul_mode=torch.get_float32_matmul_precision() if on_gpu else _choose_matmul_mode(),
         malloc_tuned=_keep_freed_memory(),
     )
+
+
+def _leave_unusable_cache() -> None:
+    """Let the compiler have its default cache where the one it was given cannot be used: torch would not even import it."""
+    folder = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
+    if folder is None:
+        return
+    with contextlib.suppress(OSError):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        del os.environ["TORCHINDUCTOR_CACHE_DIR"]
 
 
 def free_memory(device: torch.device) -> int:

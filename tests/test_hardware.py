@@ -1,3 +1,5 @@
+import os
+
 import torch
 
 from hpscan.hardware import can_compile, prepare_worker
@@ -24,3 +26,11 @@ def test_without_a_compiler_on_the_path_nothing_is_compiled(monkeypatch):
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("CXX", raising=False)
     assert not can_compile()
+
+
+def test_a_compilers_cache_that_cannot_be_used_is_left(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    for folder, left in ((tmp_path / "new" / "below", False), (tmp_path / "file" / "below", True)):
+        monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(folder))
+        prepare_worker.__wrapped__()  # once a process
+        assert ("TORCHINDUCTOR_CACHE_DIR" not in os.environ) is left
