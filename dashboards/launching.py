@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+from hpscan.errors import ClusterError
 from hpscan.grid import panels
 from hpscan.spec import Spec
 from hpscan.store import Store, ended
@@ -365,7 +366,6 @@ def _environment() -> dict[str, str]:
 def _asked(ask: Callable[[Any], T]) -> T:
     """Ask the job server; Ray is imported for nothing else here."""
     from hpscan import jobs
-    from hpscan.errors import ClusterError
 
     try:
         return ask(jobs)

@@ -155,13 +155,17 @@ class _Trials:
         alone_s = self._seconds(Loop, 1, compiled=False)
         if asked.strategy == "loop":
             return self._loop("asked for", alone_s)
+        if asked.strategy == "auto" and not self._worth_trying(alone_s):
+            return self._loop(f"{alone_s * 1e6:.0f} µs a run-step in a loop, too few to try them fused", alone_s)
+        return self._tried(alone_s)
+
+    def _worth_trying(self, alone_s: float) -> bool:
+        """Whether fused gradients are expected to save what it takes to try them."""
         product_s = 0.0
         with suppress(Exception):  # whatever a user's model does that cannot be looked at
             product_s = _operations(self._start(Loop, 1, compiled=False)).product_s
-        saved_s = asked.steps_to_come * (alone_s - _at_best(alone_s, product_s))
-        if asked.strategy == "auto" and saved_s <= SURE * (TRYING_S + TRIED * alone_s):
-            return self._loop(f"{alone_s * 1e6:.0f} µs a run-step in a loop, too few to try them fused", alone_s)
-        return self._tried(alone_s)
+        saved_s = self.asked.steps_to_come * (alone_s - _at_best(alone_s, product_s))
+        return saved_s > SURE * (TRYING_S + TRIED * alone_s)
 
     def _tried(self, alone_s: float) -> Choice:
         """What is faster; a run alone in a loop takes some seconds a step."""

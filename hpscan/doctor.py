@@ -22,7 +22,7 @@ from importlib.metadata import PackageNotFoundError, metadata, requires, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from hpscan.errors import first_line
+from hpscan.errors import ClusterError, first_line
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -294,7 +294,6 @@ def matmul(product: Callable[[Tensor, Tensor], Tensor] | None = None) -> Iterato
 def own_ray() -> Iterator[Check]:
     """Whether a Ray of our own starts here and runs a task."""
     from hpscan.cluster import answers, connected
-    from hpscan.errors import ClusterError
     from hpscan.resources import Resources
 
     started = time.perf_counter()
@@ -315,7 +314,6 @@ def own_ray() -> Iterator[Check]:
 def cluster(address: str, location: str) -> Iterator[Check]:
     """Whether a cluster can be joined, and each of its nodes has our versions and reaches the store."""
     from hpscan.cluster import answers, connected
-    from hpscan.errors import ClusterError
     from hpscan.resources import Resources
     from hpscan.spec import SpecError
 

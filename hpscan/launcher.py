@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from hpscan.cluster import Slots
 
-__all__ = ["launch_sweep", "train_missing"]
+__all__ = ["check_cluster", "launch_sweep", "train_missing"]
 
 
 def launch_sweep(
@@ -98,10 +98,7 @@ def train_missing(
 
     ``at_end`` is called while the sweep is still held; it returns how many runs are in each state.
     """
-    if address is not None:
-        from hpscan.cluster import check_address
-
-        check_address(address)
+    check_cluster(address)
     data = _data(spec)  # before anything is written
     with held(store, spec.name) as lease:
         lost = _train(
@@ -125,6 +122,14 @@ def train_missing(
     if states["failed"] or missing:
         why = f" ({len(lost)} packs were lost: {lost[0]})" if lost else ""
         raise SweepIncompleteError(f"{states['failed']} runs failed and {states['missing']} are missing{why}")
+
+
+def check_cluster(address: str | None) -> None:
+    """Refuse what cannot be a cluster's address, before anything is shown or written."""
+    if address is not None:  # or Ray need not be imported yet
+        from hpscan.cluster import check_address
+
+        check_address(address)
 
 
 def _train(

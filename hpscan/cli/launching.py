@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from hpscan.jobs import Job
     from hpscan.spec import Spec
 
-__all__ = ["cancel", "check_cluster", "launch", "launch_spec", "logs", "status", "submit"]
+__all__ = ["cancel", "launch", "launch_spec", "logs", "status", "submit"]
 
 RetryOpt = Annotated[bool, typer.Option("--retry-failed", help="Train failed runs again, too.")]
 ReviseOpt = Annotated[
@@ -62,6 +62,7 @@ def launch(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would run and what it would cost.")] = False,
 ) -> None:
     """Train the runs of SPEC that the store lacks; the coarse grid first."""
+    from hpscan.launcher import check_cluster
     from hpscan.spec import Spec
 
     spec = Spec.load(source, set_ or ()).resolved()
@@ -73,14 +74,6 @@ def launch(
         console.print(cost.text(), highlight=False, soft_wrap=True, markup=False)
         return
     launch_spec(spec, store=store, address=address, retry_failed=retry_failed, revise=revise)
-
-
-def check_cluster(address: str | None) -> None:
-    """Refuse what cannot be a cluster's address, before anything is shown or written."""
-    if address is not None:  # or Ray need not be imported yet
-        from hpscan.cluster import check_address
-
-        check_address(address)
 
 
 def launch_spec(

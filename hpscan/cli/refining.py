@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from hpscan.cli.launching import check_cluster, launch_spec
+from hpscan.cli.launching import launch_spec
 from hpscan.cli.output import DEFAULT_STORE, StoreOpt, SweepArg, opened
 
 __all__ = ["refine"]
@@ -27,6 +27,7 @@ def refine(
 ) -> None:
     """Go on with SWEEP on a finer grid about the basin, or a wider one; what is trained stays, and counts."""
     from hpscan.landscape import landscapes
+    from hpscan.launcher import check_cluster
     from hpscan.refine import refined
 
     check_cluster(address)
