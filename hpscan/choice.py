@@ -35,7 +35,12 @@ LOADING_S = 2.0
 LOADED = 0.15
 """Share of what compiling costs that is left then besides, about."""
 GAIN = 3.0
-"""How many times faster compiled code is, about, but for products and convolutions, which stay what they are."""
+"""How many times faster compiled code is, about."""
+UNGAINED = ("mm", "convolution", "attention", "max_pool2d_with_indices_backward", "batch_norm_backward")
+"""Parts of the names of operations that this does not hold for: a compiler leaves products as they are, and what it makes
+of the gradients of pooling and of normalising batches is no faster than what torch has for them."""
+AMISS = 1.15
+"""How many times longer a compiled step may well take than is expected: one that is hardly faster is not compiled."""
 MOST_ROWS = 1024
 """Rows beyond which nothing is gained."""
 SURE = 2.0
@@ -161,10 +166,10 @@ class _Trials:
 
     def _worth_trying(self, alone_s: float) -> bool:
         """Whether fused gradients are expected to save what it takes to try them."""
-        product_s = 0.0
+        ungained_s = 0.0
         with suppress(Exception):  # whatever a user's model does that cannot be looked at
-            product_s = _operations(self._start(Loop, 1, compiled=False)).product_s
-        saved_s = self.asked.steps_to_come * (alone_s - _at_best(alone_s, product_s))
+            ungained_s = _operations(self._start(Loop, 1, compiled=False)).ungained_s
+        saved_s = self.asked.steps_to_come * (alone_s - _at_best(alone_s, ungained_s))
         return saved_s > SURE * (TRYING_S + TRIED * alone_s)
 
     def _tried(self, alone_s: float) -> Choice:
@@ -180,7 +185,7 @@ class _Trials:
         if not asked.may_compile:
             return self._faster(fused_s, loop_s, rows, "uncompiled")
         saved_s = asked.steps_to_come * (min(fused_s, loop_s) - compiled_s)
-        if asked.strategy != "fused" and saved_s <= SURE * self._to_pay(rows, cost_s):
+        if asked.strategy != "fused" and not self._pays(saved_s, rows, cost_s):
             return self._faster(fused_s, loop_s, rows, "not worth compiling")
         try:
             compiled_s = self._seconds(Fused, rows, compiled=True)
@@ -209,7 +214,7 @@ class _Trials:
         saved_s, cost_s = self._judging()
         update_s = self._update_s()
         saved_s += self.asked.steps_to_come * (update_s - _at_best(update_s, 0.0))
-        if saved_s <= SURE * self._to_pay(LOOP, START_S + cost_s):
+        if not self._pays(saved_s, LOOP, START_S + cost_s):
             return False, ""
         try:
             self._compile_judging(Loop)
@@ -236,7 +241,7 @@ class _Trials:
             for times, split in ((1, self.data.train), (recipe.evaluations, self.data.validation), (1, self.data.test))
         )
         runs = self.asked.steps_to_come / recipe.steps
-        saved_s = chunk_s - _at_best(chunk_s, seen.product_s)
+        saved_s = chunk_s - _at_best(chunk_s, seen.ungained_s)
         return runs * examples / len(chunk) * saved_s, OPERATION_S * seen.count
 
     def _compile_judging(self, kind: type[Fused | Loop]) -> None:
@@ -279,18 +284,21 @@ class _Trials:
     def _expected(self, rows: int, fused_s: float) -> tuple[float, float]:
         """Seconds a run-step that fused gradients are expected to take compiled, and seconds that compiling them takes."""
         seen = _operations(self._start(Fused, rows, compiled=False))
-        return _at_best(fused_s, seen.product_s / rows), START_S + OPERATION_S * seen.count
+        return AMISS * _at_best(fused_s, seen.ungained_s / rows), START_S + OPERATION_S * seen.count
 
-    def _to_pay(self, rows: int, cost_s: float) -> float:
-        """What is left of the cost of compiling: the compiler's cache may have all of it."""
+    def _pays(self, saved_s: float, rows: int, cost_s: float) -> bool:
+        """Whether compiling saves more than it costs; of that little is left if the compiler's cache has it."""
+        if saved_s > SURE * cost_s:
+            return True
+        if saved_s <= SURE * (LOADING_S + LOADED * cost_s):  # asking where the cache is takes a second of importing
+            return False
         with suppress(OSError):
-            if self._mark_of(rows).exists():
-                return min(cost_s, LOADING_S + LOADED * cost_s)
-        return cost_s
+            return self._mark_of(rows).exists()
+        return False
 
     def _mark_of(self, rows: int) -> Path:
         """A file beside the compiler's cache that is there if the cache has what is compiled for so many rows."""
-        from torch._inductor.runtime.cache_dir_utils import cache_dir  # a second to import
+        from torch._inductor.runtime.cache_dir_utils import cache_dir
 
         run = self.pack.runs[0]
         names = [_identity(run.recipe, self.asked), run.variant.optimizer, rows, torch.__version__, version("hpscan")]
@@ -335,7 +343,7 @@ class _Trials:
 
 
 class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the operations that are called, and times those that a compiler leaves as they are.
+    """Counts the operations that are called, and times those that compiling makes no faster.
 
     On a GPU, where a call returns at once, next to no time is seen.
     """
@@ -343,22 +351,22 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.count = 0
-        self.product_s = 0.0
+        self.ungained_s = 0.0
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         start = time.perf_counter()
         result = func(*args, **(kwargs or {}))
-        if any(product in func.name() for product in ("mm", "convolution", "attention")):
-            self.product_s += time.perf_counter() - start
+        if any(part in func.name() for part in UNGAINED):
+            self.ungained_s += time.perf_counter() - start
         self.count += 1
         return result
 
 
-def _at_best(seconds: float, product_s: float) -> float:
-    """Seconds that are left of some, about, where all but the products in them is fused."""
-    fixed_s = min(seconds, product_s)
+def _at_best(seconds: float, ungained_s: float) -> float:
+    """Seconds that are left of some, about, where all that gains from it is compiled."""
+    fixed_s = min(seconds, ungained_s)
     return fixed_s + (seconds - fixed_s) / GAIN
 
 
