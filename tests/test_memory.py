@@ -16,7 +16,7 @@ def test_the_peak_is_what_work_holds_at_once(size):
     def work():
         block = torch.ones(size * MIB // 4)
         del block
-        torch.ones(size * MIB // 8)
+        torch.ones(size * MIB // 4)  # as large, or malloc may find it another place
 
     work()
     assert peak_bytes(work, CPU) == pytest.approx(size * MIB, rel=0.15)
