@@ -4,10 +4,9 @@
 
 Each contender is a process of its own, from the interpreter's start to the last result, start-up and compiling
 included, with two workers of one thread. All have the same initialisations and batches, and the final validation loss
-of each run is compared with hpscan's before any time is believed. hpscan trains the whole grid and judges each run on the
-training and test set, too (of the CNN 16,000 examples, where the others judge 2,000); the others train every k-th run of
-it, and their time for the whole grid is what they took, and for the runs that they left out the pace between their first
-and their last result.
+of each run is compared with hpscan's before any time is believed. hpscan trains the whole grid and also judges along the
+way; the others train every k-th run of it, and their time for the whole grid is what they took, and for the runs that they
+left out the pace between their first and their last result.
 
 Measurements are kept in ``throughput.json``; ``throughput.md`` shows the medians of all that are there.
 """
