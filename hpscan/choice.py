@@ -287,7 +287,7 @@ class _Trials:
         return AMISS * _at_best(fused_s, seen.ungained_s / rows), START_S + OPERATION_S * seen.count
 
     def _pays(self, saved_s: float, rows: int, cost_s: float) -> bool:
-        """Whether compiling saves more than it costs; of that little is left if the compiler's cache has it."""
+        """Whether compiling saves :data:`SURE` times what it costs; of that little is left if the compiler's cache has it."""
         if saved_s > SURE * cost_s:
             return True
         if saved_s <= SURE * (LOADING_S + LOADED * cost_s):  # asking where the cache is takes a second of importing
