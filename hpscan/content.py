@@ -46,7 +46,8 @@ READ_BASIN = Points([
     ("Tilt", "correlation of log lr and log wd among the best fifth of the cells.", ""),
     ("Trend", "Kendall's τ between lr and the best wd at it.", ""),
     ("Rank agreement", "how alike learning rates rank the weight decays (Spearman).", ""),
-    ("Octaves", "how wide the basin is along one axis through the best cell; ≥ where it reaches the edge of the grid.", ""),
+    ("Octaves", "how wide the basin is along one axis through the best cell; ≥ where it reaches the edge of the grid, “—” where "
+     "nothing bounds it.", ""),
     ("p", "permutation tests against noise.", ""),
 ])  # fmt: skip
 
@@ -311,7 +312,7 @@ def separability(analyses: Sequence[Analysis], picture: Picture | None = None) -
         sections.append(Section("Coupled less decoupled", [table], level=3))
     columns = ["variant", "tilt", "trend of best wd", "rank agreement", "octaves of lr", "octaves of wd",
                "regret, one pass", "p: surface, lr, wd, interaction"]  # fmt: skip
-    table = Table("The basin, and the evidence", columns, basins, wraps=(7,))
+    table = Table("The basin, and the evidence", columns, basins, wraps=(1, 2, 3, 7))
     blocks: list[Block] = [table, READ_BASIN, *([picture] if picture else [])]
     return [*sections, Section("The basin, and the evidence", blocks, level=3)]
 
