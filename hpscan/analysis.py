@@ -121,6 +121,12 @@ class Analysis:
         return pd.DataFrame(rows, columns=columns)
 
     @property
+    def tested(self) -> str:
+        """What is told of the best cells' test set: ``test_error``, or ``test_loss`` where none has an error."""
+        errors = [each.best.means["test_error"] for each in self.variants if each.best is not None]
+        return "test_loss" if errors and np.isnan(errors).all() else "test_error"
+
+    @property
     def states(self) -> dict[str, int]:
         """Runs in each state, all variants together."""
         return _added([variant.landscape.counts for variant in self.variants])

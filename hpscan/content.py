@@ -178,6 +178,7 @@ def rise(rise: Interval, metric: str, *, sign: bool = True) -> str:
 def best_table(analyses: Sequence[Analysis]) -> list[Block]:
     """The best cell of each variant, with what was trained and whether it is ahead of the next cell."""
     metric, rows = analyses[0].spec.metric, []
+    tested = sorted({"test_loss", *(analysis.tested for analysis in analyses)}, reverse=True)
     for name, analysis, variant, panel in each_variant(analyses):
         best, mean, shape, spec = variant.best, variant.best_metric, variant.landscape, analysis.spec
         recipe = panel.recipe
@@ -186,7 +187,7 @@ def best_table(analyses: Sequence[Analysis]) -> list[Block]:
         budget = "unknown" if "budget" in spec.unknown else f"{recipe.steps:,}"
         trained = (f"{budget} steps, {schedule}",)
         if best is None or mean is None:
-            rows.append([name, "—", "—", convention, *trained, *["—"] * 5])
+            rows.append([name, "—", "—", convention, *trained, *["—"] * (len(tested) + 3)])
             continue
         ranked = shape.ranked()
         behind = less(shape, ranked[1], shape, ranked[0]) if len(ranked) > 1 else NOTHING
@@ -198,8 +199,7 @@ def best_table(analyses: Sequence[Analysis]) -> list[Block]:
             convention,
             *trained,
             numerals.metric_interval(metric, mean),
-            numerals.metric_value("test_loss", best.means["test_loss"], best.standard_errors["test_loss"]),
-            numerals.metric_value("test_error", best.means["test_error"], best.standard_errors["test_error"]),
+            *(numerals.metric_value(of, best.means[of], best.standard_errors[of]) for of in tested),
             str(best.n_seeds),
             ahead,
         ])  # fmt: skip
@@ -208,9 +208,20 @@ def best_table(analyses: Sequence[Analysis]) -> list[Block]:
         "seeds), ± one standard error. Next cell: how much worse the second best is, paired over seeds; “noise” where that "
         "may be nothing."
     )
-    columns = ["variant", "lr", "wd", "decay", "trained", numerals.metric_name(metric), "test loss", "test error",
-               "seeds", "next cell"]  # fmt: skip
-    return [Paragraph(told), Table("Best configuration of each variant", columns, rows, wraps=(3, 4, 5, 9))]
+    columns = [
+        "variant",
+        "lr",
+        "wd",
+        "decay",
+        "trained",
+        *map(numerals.metric_name, [metric, *tested]),
+        "seeds",
+        "next cell",
+    ]
+    return [
+        Paragraph(told),
+        Table("Best configuration of each variant", columns, rows, wraps=(3, 4, 5, len(columns) - 1)),
+    ]
 
 
 def recommended(analyses: Sequence[Analysis]) -> list[Section]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -233,10 +233,11 @@ def _evaluate(session: Session, validation: tuple[Tensor, Tensor], *, snapshot: 
     batch_loss = torch.cat(session.losses).T.contiguous().mean(1).tolist()
     session.losses = []
     metrics = session.judge(*validation)
+    errors: Sequence[float | None] = metrics.get("error", [None] * len(session.results))
     steps = session.strategy.measured.T.tolist()
     for row, result in enumerate(session.results):
-        values = (batch_loss[row], metrics["loss"][row], metrics["error"][row])
-        if all(map(math.isfinite, values)):
+        values = (batch_loss[row], metrics["loss"][row], errors[row])
+        if all(value is None or math.isfinite(value) for value in values):
             found: dict[str, Any] = {
                 name: value if math.isfinite(value) else None for name, value in zip(MEASURES, steps[row], strict=True)
             }

@@ -27,8 +27,8 @@ class Task:
     model: Callable[[], nn.Module]
     """Called under the run's seed."""
     loss: Judge
-    error: Judge
-    """The share of wrong answers."""
+    error: Judge | None = None
+    """The share of wrong answers, where answers are right or wrong."""
     metrics: Mapping[str, Judge] = field(default_factory=dict)
     """Further metrics by name; a run reports each as ``train_NAME``, ``val_NAME`` and ``test_NAME``."""
     prepare: Callable[[Tensor], Tensor] | None = None
@@ -43,8 +43,9 @@ class Task:
 
     @property
     def judges(self) -> dict[str, Judge]:
-        """Every metric: ``loss``, ``error`` and the further ones."""
-        return {"loss": self.loss, "error": self.error, **self.metrics}
+        """Every metric: ``loss``, ``error`` if there is one, and the further ones."""
+        error = {} if self.error is None else {"error": self.error}
+        return {"loss": self.loss, **error, **self.metrics}
 
 
 def _error(logits: Tensor, targets: Tensor) -> Tensor:

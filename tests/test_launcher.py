@@ -12,6 +12,7 @@ from hpscan.grid import runs
 from hpscan.lease import held
 from hpscan.spec import SpecError
 from hpscan.store import Store, StoreError
+from hpscan.workloads import WorkloadError
 from tests.workers import patch_launch
 
 MINE = """
@@ -21,6 +22,20 @@ def train(config):
     if config["seed"] == 1 and not Path("mended").exists():
         raise RuntimeError("not with this seed")
     yield {"val_loss": config["lr"] + config["wd"]}
+"""
+
+REGRESSION = """
+import numpy as np
+from torch import nn
+from torch.nn.functional import huber_loss, mse_loss
+import hpscan
+
+def load():
+    x = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)
+    return hpscan.Data(*(hpscan.Split(part, part.sum(1, keepdims=True)) for part in np.split(x, 3)))
+
+def make():
+    return hpscan.UserWorkload(load, hpscan.Task(lambda: nn.Linear(3, 1), mse_loss, metrics={"huber": huber_loss}))
 """
 
 
@@ -118,3 +133,29 @@ def test_an_adaptive_sweep_that_leaves_cells_out_is_complete(here, make_spec, tm
     states = hpscan.launch_sweep(spec, tmp_path).status["states"]
     assert 0 < states["missing"] < len(runs(spec))
     assert hpscan.launch_sweep(spec, tmp_path).status["states"] == states
+
+
+@pytest.mark.parametrize("strategy", ["fused", "loop"])
+def test_a_regression_has_losses_and_no_share_of_wrong_answers(
+    here, make_spec, tmp_path, monkeypatch, hpscan, strategy
+):
+    monkeypatch.chdir(tmp_path)
+    module = f"regression_{strategy}"
+    (tmp_path / f"{module}.py").write_text(REGRESSION)
+    spec = make_spec(
+        variants=["sgdw"], seeds=[0, 1], workload={"factory": f"{module}:make"}, metric="val_huber", batch_size=10,
+        resources={"strategy": strategy, "compile": False},
+    )  # fmt: skip
+    sweep = launcher.launch_sweep(spec, tmp_path / "results")
+    rows = sweep.runs()
+    assert (rows["state"] == "completed").all()
+    assert (0.5 * rows["val_loss"] >= rows["val_huber"] - 1e-6).all()
+    assert rows[["train_error", "val_error", "test_error"]].isna().all(axis=None)
+    assert sweep.curves()["val_error"].isna().all()
+    code, out, _ = hpscan("analyze", "tiny")
+    assert (code, "test loss" in out, "test error" in out) == (0, True, False)
+    assert hpscan("report", "tiny")[0] == 0
+    assert "| validation huber | test loss | seeds |" in (tmp_path / "results/tiny/report/report.md").read_text()
+    assert hpscan("reproduce", rows["run_id"][0])[0] == 0
+    with pytest.raises(WorkloadError, match=r"^metric: the workload reports val_huber, val_loss; got 'val_error'"):
+        launcher.launch_sweep(spec.model_copy(update={"name": "other", "metric": "val_error"}), tmp_path / "results")

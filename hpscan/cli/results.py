@@ -267,7 +267,8 @@ def print_analysis(analysis: Analysis) -> None:
             ways.add_row(variant.name, numerals.interval(slope, sign=True), numerals.interval(share))
         console.print(ways, highlight=False)
         return
-    best_cells = table_of("variant", f"best {first}", f"best {second}", metric, "test error", "seeds")
+    tested = analysis.tested
+    best_cells = table_of("variant", f"best {first}", f"best {second}", metric, numerals.metric_name(tested), "seeds")
     separable = table_of("variant", "contour slope", "interaction", "regret", "tilt", "verdict")
     for variant in analysis.variants:
         best, numbers, best_metric = variant.best, variant.separability, variant.best_metric
@@ -279,7 +280,7 @@ def print_analysis(analysis: Analysis) -> None:
                 numerals.power(best.lr),
                 numerals.power(best.wd) + (" (on the edge)" if best.on_edge else ""),
                 numerals.metric_interval(metric, best_metric),
-                numerals.metric_value("test_error", best.means["test_error"], best.standard_errors["test_error"]),
+                numerals.metric_value(tested, best.means[tested], best.standard_errors[tested]),
                 str(best.n_seeds),
             )
         separable.add_row(
