@@ -133,8 +133,8 @@ class Analysis:
 
     @cached_property
     def scalings(self) -> list[Scaling]:
-        """How the best weight decay moves along the axes of the recipe, if the grid has any."""
-        return scalings(self.spec, self.planned)
+        """How the best weight decay moves along the axes of the recipe, if the grid has any and the metric chooses."""
+        return scalings(self.spec, self.planned) if is_chosen_by(self.spec.metric) else []
 
     @cached_property
     def collapses(self) -> dict[str, list[Collapse]]:
@@ -227,11 +227,12 @@ def analyze(
 def status(store: Store, sweep: str) -> dict[str, Any]:
     """How far a sweep is: its runs by state, all together and by variant; what failed runs raised, and how many."""
     rows = store.runs(sweep, without=set(RUNS.names) - {"run_id", "state", "error", "steps_done", "finished_at"})
-    return status_of(sweep, landscapes(store.spec(sweep), rows), rows["error"])
+    return status_of(sweep, landscapes(store.spec(sweep), rows), rows.set_index("run_id")["error"].dropna())
 
 
 def status_of(sweep: str, shapes: list[Landscape], errors: pd.Series[Any]) -> dict[str, Any]:
-    """The same of landscapes, and the errors of runs that failed."""
+    """The same of landscapes, and the errors of runs that failed, by run_id; those that are not asked for do not count."""
+    asked = errors[np.isin(errors.index, [shape.run_ids.ravel() for shape in shapes])] if len(errors) else errors
     counts = [shape.counts for shape in shapes]
     states = _added(counts)
     return {
@@ -239,7 +240,7 @@ def status_of(sweep: str, shapes: list[Landscape], errors: pd.Series[Any]) -> di
         "runs": sum(states.values()),
         "states": states,
         "variants": [{"variant": shape.name, "states": of} for shape, of in zip(shapes, counts, strict=True)],
-        "errors": {str(text): int(count) for text, count in errors.dropna().value_counts().items()},
+        "errors": {str(text): int(count) for text, count in asked.value_counts().items()},
     }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool, Float
 
-from hpscan.surfaces import mean_of_known
+from hpscan.surfaces import mean_of_known, ranks
 
 __all__ = ["BEST", "TOLERANCE", "best_wd_trend", "extents", "likeness", "rank_agreement", "reach", "tilt"]
 
@@ -70,9 +70,9 @@ def rank_agreement(z: Surfaces, rows: Bool[np.ndarray, " lrs"], ceiling: float) 
     (m W − 1) / (m − 1) of Kendall's coefficient of concordance W.
     """
     chosen = z[..., rows, :]
-    ranks, both = _ranks(chosen, ceiling), (~np.isnan(chosen)).astype(float)
+    ranked, both = ranks(np.minimum(chosen, ceiling)), (~np.isnan(chosen)).astype(float)
     n = both @ both.mT
-    s, q, p = ranks @ both.mT, (ranks**2) @ both.mT, ranks @ ranks.mT
+    s, q, p = ranked @ both.mT, (ranked**2) @ both.mT, ranked @ ranked.mT
     covariance = p - np.divide(s * s.mT, n, out=np.zeros(n.shape), where=n > 0)
     variance = q - np.divide(s * s, n, out=np.zeros(n.shape), where=n > 0)
     scale = np.sqrt(np.maximum(variance * variance.mT, 0.0))
@@ -91,22 +91,10 @@ def likeness(
     """
     both = np.stack(np.broadcast_arrays(np.where(np.isnan(z), np.nan, surface), np.where(np.isnan(surface), np.nan, z)))
     cells = both if by_row else both.reshape(2, len(z), 1, surface.size)
-    one, other = (_ranks(each, ceiling) for each in cells)
-    known = ~np.isnan(cells[0])
-    middle = np.where(known, (known.sum(axis=-1, keepdims=True) + 1) / 2, 0.0)
-    one, other = one - middle, other - middle
+    one, other = ranks(np.minimum(cells, ceiling))
     scale = np.sqrt((one * one).sum(axis=-1) * (other * other).sum(axis=-1))
     found = np.divide((one * other).sum(axis=-1), scale, out=np.full(scale.shape, np.nan), where=scale > 1e-9)
     return mean_of_known(found, (-1,))
-
-
-def _ranks(z: Float[np.ndarray, "*batch cells"], ceiling: float) -> Float[np.ndarray, "*batch cells"]:
-    """Ranks along the last axis among what is known, from 1; those at the ceiling tied, last; 0 for nan."""
-    known = ~np.isnan(z)
-    order = np.where(known, np.minimum(z, ceiling), np.inf).argsort(axis=-1, kind="stable").argsort(axis=-1) + 1.0
-    tied = known & (z >= ceiling)
-    last = known.sum(axis=-1, keepdims=True) - (tied.sum(axis=-1, keepdims=True) - 1) / 2
-    return np.where(known, np.where(tied, last, order), 0.0)
 
 
 def extents(

@@ -82,8 +82,8 @@ def _of_variant(analysis: Analysis, variant: VariantAnalysis) -> list[Caveat]:
 
 
 def command(store: Store, verb: str, *words: str) -> str:
-    """A command line on this store, to be run from the folder that hpscan was run in."""
-    location = store.location
+    """A command line on this store, to be run from the folder that hpscan was run in; without a URI's keys and options."""
+    location = store.files.shown()
     if store.is_local:
         path = Path(location).absolute()
         location = str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

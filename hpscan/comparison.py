@@ -131,6 +131,6 @@ def _paid(variant: VariantAnalysis, lr: float, wd: float) -> Interval:
     if not len(rows) or not len(columns):
         return Interval(math.nan, math.nan, math.nan)
     cell = int(rows[0]), int(columns[0])
-    if np.isinf(shape.z[:, *cell]).any():
+    if (shape.states[:, *cell] == "diverged").any():
         return Interval(math.inf, math.nan, math.nan)
     return less(shape, cell, shape, variant.best.index)

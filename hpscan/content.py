@@ -110,7 +110,7 @@ IN_SHORT = {
     "separable": "tune lr and wd one after the other.",
     "tied": "tune lr and wd together.",
     "unclear": "whether lr and wd can be tuned apart is not settled.",
-    "no evidence": "no evidence that cells differ by more than noise.",
+    "no evidence": "no evidence of coupling or of separation.",
 }
 
 
@@ -249,13 +249,16 @@ def recommended(analyses: Sequence[Analysis]) -> list[Section]:
         "The best cell is the luckiest of many and may lie at the rim of its basin. This is the cell nearest the middle of "
         "all that are about as good (“within” of the best: 2 %, or the noise of a difference if that is more). The octaves "
         "are how far one axis may move, the other held, before the metric leaves the basin; ≥ where the grid ends first. An "
-        "octave's cost is the rise at half or double the value, the worse of the two, paired over seeds; “—” beyond the grid."
+        "octave's cost is the rise at half or double the value, the worse of the two, paired over seeds; “—” beyond the grid, from no "
+        "decay, and where runs were stopped."
     )
     table = Table("Recommended configurations", columns, rows, wraps=(3, 4, 5, 6, 7, 8, 9))
     return [Section("Recommended: the middle of the basin", [Paragraph(told), table])]
 
 
 def _tolerance(reach: Range) -> str:
+    if math.isnan(reach.octaves[0]):
+        return "—"
     down, up = (
         f"{'≥ ' if is_open else ''}{octaves:.1f}" for octaves, is_open in zip(reach.octaves, reach.is_open, strict=True)
     )

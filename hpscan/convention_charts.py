@@ -72,10 +72,11 @@ def conventions_caption(analysis: Analysis) -> str:
     apart = (
         f"differ by {median:.2g} in the median, {largest:.2g} at most" if largest else "are the same to the last bit"
     )
+    agree = f" The {n_cells} cells that were measured both ways {apart}." if n_cells else ""
     return (
         "One rule in two units: θ shrinks by η λ a step, which torch's AdamW writes as η α · weight_decay. Re-drawn in "
         "weight_decay = λ/α, a row of the upright basin moves sideways by its own learning rate, and the basin leans: "
-        f"that is the coupling seen with torch's AdamW. The {n_cells} cells that were measured both ways {apart}."
+        f"that is the coupling seen with torch's AdamW.{agree}"
     )
 
 

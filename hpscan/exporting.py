@@ -70,7 +70,7 @@ def _trial(row: dict[Hashable, Any], metric: str, shape: Landscape, curve: dict[
         number=-1,
         trial_id=-1,
         state={"failed": TrialState.FAIL, "stopped": TrialState.PRUNED}.get(state, TrialState.COMPLETE),
-        value=None if state == "failed" else math.inf if state == "diverged" else known[metric],
+        value=math.inf if state == "diverged" else known.get(metric),  # one that failed or was stopped has none
         params={axis: known[axis] for axis in axes},
         distributions={
             axis: FloatDistribution(float(values.min()), float(values.max()), log=bool(values.min() > 0))

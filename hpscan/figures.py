@@ -297,7 +297,7 @@ def draw_landscape(axes: Axes, variant: VariantAnalysis, norm: Normalize) -> Non
         edge = "#8a8a8a"
         if variant.belief is not None and variant.predicted[i, j]:
             hatch, edge, strength = PREDICTED
-            full = np.array(mpl.colormaps[COLORS](norm(logarithm(variant.belief.mean)[i, j])))
+            full = np.array(mpl.colormaps[COLORS](norm(_scaled(shape.metric, variant.belief.mean)[i, j])))
             colour = 1 - strength * (1 - full)
         axes.add_patch(
             mpl.patches.Rectangle((j - 0.5, i - 0.5), 1, 1, facecolor=colour, edgecolor=edge, hatch=hatch, linewidth=0)

@@ -240,7 +240,7 @@ def _found(trial: Trial, meaning: _Meaning, lost: Counter[str]) -> _Found | None
         else "without wd" if wd is None else "wd is not a number of at least 0" if not 0 <= wd < math.inf
         else "without a whole seed" if "seed" in where and seed is None
         else f"{text('state').lower()}, so not ended" if state is None
-        else f"without {metric}" if state in {"completed", "stopped"} and z is None
+        else f"without {metric}" if state == "completed" and z is None
         else next((f"without {name}" for name in RECIPE if name in where and name not in recipe), None)
     )  # fmt: skip
     if why is not None or lr is None or wd is None or state is None:

@@ -183,9 +183,9 @@ class Rows:
 
     @property
     def errors(self) -> pd.Series:
-        """What failed runs raised, the first to fail first."""
+        """What failed runs raised, by run_id, the first to fail first."""
         failed = self._table.filter(pc.is_valid(self._table["error"])).select(["error", "finished_at", "run_id"])
-        return failed.to_pandas().sort_values(["finished_at", "run_id"])["error"]
+        return failed.to_pandas().sort_values(["finished_at", "run_id"]).set_index("run_id")["error"]
 
     def of(self, run_ids: np.ndarray, numbers: Sequence[str]) -> dict[str, np.ndarray]:
         """The state of each of some runs, and numbers of it: None, and nan, of one that has no row."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float
 
-from hpscan.surfaces import additive_basis
+from hpscan.surfaces import additive_basis, ranks
 
 __all__ = ["PERMUTATIONS", "additive_residuals", "centred_ranks", "p_value"]
 
@@ -29,17 +29,7 @@ def centred_ranks(z: Seeds, within: tuple[int, ...]) -> Seeds:
     """
     moved = np.moveaxis(z, within, range(-len(within), 0))
     cells = moved.reshape(-1, int(np.prod([z.shape[axis] for axis in within])))
-    ranks = np.array([_mid_ranks(row) for row in cells])
-    return np.moveaxis(ranks.reshape(moved.shape), range(-len(within), 0), within)
-
-
-def _mid_ranks(values: Float[np.ndarray, " cells"]) -> Float[np.ndarray, " cells"]:
-    """Centred ranks, ties sharing theirs; 0 for nan."""
-    known = ~np.isnan(values)
-    _, where, counts = np.unique(values[known], return_inverse=True, return_counts=True)
-    ranks = np.zeros(len(values))
-    ranks[known] = (np.cumsum(counts) - (counts - 1) / 2)[where] - (known.sum() + 1) / 2
-    return ranks
+    return np.moveaxis(ranks(cells).reshape(moved.shape), range(-len(within), 0), within)
 
 
 def additive_residuals(z: Seeds, cells: np.ndarray) -> Seeds:

@@ -113,7 +113,7 @@ def paper_fig3(analysis: Analysis) -> Figure:
             color, marker = PALETTE[number % len(PALETTE)], MARKERS[number % len(MARKERS)]
             shape = variant.landscape.at_lr(variant.landscape.ranked()[0][0])
             for axes, name in ((loss, "batch_loss"), (error, metric)):
-                _learning_curves(axes, evolution(shape, analysis.curves, name), shape.ranked()[0][1], color)
+                _learning_curves(axes, _trained(shape, analysis, name), shape.ranked()[0][1], color)
             z = shape.z[:, 0]
             mean = shape.mean()[0]
             finite = np.isfinite(mean)
@@ -193,7 +193,7 @@ def paper_fig4(analyses: Sequence[Analysis]) -> Figure:
 def _anytime(axes: Axes, number: int, variant: VariantAnalysis, told: str, analysis: Analysis) -> np.ndarray:
     """The curve of a landscape's best cell, with a dot where a period of the schedule ends; returns its means."""
     i, j = variant.landscape.ranked()[0]
-    trained = evolution(variant.landscape, analysis.curves)
+    trained = _trained(variant.landscape, analysis, analysis.spec.metric)
     steps = np.array([step for step, _ in trained])
     seeds = np.array([shape.z[:, i, j] for _, shape in trained])
     spec = analysis.spec.at(
@@ -251,6 +251,14 @@ def _best(variant: VariantAnalysis) -> str:
         return "no result"
     metric = variant.landscape.metric
     return f"best {numerals.metric_value(metric, variant.best.means[metric])}"
+
+
+def _trained(shape: Landscape, analysis: Analysis, metric: str) -> list[tuple[int, Landscape]]:
+    """The landscape at each evaluation of its runs."""
+    found = evolution(shape, analysis.curves, metric)
+    if not found:
+        raise SpecError(f"{analysis.spec.name}: {shape.name} has no evaluations on the way")
+    return found
 
 
 def _learning_curves(axes: Axes, trained: list[tuple[int, Landscape]], best: int, color: str) -> None:

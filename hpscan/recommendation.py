@@ -34,11 +34,12 @@ class Range:
     high: float
     """The values between which the mean over seeds, taken as straight between cells, stays in the basin."""
     octaves: tuple[float, float]
-    """How far those are below and above, in octaves (:func:`hpscan.separation.coordinates`)."""
+    """How far those are below and above, in octaves (:func:`hpscan.separation.coordinates`); nan from 0, which has none."""
     is_open: tuple[bool, bool]
     """Whether they are the ends of what is known, so that the basin may go on."""
     slip: Interval
-    """The rise of the metric, paired over seeds, at half or at double the value, whichever is worse; inf where that diverges."""
+    """The rise of the metric, paired over seeds, at half or at double the value, whichever is worse; inf where that
+    diverges, nothing where it was not trained to the end or the value is 0."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,13 @@ def recommend(landscape: Landscape) -> Recommendation | None:
     basin = parts == parts[best]
     x, y = (coordinates(axis, at) for axis, at in zip(landscape.axes, (landscape.lr, landscape.wd), strict=True))
     i, j = _middle(basin, z, x, y)
-    profiles = (landscape.z[:, :, j], x, i, landscape.lr), (landscape.z[:, i, :], y, j, landscape.wd)
-    ranges = [_range(*profile, ceiling=float(z[best]) + within) for profile in profiles]
+    # what was stopped is worse than what went on, nobody knows by how much
+    ended = np.where(landscape.states == "stopped", np.nan, landscape.z)
+    ceiling = float(z[best]) + within
+    ranges = (
+        _range(landscape.z[:, :, j], ended[:, :, j], x, i, landscape.lr, ceiling=ceiling),
+        _range(landscape.z[:, i, :], ended[:, i, :], y, j, landscape.wd, ceiling=ceiling),
+    )
     return Recommendation(
         lr=float(landscape.lr[i]),
         wd=float(landscape.wd[j]),
@@ -93,7 +99,7 @@ def recommend(landscape: Landscape) -> Recommendation | None:
         within=within,
         by_noise=noise > near,
         n_cells=int(basin.sum()),
-        ranges=(ranges[0], ranges[1]),
+        ranges=ranges,
     )
 
 
@@ -138,10 +144,10 @@ def _middle(
 
 
 def _range(
-    seeds: Float[np.ndarray, "seeds points"], x: Float[np.ndarray, " points"], at: int,
-    values: Float[np.ndarray, " points"], *, ceiling: float,
+    seeds: Float[np.ndarray, "seeds points"], ended: Float[np.ndarray, "seeds points"], x: Float[np.ndarray, " points"],
+    at: int, values: Float[np.ndarray, " points"], *, ceiling: float,
 ) -> Range:  # fmt: skip
-    """Along one axis, through ``at``."""
+    """Along one axis, through ``at``; what a slip costs is read from the runs that ``ended``."""
     n_known = (~np.isnan(seeds)).sum(axis=0)
     comparable = n_known == n_known[at]
     filled = np.where(np.isnan(seeds), 0.0, seeds).sum(axis=0) / np.maximum(n_known, 1)
@@ -149,10 +155,13 @@ def _range(
     rim, start = np.array([ceiling]), np.array([at])
     (up,), (open_up,) = reach(mean, start, x, rim)
     (down,), (open_down,) = reach(mean[:, ::-1], len(x) - 1 - start, -x[::-1], rim)
+    if values[at] == 0.0:  # up to the next value the line is one in wd, not in its logarithm
+        high = float(np.interp(x[at] + up, x, values))
+        return Range(0.0, high, (np.nan, np.nan), (False, bool(open_up)), NOTHING)
     low, high = (float(values[at] * 2.0**octaves) for octaves in (-down, up))
     if values[0] == 0.0 and down >= x[at] - x[0]:
         low, open_down = 0.0, False  # there is nothing below no decay
-    slips = [_rise(seeds, x, at, x[at] + step) for step in (-OCTAVE, OCTAVE)]
+    slips = [_rise(ended, x, at, x[at] + step) for step in (-OCTAVE, OCTAVE)]
     worst = max(slips, key=lambda slip: -np.inf if np.isnan(slip.value) else slip.value)
     return Range(low, high, (float(down), float(up)), (bool(open_down), bool(open_up)), worst)
 

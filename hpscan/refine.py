@@ -37,6 +37,7 @@ def refined(spec: Spec, shapes: list[Landscape], *, finer: bool = True, wider: b
 
     Wider goes before finer: the basin of a landscape whose best cell is on an edge is not all in view. The new grid is
     adaptive: the cells that are stored are known, and of the others the promising ones are trained, the rest predicted.
+    What a rung has stopped stays so, and is known to be worse; of the new cells none is stopped.
 
     Raises
     ------
@@ -58,6 +59,8 @@ def refined(spec: Spec, shapes: list[Landscape], *, finer: bool = True, wider: b
             changes += [_change(shape, axis, word, values) for axis, values in found.items()]
     if not changes:
         raise SpecError(f"{spec.name}: nothing to refine: no best cell on an edge, and no basin of whole cells")
+    if spec.stop.name != "diverged":
+        changes.append("stop: diverged; an adaptive grid chooses among cells that are trained to the end")
     return Refinement(_revised(spec, shapes, ticks), changes)
 
 
@@ -88,7 +91,7 @@ def _change(shape: Landscape, axis: str, word: str, values: Collection[float]) -
 def _revised(spec: Spec, shapes: list[Landscape], ticks: dict[str, dict[str, set[float]]]) -> Spec:
     raw = _with_ticks(spec, ticks)
     tolerance = (spec.adaptive or Adaptive()).tolerance
-    raw["adaptive"] = {"tolerance": tolerance, "most_cells": 1.0}
+    raw["adaptive"], raw["stop"] = {"tolerance": tolerance, "most_cells": 1.0}, "diverged"
     widest = Spec.validated(raw)
     raw["adaptive"]["most_cells"] = _share(widest, shapes)
     return Spec.validated(raw)

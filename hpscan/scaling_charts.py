@@ -46,7 +46,7 @@ def scaling_chart(analysis: Analysis) -> Figure:
     if not every:
         raise SpecError(
             f"{analysis.spec.name}: scaling needs two values or more of steps, epochs, batch_size or width in the grid, "
-            "with results at each"
+            "with a best weight decay above 0 at each, by a validation metric"
         )
     n_columns = min(MOST_COLUMNS, len(every))
     n_rows = math.ceil(len(every) / n_columns)
@@ -68,8 +68,8 @@ def scaling_chart(analysis: Analysis) -> Figure:
 
 
 def shown_scalings(analysis: Analysis) -> list[Scaling]:
-    """The scalings with a best weight decay at every value of the axis, be it on an edge."""
-    return [each for each in analysis.scalings if all(math.isfinite(best.wd.value) for best in each.optima)]
+    """The scalings with a best weight decay, above 0, at every value of the axis, be it on an edge."""
+    return [each for each in analysis.scalings if all(0.0 < best.wd.value < math.inf for best in each.optima)]
 
 
 def _scaling(axes: Axes, scaling: Scaling) -> None:
@@ -131,7 +131,8 @@ def budgets_groups(analysis: Analysis) -> list[list[tuple[Panel, VariantAnalysis
     for panel, variant in zip(panels(analysis.spec), analysis.variants, strict=True):
         at = dict(panel.at)
         budget = at.pop("steps", None) or at.pop("epochs", None)
-        if budget and VARIANTS[panel.variant].decay is Decay.PAPER and len(panel.recipe.restarts()) == 2:
+        by_budget = budget and VARIANTS[panel.variant].decay is Decay.PAPER and len(panel.recipe.restarts()) == 2
+        if by_budget and variant.landscape.wd.max() > 0:
             groups.setdefault((panel.variant, *at.items()), []).append((panel, variant))
     return [group for group in groups.values() if len(group) > 1]
 
@@ -151,8 +152,8 @@ def budgets_chart(analysis: Analysis) -> Figure:
     groups = budgets_groups(analysis)
     if not groups:
         raise SpecError(
-            f"{analysis.spec.name}: budgets needs adamw, sgdw or another of the paper's form at two values or more of "
-            "grid.steps or grid.epochs, without restarts"
+            f"{analysis.spec.name}: budgets needs adamw, sgdw or another of the paper's form, with decay, at two values or "
+            "more of grid.steps or grid.epochs, without restarts"
         )
     n_columns = max(map(len, groups))
     with mpl.rc_context(STYLE):

@@ -6,6 +6,7 @@ A Ray Tune experiment is read from its files: nothing of Ray's is imported, and 
 from __future__ import annotations
 
 import csv
+import io
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,7 +39,7 @@ class Trial:
 def read_csv(source: str) -> list[Trial]:
     """A table with a header; what a cell holds stays text, so that an empty one is told from NaN."""
     text = _text(source)
-    rows = csv.reader(text.splitlines(keepends=True), delimiter="\t" if source.endswith(".tsv") else ",")
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter="\t" if source.endswith(".tsv") else ",")
     try:
         header = [name.strip() for name in next(rows, [])]
         repeated = sorted({name for name in header if header.count(name) > 1})

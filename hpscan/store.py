@@ -243,7 +243,10 @@ class Store:
             later = self._parts.take(
                 sweep, "curves", on_broken, _runs_of, keep_as="runs", only=frozenset(ordered(parts)[1:])
             )
-            if len(parts) <= len(later) + 1:  # or a compaction beside us has taken some away
+            unread = set(ordered(parts)[1:]) - later.keys()
+            broken = unread & self._parts.stamps(sweep, "curves").keys()
+            parts = {name: part for name, part in parts.items() if name not in broken}
+            if unread == broken:  # or a compaction beside us has taken some away
                 break
         table = pa.concat_tables(
             [CURVES.empty_table().select(names[:2]), *last_of_each(parts, later)], promote_options="default"

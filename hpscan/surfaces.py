@@ -23,6 +23,7 @@ __all__ = [
     "interaction_share",
     "mean_of_known",
     "one_pass_regret",
+    "ranks",
     "regret",
     "unexplained_cells",
 ]
@@ -197,6 +198,21 @@ def _choices(choose: np.ndarray, judge: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 def _flat(z: np.ndarray) -> np.ndarray:
     return z.reshape(-1, *z.shape[-2:])
+
+
+def ranks(z: Float[np.ndarray, "*batch cells"]) -> Float[np.ndarray, "*batch cells"]:
+    """Ranks along the last axis, less their mean: ties share theirs; 0 for nan, which has none."""
+    order = z.argsort(axis=-1)  # nan comes last
+    ordered, places = np.take_along_axis(z, order, axis=-1), np.arange(z.shape[-1], dtype=float)
+    differs = ordered[..., 1:] != ordered[..., :-1]
+    edge = np.ones((*z.shape[:-1], 1), dtype=bool)
+    begins, ends = np.concatenate([edge, differs], axis=-1), np.concatenate([differs, edge], axis=-1)
+    first = np.maximum.accumulate(np.where(begins, places, 0.0), axis=-1)
+    last = np.minimum.accumulate(np.where(ends, places, np.inf)[..., ::-1], axis=-1)[..., ::-1]
+    found = np.empty(z.shape)
+    np.put_along_axis(found, order, (first + last) / 2, axis=-1)
+    known = ~np.isnan(z)
+    return np.where(known, found - (known.sum(axis=-1, keepdims=True) - 1) / 2, 0.0)
 
 
 def mean_of_known(values: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:

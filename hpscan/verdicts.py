@@ -53,7 +53,8 @@ def _judged(numbers: Separability, first: str, second: str) -> tuple[str, str]:
         return "no evidence", f"{neither}: cells differ by no more than seeds do (p = {evidence.surface:.2f})"
     for name, p in ((first, evidence.first), (second, evidence.second)):
         if not p < ALPHA:
-            return "no evidence", f"{neither}: {name} has no effect beyond noise (p = {p:.2f})"
+            told = "" if math.isnan(p) else f" (p = {p:.2f})"
+            return "no evidence", f"{neither}: {name} has no effect beyond noise{told}"
     low, high = numbers.contour_slope.ends
     least, most = numbers.interaction_share.ends
     if (low > STEEP or high < -STEEP) and least > SLIGHT:

@@ -25,22 +25,44 @@ def view(
     at: Mapping[str, float] | None = None,
     over: Mapping[str, str] | None = None,
 ) -> list[Landscape]:
-    """Lay a sweep's landscapes out over two other axes, one landscape for each variant.
+    """Lay a sweep's landscapes out over two other axes, one landscape for each variant that has both.
 
-    ``at`` holds an axis at one of its values. ``over`` takes an axis together: ``best``, for each cell the value that is
+    ``at`` holds an axis at one of its values, of the variants that have it. ``over`` takes an axis together: ``best``, for each cell the value that is
     best there, by the mean over seeds, the same value for all its seeds; ``mean``, the mean over values, seed by seed.
     An axis of one value needs neither.
 
     Raises
     ------
     SpecError
-        If an axis is not the sweep's, or one with several values is neither shown, held nor taken together.
+        If an axis is not the sweep's, is asked for in two ways, or has several values and is asked for in none.
     """
     at, over = dict(at or {}), dict(over or {})
     by_variant: dict[str, list[Landscape]] = {}
     for shape in landscapes:
         by_variant.setdefault(shape.variant, []).append(shape)
-    return [_view(shapes, axes, at, over) for shapes in by_variant.values()]
+    _check(list(map(_axes_of, by_variant.values())), axes, at, over)
+    return [_view(shapes, axes, at, over) for shapes in by_variant.values() if set(axes) <= _axes_of(shapes).keys()]
+
+
+def _check(
+    known: Sequence[Mapping[str, object]], axes: tuple[str, str], at: Mapping[str, float], over: Mapping[str, str]
+) -> None:
+    every = dict.fromkeys(name for of_variant in known for name in of_variant)
+    for name in (*axes, *at, *over):
+        if name not in every:
+            raise SpecError(f"--axes: the sweep has no axis {name!r}; its axes are {', '.join(every)}")
+    if axes[0] == axes[1]:
+        raise SpecError(f"--axes: must be two different axes; got {axes[0]} twice")
+    if not any(set(axes) <= of_variant.keys() for of_variant in known):
+        raise SpecError(f"--axes: no variant has both {axes[0]} and {axes[1]}")
+    for option, name in [("--at", name) for name in at] + [("--over", name) for name in over]:
+        if name in axes:
+            raise SpecError(f"{option} {name}: is shown; the other axes are held or taken together")
+    for name, how in over.items():
+        if name in at:
+            raise SpecError(f"--over {name}: is held by --at {name}={at[name]:g}")
+        if how not in OVER:
+            raise SpecError(f"--over {name}: must be {' or '.join(OVER)}; got {how!r}")
 
 
 def _view(
@@ -48,11 +70,6 @@ def _view(
 ) -> Landscape:
     first = shapes[0]
     values = _axes_of(shapes)
-    for name in (*axes, *at, *over):
-        if name not in values:
-            raise SpecError(f"--axes: {first.variant} has no axis {name!r}; its axes are {', '.join(values)}")
-    if axes[0] == axes[1]:
-        raise SpecError(f"--axes: must be two different axes; got {axes[0]} twice")
     numbers, states, run_ids = _arrays(shapes, values)
     names = list(values)
     told = dict(first.at)
@@ -63,8 +80,6 @@ def _view(
             index = _index(first.variant, name, points, at[name])
             told[name] = points[index]
         elif name in over:
-            if over[name] not in OVER:
-                raise SpecError(f"--over {name}: must be {' or '.join(OVER)}; got {over[name]!r}")
             told.pop(name, None)
             layers = _together((numbers, states, run_ids), axis, over[name], first.metric)
             numbers, states, run_ids = layers
@@ -82,7 +97,9 @@ def _view(
         numbers = {metric: array.mT for metric, array in numbers.items()}
         states, run_ids = np.swapaxes(states, 1, 2), np.swapaxes(run_ids, 1, 2)
     told = {name: value for name, value in told.items() if name not in axes}
-    words = [f"{name}={value:g}" for name, value in told.items()] + [f"{name}={how}" for name, how in over.items()]
+    words = [f"{name}={value:g}" for name, value in told.items()] + [
+        f"{name}={how}" for name, how in over.items() if name in values
+    ]
     return replace(
         first,
         name=" ".join([first.variant, *words]),

@@ -85,7 +85,7 @@ def test_a_mean_over_a_diverged_value_has_diverged(shapes):
         ({}, "several values of momentum (0, 0.5, 0.9); add `--at momentum=VALUE` or `--over momentum=best`"),
         ({"at": {"momentum": 0.7}}, "--at momentum=0.7: not a value of sgdw's momentum; they are 0, 0.5, 0.9"),
         ({"over": {"momentum": "worst"}}, "--over momentum: must be best or mean; got 'worst'"),
-        ({"axes": ("lr", "beta1")}, "sgdw has no axis 'beta1'; its axes are lr, wd, momentum"),
+        ({"axes": ("lr", "beta1")}, "the sweep has no axis 'beta1'; its axes are lr, wd, momentum"),
         ({"axes": ("lr", "lr"), "at": {"momentum": 0.5}}, "two different axes; got lr twice"),
     ],
 )

@@ -32,7 +32,7 @@ def refine(
 
     check_cluster(address)
     source = opened(store)
-    spec = source.spec(sweep)
+    spec = source.spec(sweep).resolved()
     found = refined(spec, landscapes(spec, source.runs(sweep, without=["config"])), finer=finer, wider=wider)
     for line in found.changes:
         print(line)
