@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -6,6 +7,7 @@ from hpscan.analysis import analyze, status
 from hpscan.grid import runs
 from hpscan.store import Store
 from tests.conftest import result_of
+from tests.curves import analysis_of
 
 
 def test_the_numbers_of_known_landscapes(filled):
@@ -69,3 +71,22 @@ def test_runs_of_an_earlier_spec_are_not_part_of_the_landscape(filled, make_spec
     analysis = analyze(filled, "tiny")
     assert analysis.states["completed"] == 25 * 3 - 1
     assert len(analysis.frame) == 75
+
+
+@pytest.mark.parametrize("metric", ["test_loss", "rotation"])
+def test_what_no_cell_is_chosen_by_has_no_best_decay_that_scales(make_spec, metric):
+    spec = make_spec(variants=["sgdw"], grid={**make_spec().grid.model_dump(exclude_none=True), "steps": [6, 12]})
+    value = lambda run: run.cell.lr + abs(run.cell.wd - 0.02)  # noqa: E731
+    analysis = analysis_of(spec, value)
+    assert analysis.scalings
+    other = replace(analysis, spec=spec.model_copy(update={"metric": metric}))
+    assert other.scalings == []
+
+
+def test_errors_of_runs_that_are_not_asked_for_any_more_do_not_count(make_spec, tmp_path):
+    store, wide, narrow = Store(tmp_path), make_spec(variants=["sgd", "sgdw"]), make_spec(variants=["sgd"])
+    store.save_spec(narrow)
+    store.save_pack(
+        "tiny", "p", [{"run_id": run.run_id, "state": "failed", "error": run.cell.variant} for run in runs(wide)], []
+    )
+    assert status(store, "tiny")["errors"] == {"sgd": len(runs(narrow))}

@@ -119,3 +119,11 @@ def test_likeness_is_over_what_both_know():
     expected = scipy.stats.spearmanr(one[both], other[0][both]).statistic
     assert likeness(one, other, np.inf) == pytest.approx([expected])
     assert np.isnan(likeness(np.full((5, 6), np.nan), other, np.inf)).all()
+
+
+def test_tied_cells_share_their_rank_as_scipys_do():
+    z = np.random.default_rng(5).choice([0.1, 0.11, 0.12], size=(6, 8))
+    theirs = scipy.stats.spearmanr(z, axis=1).statistic[np.triu_indices(6, 1)]
+    assert rank_agreement(z, np.ones(6, dtype=bool), np.inf) == pytest.approx(theirs.mean())
+    assert np.isnan(rank_agreement(np.ones((2, 8)), np.ones(2, dtype=bool), np.inf))
+    assert likeness(z[:1], z[1:2, None], np.inf) == pytest.approx(scipy.stats.spearmanr(z[0], z[1]).statistic)

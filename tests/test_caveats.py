@@ -77,3 +77,9 @@ def test_a_command_names_the_store_only_where_it_must(tmp_path, monkeypatch):
     assert command(Store("results"), "refine", "a") == "hpscan refine a"
     assert command(Store("other"), "refine", "a") == "hpscan refine a --store other"
     assert command(Store(tmp_path.parent / "x"), "refine", "a") == f"hpscan refine a --store {tmp_path.parent / 'x'}"
+
+
+def test_a_command_tells_no_keys(aws):
+    assert (
+        command(Store("s3://KEY:SECRET@bucket/p?region=eu-1"), "refine", "a") == "hpscan refine a --store s3://bucket/p"
+    )

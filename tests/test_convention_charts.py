@@ -90,3 +90,12 @@ def test_of_an_adaptive_sweep_the_cells_that_were_trained_are_compared(make_spec
     *_, measured = analysis.sheared[0]
     assert not measured.predicted.any()
     conventions_chart(analysis).draw_without_rendering()
+
+
+def test_where_nothing_was_measured_in_both_units_nothing_is_said_of_it(make_analysis):
+    analysis = make_analysis("adamw", "adamw-torch")
+    for _, _, torch in analysis.sheared:
+        torch.landscape.values["val_loss"][:] = np.nan
+    caption = conventions_caption(analysis)
+    assert "nan" not in caption
+    assert "measured both ways" not in caption

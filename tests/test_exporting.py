@@ -15,8 +15,11 @@ import optuna
 import pytest
 
 from hpscan.exporting import to_csv, to_optuna
+from hpscan.grid import runs
 from hpscan.importing import import_sweep
+from hpscan.store import METRICS
 from hpscan.sweep import open_sweep
+from tests.conftest import result_of
 
 
 def assert_same_landscapes(one, other):
@@ -92,3 +95,17 @@ def test_optuna_dashboard_opens_it(filled, tmp_path):
     finally:
         os.killpg(server.pid, signal.SIGTERM)
         server.wait()
+
+
+@pytest.mark.parametrize(("kind", "write"), [("csv", to_csv), ("optuna", to_optuna)], ids=["csv", "optuna"])
+def test_what_a_rung_stopped_is_exported_and_comes_back_as_stopped(store, make_spec, tmp_path, kind, write):
+    spec = make_spec(variants=["sgdw"], stop="halving", evaluations=2)
+    store.save_spec(spec)
+    rows = [row if run.cell.lr > 0.05 else {name: value for name, value in row.items() if name not in METRICS} | {"state": "stopped"}
+            for run in runs(spec) if (row := result_of(run))]  # fmt: skip
+    store.save_pack(spec.name, "p", rows, [])
+    sweep = open_sweep(store, "tiny")
+    assert sweep.status["states"]["stopped"] > 0
+    write(sweep, tmp_path / "out")
+    import_sweep(store, "again", kind, str(tmp_path / "out"))
+    assert open_sweep(store, "again").status["states"] == sweep.status["states"]

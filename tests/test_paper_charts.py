@@ -7,7 +7,7 @@ import pytest
 from hpscan.analysis import VariantAnalysis
 from hpscan.paper_charts import paper_fig1, paper_fig2, paper_fig3, paper_fig4
 from hpscan.spec import SpecError
-from tests.curves import analysis_of
+from tests.curves import Recorded, analysis_of
 
 mpl.use("Agg")
 
@@ -108,3 +108,15 @@ def test_every_figure_says_what_it_is_of(make_analysis, draw):
         "digits, normalised_mlp · 12 steps of batch 16 · cosine schedule · 2 seeds · validation loss, mean over seeds · "
         "adam: L2 in the gradient; adamw: decay η·λ (paper)"
     )
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [paper_fig3, lambda one: paper_fig4([one, replace(one, spec=one.spec.model_copy(update={"name": "b"}))])],
+    ids=["3", "4"],
+)
+def test_sweeps_without_curves_are_refused_where_they_are_drawn(make_analysis, draw):
+    analysis = make_analysis()
+    empty = replace(analysis, store=Recorded(analysis.curves.iloc[:0]))
+    with pytest.raises(SpecError, match=r"tiny: .* has no evaluations on the way"):
+        draw(empty)

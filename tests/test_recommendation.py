@@ -114,3 +114,24 @@ def test_whatever_the_surface_the_cell_is_as_good_as_is_said(z):
     for axis, value in zip(found.ranges, (found.lr, found.wd), strict=True):
         assert axis.low <= value <= axis.high
         assert min(axis.octaves) >= 0
+
+
+def test_what_a_rung_stopped_has_no_price_and_what_diverged_does(make_landscape):
+    z = seeds_of(1 + 0.2 * (X - 4) ** 2 + 0.2 * (Y - 4) ** 2)
+    z[:, [3, 5], :] = np.inf
+    shape = make_landscape(z)
+    assert math.isinf(recommend(shape).ranges[0].slip.value)
+    shape.states[np.isinf(z)] = "stopped"
+    lr, wd = recommend(shape).ranges
+    assert math.isnan(lr.slip.value)
+    assert lr.octaves == pytest.approx((0, 0))
+    assert wd.slip.value == pytest.approx(0.2)
+
+
+def test_no_decay_reaches_up_to_a_value_and_has_no_octaves(make_landscape):
+    shape = make_landscape(seeds_of(1 + 0.2 * (X - 4) ** 2 + np.array([0.0, 0.01, 0.03, 1, 1, 1, 1, 1, 1])))
+    wd = recommend(replace(shape, wd=np.array([0.0, *shape.wd[1:]]))).ranges[1]
+    assert wd.low == 0.0
+    assert shape.wd[1] < wd.high < shape.wd[2]
+    assert np.isnan([*wd.octaves, wd.slip.value]).all()
+    assert wd.is_open == (False, False)

@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
-from hpscan.grid import runs
+from hpscan.grid import Pack, runs
 from hpscan.landscape import landscapes
 from hpscan.refine import refined, refined_within
 from hpscan.spec import SpecError
 from hpscan.store import Store
-from tests.test_rounds import GRID, all_rounds
+from tests.test_rounds import GRID, all_rounds, trained
 
 
 @pytest.fixture
@@ -82,3 +82,18 @@ def test_nothing_lies_beside_a_grid_of_one_cell(make_spec, make_landscape):
     shape = make_landscape(np.ones((1, 1, 1)))
     with pytest.raises(SpecError, match="nothing to refine"):
         refined_within(spec, [shape], shape, [(0, 0)])
+
+
+def test_of_a_halved_sweep_new_cells_are_trained_to_the_end_and_what_was_stopped_stays(make_spec, tmp_path):
+    spec = make_spec(grid=GRID, variants=["sgdw"], stop="halving", evaluations=2)
+    store = Store(tmp_path)
+    store.save_spec(spec)
+    for state in ("stopped", "completed"):
+        high = [run for run in runs(spec) if (run.cell.lr < 2**-4) == (state == "stopped")]
+        trained(store, spec, [Pack(tuple(high), len(high))], state)
+    found = refined(spec, shapes(spec, store))
+    assert found.changes[-1].startswith("stop: diverged;")
+    assert found.spec.stop.name == "diverged"
+    chosen = {run_id for each in all_rounds(found.spec, store) for run_id in each}
+    assert chosen
+    assert not chosen & {run.run_id for run in runs(spec)}

@@ -55,3 +55,12 @@ def test_neither_finer_nor_wider_is_nothing(hpscan, stored, launched):
 def test_an_address_that_is_none_is_refused_before_the_store_is_read(hpscan, launched):
     assert_refused(hpscan("refine", "nothing", "--address", "nowhere"), "--address nowhere: must be `auto`")
     assert launched == []
+
+
+def test_what_was_imported_is_not_refined(hpscan, launched, tmp_path):
+    (tmp_path / "mine.csv").write_text(
+        "lr,wd,val_loss\n" + "".join(f"{lr},{wd},{lr + wd}\n" for lr in (1, 2) for wd in (1, 2))
+    )
+    assert hpscan("import", "csv", "mine.csv", "--sweep", "mine", "--variant", "sgdw")[0] == 0
+    assert_refused(hpscan("refine", "mine"), "imported")
+    assert launched == []

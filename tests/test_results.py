@@ -32,7 +32,9 @@ def test_axes_are_parsed_and_refused_in_one_line(hpscan, tmp_path, make_spec):
     Store(tmp_path / "results").save_spec(make_spec())
     assert_refused(hpscan("analyze", "tiny", "--at", "lr"), "--at: must be AXIS=VALUE; got 'lr'")
     assert_refused(hpscan("analyze", "tiny", "--at", "lr=high"), "--at lr: must be a number; got 'high'")
-    assert_refused(hpscan("analyze", "tiny", "--axes", "lr", "depth"), "the sweep has no axis 'depth'; its axes are lr, wd")
+    assert_refused(
+        hpscan("analyze", "tiny", "--axes", "lr", "depth"), "the sweep has no axis 'depth'; its axes are lr, wd"
+    )
     assert hpscan("analyze", "tiny", "--axes", "wd", "lr")[0] == 0
 
 

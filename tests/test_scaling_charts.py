@@ -7,6 +7,7 @@ from hpscan.gallery import further_drawings, save_gallery
 from hpscan.landscape import landscapes
 from hpscan.scaling_charts import budgets_chart, budgets_groups, scaling_chart
 from hpscan.separation import separability
+from hpscan.spec import SpecError
 from hpscan.store import Store
 from tests.test_landscape import frame_of
 from tests.test_scaling import GRID, planted
@@ -95,3 +96,12 @@ def test_nothing_to_see_is_no_error(make_analysis, fill):
     for picture in further_drawings(analysis):
         picture.draw(analysis).draw_without_rendering()
     assert len(budgets_groups(analysis)) == 1
+
+
+def test_without_decay_there_is_no_best_one_to_draw(make_analysis):
+    analysis = make_analysis(lambda run: run.cell.lr, grid={**GRID, "wd": [0], "steps": [16, 64]})
+    assert further_drawings(analysis) == []
+    with pytest.raises(SpecError, match="a best weight decay above 0 at each"):
+        scaling_chart(analysis)
+    with pytest.raises(SpecError, match="budgets needs adamw, sgdw"):
+        budgets_chart(analysis)

@@ -113,3 +113,10 @@ def test_what_is_no_optuna_storage_is_refused_and_left_as_it_is(tmp_path):
         with pytest.raises(SpecError, match=message):
             read_optuna(str(tmp_path / name) if "://" not in name else name)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_characters_that_are_no_line_ends_end_no_line(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text("notes,lr\none\u2028two\x85three\x0cfour,0.1\n", encoding="utf-8")
+    (trial,) = read_csv(str(path))
+    assert trial.values == {"notes": "one\u2028two\x85three\x0cfour", "lr": "0.1"}

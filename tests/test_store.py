@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from hpscan.store import RUNS, Compacted, Store, StoreError, ended
@@ -205,3 +206,19 @@ def test_a_run_is_stopped_at_the_last_rung_it_came_to_until_it_is_trained_on(tmp
     assert store.runs("tiny").set_index("run_id")["steps_done"].to_dict() == {"a": 6, "b": 3}
     store.save_pack("tiny", "r", [row("a", minutes=-5, steps_done=12), row("b", "failed", minutes=5)], [])
     assert store.runs("tiny").set_index("run_id")["state"].to_dict() == {"a": "completed", "b": "failed"}
+
+
+def test_a_file_damaged_below_its_footer_is_left_out_of_an_evaluation(tmp_path):
+    told = []
+    store = Store(tmp_path, on_broken=told.append)
+    for number, step in ((1, 100), (2, 200)):
+        store.save_pack("s", f"p{number}", [], [point(f"{number}{k}", step) for k in range(5)])
+    path = next((tmp_path / "s" / "curves").glob("*p2*"))
+    column = pq.read_metadata(path).row_group(0).column(0)
+    start = column.dictionary_page_offset or column.data_page_offset
+    content = bytearray(path.read_bytes())
+    content[start : start + column.total_compressed_size] = bytes(column.total_compressed_size)
+    path.write_bytes(content)
+    assert len(store.curves_at("s", 100, "val_loss")) == 5
+    assert store.curves_at("s", 200, "val_loss").empty
+    assert any("p2" in line for line in told)

@@ -3,11 +3,13 @@
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 import statsmodels.formula.api as smf
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
 
-from hpscan.surfaces import capped, contour_slope, cut, gradients, interaction_share, one_pass_regret, regret
+from hpscan.surfaces import capped, contour_slope, cut, gradients, interaction_share, one_pass_regret, ranks, regret
 
 X, Y = np.arange(-8.0, 3.0), np.arange(-10.0, 2.0)
 
@@ -129,3 +131,14 @@ def test_where_there_is_nothing_to_measure_the_answer_is_nan(z):
     assert np.isnan(contour_slope(z, X[: z.shape[0]], Y[: z.shape[1]]))
     assert np.isnan(interaction_share(z))
     assert np.isnan(cut(np.full((2, 2), np.inf)))
+
+
+@given(
+    arrays(np.float64, array_shapes(min_dims=2, max_dims=2), elements=st.sampled_from([np.nan, 0.0, 1.0, 2.5, np.inf]))
+)
+def test_ranks_are_scipys_less_their_mean(z):
+    for row, mine in zip(z, ranks(z), strict=True):
+        known = ~np.isnan(row)
+        theirs = scipy.stats.rankdata(row[known]) - (known.sum() + 1) / 2
+        assert mine[known] == pytest.approx(theirs)
+        assert (mine[~known] == 0).all()

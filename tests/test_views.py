@@ -8,6 +8,7 @@ from hpscan.landscape import landscapes
 from hpscan.spec import SpecError
 from hpscan.store import METRICS, Store
 from hpscan.views import view
+from tests.test_landscape import frame_of
 
 GRID = {
     "lr": {"log2": [-6, -2], "points": 5},
@@ -86,6 +87,9 @@ def test_a_mean_over_a_diverged_value_has_diverged(shapes):
         ({"at": {"momentum": 0.7}}, "--at momentum=0.7: not a value of sgdw's momentum; they are 0, 0.5, 0.9"),
         ({"over": {"momentum": "worst"}}, "--over momentum: must be best or mean; got 'worst'"),
         ({"axes": ("lr", "beta1")}, "the sweep has no axis 'beta1'; its axes are lr, wd, momentum"),
+        ({"at": {"momentum": 0.5, "lr": 0.1}}, "--at lr: is shown; the other axes are held or taken together"),
+        ({"over": {"momentum": "best", "wd": "best"}}, "--over wd: is shown"),
+        ({"at": {"momentum": 0.5}, "over": {"momentum": "best"}}, "--over momentum: is held by --at momentum=0.5"),
         ({"axes": ("lr", "lr"), "at": {"momentum": 0.5}}, "two different axes; got lr twice"),
     ],
 )
@@ -109,3 +113,12 @@ def test_analysis_of_other_axes_names_them(tmp_path, spec):
     assert found["best"]["lr"] / (1 - found["best"]["momentum"]) == pytest.approx(2**-3)
     assert {"momentum", "lr"} <= set(found["p_values"])
     assert found["contour_slope"]["value"] == pytest.approx(-1.0, abs=0.15)  # octaves of lr and of 1 / (1 − momentum)
+
+
+def test_of_a_mixed_sweep_the_variants_that_have_the_axes_are_shown(make_spec):
+    grid = {"lr": [0.1, 0.2], "wd": [0.0, 0.1], "variants": {"sgd": {"momentum": [0.8, 0.9]}}}
+    spec = make_spec(variants=["sgd", "adamw"], grid=grid)
+    shapes = landscapes(spec, frame_of(spec, lambda run: run.cell.lr + run.cell.wd))
+    assert [shape.name for shape in view(shapes, ("momentum", "lr"), over={"wd": "best"})] == ["sgd wd=best"]
+    assert [shape.name for shape in view(shapes, ("wd", "lr"), at={"momentum": 0.9})] == ["sgd momentum=0.9", "adamw"]
+    assert [shape.name for shape in view(shapes, over={"momentum": "mean"})] == ["sgd momentum=mean", "adamw"]
