@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from dash import ALL, Input, Output, State, dcc, html, no_update
 
@@ -196,7 +197,7 @@ def _told(reader: Reader, view: View, places: Sequence[Place]) -> list[Any]:
                     if len(drawn_curves) else empty("No curves", "None of these runs has been evaluated yet."),
                     className="card",
                 ),
-                html.Div([html.H3("Its optimizer in torch" if len(places) == 1 else "The first one's optimizer in torch"), _snippet(reader, places[0])], className="card"),
+                html.Div([html.H3("Its optimizer in torch" if len(places) == 1 else "The first one's optimizer in torch"), _snippet(reader, view, places[0])], className="card"),
             ],
             className="pair",
         ),
@@ -214,12 +215,14 @@ def _rows(frame: pd.DataFrame, words: str) -> list[list[str]]:
     return rows or [[words, "—", "not trained yet", *["—"] * (len(TOLD) + 2), ""]]
 
 
-def _snippet(reader: Reader, place: Place) -> Any:
+def _snippet(reader: Reader, view: View, place: Place) -> Any:
     name, i, j = place
     sweep, panel_name = name.split("/", 1)
     spec, panel, shape = reader.spec(sweep), reader.panel(sweep, panel_name), reader.shape(sweep, panel_name)
-    if i >= len(shape.lr) or j >= len(shape.wd):
+    run_id = drawn(reader, view, name).run_ids[0, i, j]
+    if not run_id:
         return html.P("This cell has no training of its own.", className="quiet")
+    i, j = np.argwhere(shape.run_ids[0] == run_id)[0]  # in other units it lies elsewhere
     lr, wd = float(shape.lr[i]), float(shape.wd[j])
     known = reader.runs(sweep, [str(run_id) for run_id in shape.run_ids[:, i, j]])
     short, loop = torch_optimizer(panel, lr, wd), torch_snippet(spec, panel, lr, wd)

@@ -85,6 +85,21 @@ def test_units_change_where_a_cell_lies_and_not_what_it_is(reader, units):
     assert sorted(filter(None, shape.run_ids.ravel())) == sorted(own.run_ids.ravel())
 
 
+def test_code_is_of_the_cell_s_own_training_in_whatever_units_it_is_drawn(reader):
+    own, view = reader.shape("tiny", "sgdw"), View(units="torch")
+    shape = cells.drawn(reader, view, "tiny/sgdw")
+    trained = shape.run_ids[0] != ""
+    told = set()
+    for i, j in np.argwhere(trained):
+        (at,) = np.argwhere(own.run_ids[0] == shape.run_ids[0, i, j])
+        code = text_of(cells._snippet(reader, view, ("tiny/sgdw", i, j)))
+        assert code == text_of(cells._snippet(reader, View(), ("tiny/sgdw", *at)))
+        told.add(code)
+    assert len(told) == 12
+    for i, j in np.argwhere(~trained):
+        assert text_of(cells._snippet(reader, view, ("tiny/sgdw", i, j))) == "This cell has no training of its own."
+
+
 def test_the_rank_under_the_pointer_is_that_of_what_is_drawn(reader):
     views = View(), View(step=6), View(units="torch"), View()
     for view in views:
