@@ -129,7 +129,7 @@ def heatmap(
     ranked = shape.ranked(N_CIRCLED) if view.shows == "mean" else []
     if ranked and view.tolerance:
         data.append(outline(basin(shape, ranked[0], view.tolerance), x, y))
-    if view.iso and shape.axes == ("lr", "wd"):
+    if view.iso and shape.axes == ("lr", "wd") and shape.wd[-1] > 0:
         data.append(iso_lines(shape, x, y))
     if ranked:
         data += stars(ranked, x, y)

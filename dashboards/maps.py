@@ -119,7 +119,8 @@ def _card(reader: Reader, names: Sequence[str], name: str, view: View) -> html.A
 
 def _figure(reader: Reader, names: Sequence[str], name: str, view: View, window: Any = None) -> dict[str, Any]:
     shape = cells.drawn(reader, view, name)
-    predicted = reader.predicted(*name.split("/", 1)) if view.step is None else None
+    predicts = view.step is None and reader.predicts(*name.split("/", 1))
+    predicted = (shape.states == "missing").all(axis=0) if predicts else None
     return heatmap(
         shape, view, _scale(reader, names, view), predicted=predicted, window=window, uirevision=f"{name} {view.units}"
     )  # fmt: skip

@@ -196,17 +196,14 @@ class Reader:
         )
         return known, known is not None and known.version == version
 
-    def predicted(self, sweep: str, panel: str) -> np.ndarray | None:
-        """Cells of an adaptive sweep that were not trained, shape (lrs, wds); None where the sweep is not adaptive."""
+    def predicts(self, sweep: str, panel: str) -> bool:
+        """Whether a sweep is adaptive, and enough of a landscape was trained to predict its other cells."""
         adaptive = self.spec(sweep).adaptive
         if adaptive is None:
-            return None
-        missing = (self.shape(sweep, panel).states == "missing").all(axis=0)
-        return (
-            missing
-            if self.kept(sweep, ("belief", panel), lambda: belief_of(self.shape(sweep, panel), adaptive.tolerance))
-            else None
-        )
+            return False
+        tolerance = adaptive.tolerance
+        belief = self.kept(sweep, ("belief", panel), lambda: belief_of(self.shape(sweep, panel), tolerance))
+        return belief is not None
 
     def analysis(self, sweep: str, metric: str | None = None) -> Analysis:
         """Everything that ``hpscan analyze`` and the report say."""

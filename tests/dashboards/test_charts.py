@@ -1,6 +1,7 @@
 """What a browser is sent: read back as Plotly would."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -53,6 +54,14 @@ def test_states_are_told_by_marks_and_not_by_colour_alone(shape):
     assert len(array(trace(figure, "fewer seeds")["x"])) == 1
     symbols = [trace(figure, name)["marker"]["symbol"] for name in ("diverged", "missing", "fewer seeds")]
     assert len(set(symbols)) == 3
+
+
+def test_without_decay_there_are_no_lines_of_constant_lr_wd():
+    shape = replace(landscape_of(np.ones((1, 3, 1))), wd=np.zeros(1))
+    view = View(iso=True)
+    names = [each.get("name") for each in heatmap(shape, view, colours([shape], view))["data"]]
+    assert "best" in names
+    assert "lr·wd" not in names
 
 
 def test_predicted_cells_have_a_mark_of_their_own(shape):

@@ -16,6 +16,7 @@ from hpscan.dashboards.reading import Reader
 from hpscan.dashboards.view import View
 from hpscan.grid import runs
 from hpscan.store import Store
+from tests.plotted import array, trace
 
 from .conftest import curve_of, parts_of, result_of, text_of
 
@@ -147,6 +148,17 @@ def test_a_map_at_an_evaluation_is_drawn_of_panels_that_have_not_begun(tmp_path,
         "tiny/sgdw",
         "tiny/adamw",
     ]
+
+
+@pytest.mark.parametrize("units", ["", "torch", "paper"])
+def test_predicted_cells_are_marked_in_whatever_units_they_are_drawn(tmp_path, make_spec, units):
+    spec, store = make_spec(adaptive={"most_cells": 0.5}, variants=["sgdw"]), Store(tmp_path / "adaptive")
+    store.save_spec(spec)
+    store.save_pack("tiny", "p", [result_of(run) for run in runs(spec) if run.cell.lr < 2**-2], [])
+    (figure,) = drawn(maps.page(Reader(store, Never()), ["tiny"], f"?units={units}")).values()
+    marks = trace(figure, "predicted")
+    assert set(array(marks["y"])) == {-2.0}
+    assert len(array(marks["x"])) == 4
 
 
 @pytest.mark.parametrize("query", ["?step=99999999999999999999", "?clip=nan", f"?shows={'9' * 5000}", "?map=<b>", "?map=tiny%2F"])  # fmt: skip

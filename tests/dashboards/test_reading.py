@@ -161,14 +161,13 @@ def test_a_broken_file_is_told_of_until_it_is_gone(reader, store):
         assert reader.problems("tiny") == []
 
 
-def test_cells_of_an_adaptive_sweep_without_a_run_are_predicted(reader, tmp_path, make_spec):
-    assert reader.predicted("tiny", "sgd") is None
+def test_cells_are_predicted_where_an_adaptive_sweep_has_trained_enough(reader, tmp_path, make_spec):
+    assert not reader.predicts("tiny", "sgd")
     spec, store = make_spec(adaptive={"most_cells": 0.5}, variants=["sgdw"]), Store(tmp_path / "adaptive")
     store.save_spec(spec)
-    rows = [result_of(run) for run in runs(spec) if run.cell.lr < 2**-2]
-    store.save_pack("tiny", "p", rows, [])
-    predicted = Reader(store).predicted("tiny", "sgdw")
-    np.testing.assert_array_equal(predicted, [[False] * 4, [False] * 4, [True] * 4])
+    assert not Reader(store).predicts("tiny", "sgdw")
+    store.save_pack("tiny", "p", [result_of(run) for run in runs(spec) if run.cell.lr < 2**-2], [])
+    assert Reader(store).predicts("tiny", "sgdw")
 
 
 @given(st.lists(st.integers(0, 3000), max_size=20), st.integers(0, 100))
