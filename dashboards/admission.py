@@ -18,6 +18,8 @@ MOST_TEXT = 64 * 1024
 """Characters of a spec; the longest that is shipped has two thousand."""
 MOST_POINTS = 10_000
 """Of one axis, seeds, and panels: what a spec of a few lines asks a server to hold at most."""
+MOST_RUNS = 3_000_000
+"""Of all axes together: each is hashed by whoever has a spec checked."""
 MOST_NESTED = 20
 
 
@@ -55,7 +57,10 @@ def admitted(text: str, allow: Sequence[str], *, submits: bool) -> Spec:
         raw = parse_yaml(text, "spec")
         _check_size(raw)
         _check_code(raw.get("workload"), allow, submits=submits)
-        return Spec.validated(raw)
+        spec = Spec.validated(raw)
+    if spec.n_runs > MOST_RUNS:
+        raise SpecError(f"grid: must make at most {MOST_RUNS:,} runs here; got {spec.n_runs:,}")
+    return spec
 
 
 def _check_form(text: str) -> None:

@@ -48,6 +48,13 @@ def test_a_job_server_is_sent_no_code(tiny_raw):
         admitted(as_yaml(tiny_raw, workload={"factory": "mine:make"}), ("mine:make",), submits=True)
 
 
+def test_many_values_of_each_of_several_axes_are_refused_together(tiny_raw):
+    grid = {axis: {"log2": [-8, 0], "points": 1000} for axis in ("lr", "wd")}
+    assert admitted(as_yaml(tiny_raw, grid=grid, seeds=1), (), submits=False).n_runs == 3_000_000
+    with pytest.raises(SpecError, match="at most 3,000,000 runs here; got 30,000,000"):
+        admitted(as_yaml(tiny_raw, grid=grid, seeds=10), (), submits=False)
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
