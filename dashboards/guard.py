@@ -132,7 +132,7 @@ class Guard:
                 return _too_many(wait_s)
             role = self._tokens.role(token.strip().encode("latin-1"))
             if role is None:
-                self._attempts.failed(client)
+                self._attempts.failed(client, of_all=False)
             return _Viewer(role, by_header=True) if role else None
         role = self._sessions.role(request.cookies.get(_cookie_name(request)))
         return _Viewer(role, by_cookie=True) if role else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import platform
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -135,6 +136,7 @@ def serve(app: ASGIApp, listener: socket.socket) -> None:
         app,
         http="h11",  # it bounds what a request's header may take
         h11_max_incomplete_event_size=64 * 1024,
+        proxy_headers="FORWARDED_ALLOW_IPS" in os.environ,  # uvicorn would believe them of everybody on this machine
         log_level="warning",
         access_log=False,
         server_header=False,

@@ -59,7 +59,7 @@ class Attempts:
 
     def __init__(self, clock: Clock = time.monotonic) -> None:
         self._clock = clock
-        self._all: deque[float] = deque()
+        self._all: deque[float] = deque(maxlen=self.MOST_IN_ALL)
         self._by_client: OrderedDict[str, deque[float]] = OrderedDict()
 
     def wait_s(self, client: str, *, of_all: bool = True) -> int:
@@ -68,15 +68,14 @@ class Attempts:
         waits += [self._wait(self._all, self.MOST_IN_ALL)] if of_all else []
         return math.ceil(max(waits))
 
-    def failed(self, client: str) -> None:
-        """Remember a wrong token."""
+    def failed(self, client: str, *, of_all: bool = True) -> None:
+        """Remember a wrong token. ``of_all``: whether others may have to wait for it, too."""
         now = self._clock()
         own = self._by_client.setdefault(client, deque(maxlen=self.MOST_OF_CLIENT))
         self._by_client.move_to_end(client)
         own.append(now)
-        self._all.append(now)
-        while len(self._all) > self.MOST_IN_ALL:
-            self._all.popleft()
+        if of_all:
+            self._all.append(now)
         while len(self._by_client) > self.MOST_CLIENTS:
             self._by_client.popitem(last=False)
 

@@ -305,6 +305,18 @@ def test_wrong_bearer_tokens_have_to_wait_too(client_of):
     asyncio.run(go())
 
 
+def test_programs_with_wrong_tokens_lock_nobody_out_of_the_login(client_of):
+    async def go():
+        async with client_of(client=("10.0.1.1", 1)) as right:
+            for number in range(Attempts.MOST_IN_ALL):
+                transport = httpx.ASGITransport(right._transport.app, client=(f"10.0.0.{number}", 1))
+                async with httpx.AsyncClient(transport=transport, base_url=BASE) as wrong:
+                    is_problem(await wrong.get("/", headers=bearer("wrong")), 401)
+            assert (await signed_in(right)).status_code == 303
+
+    asyncio.run(go())
+
+
 def test_a_client_of_ipv6_is_its_network(client_of):
     async def go():
         async with client_of(client=("2001:db8::1", 1)) as one:

@@ -8,6 +8,7 @@ import re
 import socket
 
 import pytest
+import uvicorn
 import yaml
 from dash import Dash, Input, Output, html
 from fastapi.responses import PlainTextResponse
@@ -16,7 +17,7 @@ from starlette.testclient import TestClient
 from hpscan.dashboards.launching import Launcher, NotAllowedError
 from hpscan.dashboards.origins import Hosts
 from hpscan.dashboards.reading import Reader
-from hpscan.dashboards.server import ServerError, bound, make_app, share_arenas
+from hpscan.dashboards.server import ServerError, bound, make_app, serve, share_arenas
 from hpscan.dashboards.tokens import Tokens
 
 from .conftest import bearer, no_pages
@@ -186,6 +187,24 @@ def test_an_address_that_is_not_ours_is_told_in_one_line(host):
         bound(host, 0)
     assert host in str(told.value)
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("named", "client"), [(None, "127.0.0.1"), ("127.0.0.1", "10.0.0.9"), ("10.0.0.1", "127.0.0.1")]
+)
+def test_who_asks_is_believed_of_a_proxy_that_is_named_and_of_nobody_else(monkeypatch, named, client):
+    async def told(scope, receive, send):
+        await PlainTextResponse(scope["client"][0])(scope, receive, send)
+
+    configs = []
+    monkeypatch.setattr(uvicorn.Server, "run", lambda server, sockets: configs.append(server.config))
+    monkeypatch.delenv("FORWARDED_ALLOW_IPS", raising=False)
+    if named:
+        monkeypatch.setenv("FORWARDED_ALLOW_IPS", named)
+    serve(told, None)
+    configs[0].load()
+    asking = TestClient(configs[0].loaded_app, client=("127.0.0.1", 5))
+    assert asking.get("/", headers={"x-forwarded-for": "10.0.0.9"}).text == client
 
 
 def test_ipv6_is_bound_where_there_is_some():
