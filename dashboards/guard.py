@@ -25,6 +25,7 @@ __all__ = ["Guard"]
 MOST_BODY = 4 * 2**20
 """Bytes of a request; the largest is a page's callback that says what is shown."""
 MOST_LOGIN = 8 * 1024
+MOST_FIELDS = 10
 TIME_LIMIT_S = 60.0
 """Until an answer begins."""
 BODY_S = 20.0
@@ -189,7 +190,10 @@ class Guard:
         body = await _body(request.headers, receive, MOST_LOGIN)
         if not isinstance(body, bytes):
             return body
-        form = parse_qs(body.decode(errors="replace"), max_num_fields=10)
+        try:
+            form = parse_qs(body.decode(errors="replace"), max_num_fields=MOST_FIELDS)
+        except ValueError:
+            return problem(400, f"a login must have at most {MOST_FIELDS} fields")
         onward = local(form.get("next", ["/"])[0])
         client = client_of(request)
         wait_s = self._attempts.wait_s(client)

@@ -278,6 +278,10 @@ def test_who_follows_a_link_from_a_mail_arrives_with_their_cookie(ask):
     assert 'url=/"' in strange.text
 
 
+def test_a_login_of_many_fields_is_refused(ask):
+    assert "fields" in is_problem(ask("POST", "/login", content=b"a=1&" * 50), 400)
+
+
 def test_wrong_tokens_have_to_wait(client_of, clock):
     async def go():
         async with client_of() as client:
