@@ -28,10 +28,10 @@ class Hosts:
     @classmethod
     def of(cls, bound: str = "127.0.0.1", allowed: Sequence[str] = ()) -> Hosts:
         """The names of loopback, of what the server is bound to, and what else is allowed."""
-        names = {"localhost", "127.0.0.1", "::1", *allowed}
+        names = {"localhost", "127.0.0.1", "::1", bound, *allowed}
         outside = not is_loopback(bound)
         if outside:
-            names |= {bound, socket.gethostname(), socket.getfqdn()}
+            names |= {socket.gethostname(), socket.getfqdn()}
         return cls(frozenset(name.lower().strip("[]").rstrip(".") for name in names), any_address=outside)
 
     def allow(self, header: str | None) -> bool:

@@ -14,6 +14,7 @@ def request_with(client=("127.0.0.1", 1), **headers):
 def test_further_names_and_what_is_bound_to_are_allowed():
     assert Hosts.of("127.0.0.1", ["dash.example.org"]).allow("dash.example.org")
     assert Hosts.of("10.1.2.3").allow("10.1.2.3:8050")
+    assert Hosts.of("127.0.0.2").allow("127.0.0.2:8050")
     assert Hosts.of("0.0.0.0").allow("192.168.1.7:8050")
     assert Hosts.of("::").allow("[fe80::1]:8050")
     assert not Hosts.of("0.0.0.0").allow("evil.example")
