@@ -98,12 +98,12 @@ def register(pages: Pages) -> None:
         Output("view", "data"), Output("query", "data"), Output("step-words", "children"),
         Input("choose-metric", "value"), Input("choose-shows", "value"), Input("choose-scale", "value"), Input("choose-clip", "value"),
         Input("choose-tolerance", "value"), Input("choose-units", "value"), Input("choose-iso", "value"), Input("choose-step", "value"),
-        Input("choose-maps", "value"), State("steps", "data"), State("sweeps-of-page", "data"),
+        Input("choose-maps", "value"), State("steps", "data"), State("sweeps-of-page", "data"), State("url", "pathname"),
         prevent_initial_call=True,
     )  # fmt: skip
     def choose(
         metric: str, shows: str, scale: str, clip: float, tolerance: float, units: str, iso: list[str], at: int,
-        maps: list[str] | None, steps: list[int], names: list[str],
+        maps: list[str] | None, steps: list[int], names: list[str], path: str | None,
     ) -> tuple[Any, ...]:  # fmt: skip
         own = reader.spec(names[0]).metric
         step = steps[at] if at is not None and at < len(steps) else None
@@ -113,7 +113,7 @@ def register(pages: Pages) -> None:
             maps=chosen, metric="" if metric == own else metric, shows=shows, scale=scale, clip=float(clip), step=step,
             units=units or "", tolerance=float(tolerance), iso="iso" in (iso or []),
         ).sane()  # fmt: skip
-        query = view.to_query(names if len(names) > 1 else ())
+        query = view.to_query(names if (path or "").strip("/") == "compare" else ())
         return view.to_data(), query, _step_words(steps, at if at is not None else len(steps))
 
     @pages.callback(

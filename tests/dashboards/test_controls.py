@@ -79,8 +79,13 @@ def test_a_choice_becomes_a_view_and_its_address(choose):
 
 def test_an_address_of_several_sweeps_names_them(choose, other):
     every = [f"{name}/{panel}" for name in ("tiny", other) for panel in ("sgd", "sgdw", "adamw")]
-    found = choose(**{"sweeps_of_page.data": ["tiny", other], "choose_maps.value": every[:MOST_MAPS]})
-    assert found["query"]["data"] == "?sweep=tiny&sweep=other"
+    compared = {"sweeps_of_page.data": ["tiny", other], "choose_maps.value": every[:MOST_MAPS]}
+    assert choose(**compared, **{"url.pathname": "/compare"})["query"]["data"] == "?sweep=tiny&sweep=other"
+
+
+def test_an_address_names_the_only_sweep_that_is_left_of_a_comparison(choose):
+    found = choose(**{"url.pathname": "/compare", "choose_scale.value": "rank"})
+    assert found["query"]["data"] == "?sweep=tiny&scale=rank"
 
 
 def test_evaluations_that_come_are_offered_and_the_one_that_is_shown_stays(reader, store, other):
