@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hpscan.errors import ClusterError
+from hpscan.errors import ClusterError, UnknownJobError
 from hpscan.grid import panels
 from hpscan.spec import Spec
 from hpscan.store import Store, ended
@@ -56,7 +56,7 @@ class BusyError(LaunchError):
 
 
 class IdleError(LaunchError):
-    """The sweep is not being launched from here."""
+    """The sweep is not being launched from here, or its cluster has forgotten that."""
 
 
 class JobServerError(LaunchError):
@@ -146,6 +146,8 @@ class _Job:
             status = words.get(job.status, "submitted")
         except JobServerError:
             status = "running"  # for all that is known
+        except IdleError:
+            status = "failed"  # its cluster has started again, and knows nothing of it
         return Started(self.sweep, status, f"job {self.job_id}", self.started_at)
 
     def log(self) -> str:
@@ -369,5 +371,7 @@ def _asked(ask: Callable[[Any], T]) -> T:
 
     try:
         return ask(jobs)
+    except UnknownJobError as error:
+        raise IdleError(str(error)) from None
     except ClusterError as error:
         raise JobServerError(str(error)) from None

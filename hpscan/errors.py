@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["ClusterError", "SweepIncompleteError", "first_line", "last_line"]
+__all__ = ["ClusterError", "SweepIncompleteError", "UnknownJobError", "first_line", "last_line"]
 
 
 class ClusterError(Exception):
     """Ray could not be started or reached, or cannot hold a pack; the message is one line."""
+
+
+class UnknownJobError(ClusterError):
+    """The cluster has no job of a sweep: none was submitted, or the cluster has started again since."""
 
 
 class SweepIncompleteError(Exception):

@@ -16,7 +16,7 @@ import hpscan.cluster  # noqa: F401  (what Ray reads when it is imported)
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from hpscan.cluster import reason
-from hpscan.errors import ClusterError
+from hpscan.errors import ClusterError, UnknownJobError
 from hpscan.spec import SpecError
 
 __all__ = ["Job", "cancel", "follow", "latest", "submit"]
@@ -80,10 +80,10 @@ def submit(address: str, sweep: str, source: str, options: Sequence[str], folder
 
 
 def latest(address: str, sweep: str) -> Job:
-    """The last job of a sweep; raises ClusterError if there is none."""
+    """The last job of a sweep; raises UnknownJobError if there is none."""
     found = _of_sweep(_client(address), sweep)
     if found is None:
-        raise ClusterError(f"{sweep}: the cluster at {address} has no job of that sweep")
+        raise UnknownJobError(f"{sweep}: the cluster at {address} has no job of that sweep")
     return found
 
 

@@ -3,8 +3,9 @@
 import pytest
 
 from hpscan import jobs
-from hpscan.errors import ClusterError
+from hpscan.errors import ClusterError, UnknownJobError
 
+ADDRESS = "http://127.0.0.1:8265"
 STARTING = "Request failed with status code 500: No available agent to submit job, please try again later."
 
 
@@ -31,3 +32,13 @@ def test_what_does_not_pass_is_told_in_one_line(monkeypatch, text, patience):
     with pytest.raises(ClusterError) as told:
         jobs._asked(refuse)
     assert str(told.value) == f"the cluster's job server: {text.splitlines()[0]}"
+
+
+def test_a_cluster_that_does_not_know_the_sweep_is_told_from_one_that_does_not_answer(monkeypatch):
+    class Client:
+        def list_jobs(self):
+            return []
+
+    monkeypatch.setattr(jobs, "_client", lambda address: Client())
+    with pytest.raises(UnknownJobError, match=f"tiny: the cluster at {ADDRESS} has no job of that sweep"):
+        jobs.latest(ADDRESS, "tiny")

@@ -18,6 +18,7 @@ from hpscan.dashboards.launching import (
     NotAllowedError,
     viewer_may_launch,
 )
+from hpscan.errors import ClusterError, UnknownJobError
 from hpscan.spec import SpecError
 from hpscan.spec_text import shipped_specs
 from hpscan.store import Store
@@ -197,6 +198,29 @@ def test_a_job_server_that_does_not_answer_is_told_in_one_line(tmp_path, tiny_ra
         launcher.launch(as_yaml(tiny_raw))
     assert "\n" not in str(told.value)
     assert launcher.launches() == []
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(ClusterError("no answer"), "running"), (UnknownJobError("no job"), "failed")]
+)
+def test_a_job_that_its_cluster_has_forgotten_can_be_launched_again(tmp_path, tiny_raw, monkeypatch, error, status):
+    from hpscan import jobs  # which imports Ray
+
+    def unknown(*_):
+        raise error
+
+    job = jobs.Job("job-1", "tiny", "PENDING", None, "")
+    monkeypatch.setattr(jobs, "submit", lambda *_: job)
+    monkeypatch.setattr(jobs, "latest", lambda *_: job)
+    launcher = Launcher(Store(tmp_path), allowed=True, address="http://127.0.0.1:1")
+    assert launcher.launch(as_yaml(tiny_raw)).status == "submitted"
+    monkeypatch.setattr(jobs, "latest", unknown)
+    assert launcher.last("tiny").status == status
+    if status == "failed":
+        launcher.launch(as_yaml(tiny_raw))
+    else:
+        with pytest.raises(BusyError, match="tiny"):
+            launcher.launch(as_yaml(tiny_raw))
 
 
 def test_what_was_never_launched_has_no_log(launcher):
