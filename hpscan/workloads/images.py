@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Base64Bytes, Field, model_validator
 
 from hpscan._model import Model
 from hpscan.workloads.architectures import Architecture, NormalisedMLPConfig, ResNetConfig
@@ -334,6 +334,16 @@ class ImageNet32(_Images):
     model: Architecture = ResNetConfig()
     train: int = Field(default=1_231_167, ge=1)
     validation: int = Field(default=50_000, ge=1)
+    mean_image: Base64Bytes | None = Field(default=None, repr=False)
+    """The training set's, in float32, filled in at launch: batches are prepared where no file need be."""
+
+    def identity(self) -> dict[str, Any]:
+        """Every field but the mean image, which comes with the images."""
+        return {name: value for name, value in super().identity().items() if name != "mean_image"}
+
+    def resolved(self) -> Self:
+        """The same workload with the mean image."""
+        return self.model_copy(update={"mean_image": self._mean_image().tobytes()})
 
     def _metrics(self) -> dict[str, Any]:
         from hpscan.tasks import top_error
@@ -343,7 +353,9 @@ class ImageNet32(_Images):
     def _prepare(self) -> Callable[[Tensor], Tensor]:
         from hpscan.workloads.augmentation import subtract_image
 
-        return subtract_image(self._pooled(self._mean_image()[None])[0])
+        carried = self.mean_image or self._mean_image().tobytes()
+        mean = np.frombuffer(bytearray(carried), np.float32).reshape(1, *self.shape)  # torch wants it writable
+        return subtract_image(self._pooled(mean)[0])
 
     def files_here(self) -> list[Path]:
         """The published batches; raises as :func:`find_file` does."""

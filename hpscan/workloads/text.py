@@ -44,6 +44,8 @@ class CharLM(Model):
     """SHA-256 of the text, filled in at launch: runs are told apart by what they read, not by where it lay."""
     characters: int | None = None
     """Length of the text, filled in at launch."""
+    vocabulary: int | None = None
+    """Different characters of the text, filled in at launch: the model is made where the text need not be."""
 
     width_path: ClassVar[tuple[str, ...]] = ("width",)
 
@@ -66,13 +68,18 @@ class CharLM(Model):
     def identity(self) -> dict[str, Any]:
         """Every field, the text by its content."""
         digest = self.digest or _digest(self._content)
-        return {**self.model_dump(mode="json", exclude={"text", "characters"}), "digest": digest}
+        return {**self.model_dump(mode="json", exclude={"text", "characters", "vocabulary"}), "digest": digest}
 
     def resolved(self) -> CharLM:
-        """The same workload with the text's place, content and length spelt out."""
+        """The same workload with the text's place, content, length and vocabulary spelt out."""
         content = self._content
-        where = self.text if self.text == "alice" else str(Path(self.text).absolute())
-        return self.model_copy(update={"text": where, "digest": _digest(content), "characters": len(content)})
+        found = {
+            "text": self.text if self.text == "alice" else str(Path(self.text).absolute()),
+            "digest": _digest(content),
+            "characters": len(content),
+            "vocabulary": len(set(content)),
+        }
+        return self.model_copy(update=found)
 
     def load(self) -> Data:
         """Read and cut the text; inputs and targets of shape (windows, context), targets one character ahead.
@@ -96,7 +103,7 @@ class CharLM(Model):
         from hpscan import tasks
         from hpscan.models import GPT
 
-        vocabulary = len(set(self._content))
+        vocabulary = self.vocabulary or len(set(self._content))
 
         def model() -> GPT:
             return GPT(

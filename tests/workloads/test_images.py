@@ -2,16 +2,20 @@
 
 import gzip
 import pickle
+import shutil
 import struct
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from pydantic import ValidationError
 from sklearn.datasets import load_digits
 
+from hpscan.spec import Spec
 from hpscan.workloads import CIFAR10, CIFAR100, DataAbsentError, Digits, FashionMNIST, ImageNet32, WorkloadError
 from hpscan.workloads.files import md5
+from tests.conftest import TINY
 
 RNG = np.random.default_rng(0)
 
@@ -231,6 +235,14 @@ def test_imagenet32_is_read_less_its_mean_image(home, form):
     prepared = workload.task().prepare(torch.from_numpy(data.test.inputs)).numpy()
     np.testing.assert_allclose(prepared.reshape(4, -1), (data.test.inputs.reshape(4, -1) - mean) / 255, atol=1e-6)
     assert set(workload.task().judges) == {"loss", "error", "top5_error"}
+
+    resolved = Spec.validated({**TINY, "workload": {"name": "imagenet32", "train": 36, "validation": 4}}).resolved()
+    sent = pickle.dumps(resolved.workload)
+    assert Spec.validated(yaml.safe_load(resolved.to_yaml())) == resolved
+    assert resolved.workload.identity() == workload.identity()
+    shutil.rmtree(folder)  # a worker is given the data, and has no file
+    given = pickle.loads(sent)
+    assert np.array_equal(given.task().prepare(torch.from_numpy(data.test.inputs)).numpy(), prepared)
 
 
 @pytest.mark.parametrize("form", ["pickle", "npz"])

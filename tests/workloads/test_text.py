@@ -1,7 +1,11 @@
+import pickle
+
 import numpy as np
 import pytest
 
-from hpscan.workloads import CharLM, DataAbsentError, WorkloadError
+from hpscan.engine import train_pack
+from hpscan.grid import packs, runs
+from hpscan.workloads import CharLM, DataAbsentError, WorkloadError, text
 
 
 def test_the_embedded_text_is_cut_into_windows_with_targets_one_ahead():
@@ -43,11 +47,24 @@ def test_a_text_that_changed_since_launch_is_refused(tmp_path):
     path.write_text("ab" * 500)
     launched = CharLM(text=str(path), context=8).resolved()
     path.write_text("cd" * 501)
-    from hpscan.workloads import text
-
     text._read.cache_clear()
     with pytest.raises(WorkloadError, match="not the text that this sweep was launched with"):
         launched.load()
+
+
+def test_a_worker_that_is_given_the_data_needs_no_text(tmp_path, make_spec):
+    path = tmp_path / "text.txt"
+    path.write_text("the quick brown fox jumps over the lazy dog. " * 40)
+    workload = {"name": "charlm", "text": str(path), "context": 8, "layers": 1, "heads": 1, "width": 4}
+    unresolved = make_spec(workload=workload, variants=["sgd"], grid={"lr": [0.1], "wd": [0]}, seeds=[0])
+    resolved = unresolved.resolved()
+    assert [run.run_id for run in runs(resolved)] == [run.run_id for run in runs(unresolved)]
+    sent = pickle.dumps((runs(resolved), resolved.workload.load()))
+    path.unlink()
+    text._read.cache_clear()
+    given, data = pickle.loads(sent)
+    (result,) = train_pack(packs(given, 1)[0], data, strategy="loop", compile=False)
+    assert result.state == "completed"
 
 
 def test_absent_short_and_binary_texts_are_refused_in_one_line(tmp_path):
