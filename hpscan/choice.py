@@ -217,6 +217,7 @@ class _Trials:
         if not self._pays(saved_s, LOOP, START_S + cost_s):
             return False, ""
         try:
+            self._start(Loop, 1, compiled=True).advance(range(1))
             self._compile_judging(Loop)
         except Exception as error:  # noqa: BLE001  (whatever the compiler cannot do with a user's model)
             return False, f"; cannot be compiled: {_told(error)}"

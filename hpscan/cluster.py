@@ -6,6 +6,7 @@ With ``launch``, ``searcher``, ``worker`` and ``jobs`` the only door to Ray.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 import socket
@@ -211,8 +212,8 @@ def _of_this_machine(resources: Resources) -> dict[str, Any]:
     asked = resources.per_pack
     cpus = resources.workers * asked.cpus if resources.workers else resources.workers_here
     packs = resources.workers or int(cpus / asked.cpus)
-    custom = {name: packs * amount for name, amount in asked.custom.items()}
-    return {"num_cpus": max(cpus, resources.gpus or 0), "num_gpus": resources.gpus, "resources": custom}
+    custom = {name: math.ceil(packs * amount) for name, amount in asked.custom.items()}  # Ray counts by whole ones
+    return {"num_cpus": math.ceil(max(cpus, resources.gpus or 0)), "num_gpus": resources.gpus, "resources": custom}
 
 
 def _slots(resources: Resources, *, local: bool) -> Slots:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -22,7 +23,7 @@ from hpscan.checkpoint import Checkpoints, Standing, decode, encode, from_rung
 from hpscan.choice import Asked, Choice, choose, compile_seconds, program_for
 from hpscan.diagnostics import MEASURES
 from hpscan.feed import on_device
-from hpscan.grid import Pack
+from hpscan.grid import Pack, Run
 from hpscan.hardware import can_compile
 from hpscan.memory import is_out_of_memory
 from hpscan.program import Program
@@ -62,7 +63,8 @@ def train_parts(
 
     First comes what had ended before, according to the checkpoint that the pack goes on from: nothing, of one that begins.
     A pack that is trained fused is one part, unless fewer rows are faster or all do not fit in the device's memory; where memory
-    runs out all the same, a part is halved and tried again. A loop's parts are a few runs each.
+    runs out all the same, a part is halved and tried again. A loop's parts are a few runs each. A part that raises is
+    halved, too, until it is one run, which has failed; the others go on.
 
     Parameters
     ----------
@@ -105,21 +107,28 @@ def train_parts(
     on_choice(choice)
     program = program_for(pack.runs[0].recipe, asked, compiled=choice.compiled)
     journal = _Journal(standing, checkpoints, clock, saved_at=0.0 if checkpoints is None else clock())
+    begin = partial(Session.gathered, states=standing.rungs) if standing.rungs else Session.start
+    to_try: list[tuple[Run, ...]] = []
     while len(finished) < len(pack.runs):
         most = standing.choice.rows
-        part = pack.runs[len(finished) : len(finished) + most]
+        part = to_try.pop() if to_try else pack.runs[len(finished) : len(finished) + most]
+        if len(part) > most:
+            to_try += [part[most:], part[:most]]
+            continue
         fused_compiled = program.compiled and choice.strategy == "fused"
         rows = max(min(pack.capacity, most), len(part), MIN_ROWS) if fused_compiled else len(part)
         try:
-            begin = partial(Session.gathered, states=standing.rungs) if standing.rungs else Session.start
             standing.session = standing.session or begin(choice.kind, program, part, data, rows)
+            part = tuple(result.run for result in standing.session.everyone)  # a checkpoint's may be fewer
             ended = _train(standing.session, data, clock, journal, pack.end)
             _keep_rung(standing, checkpoints)
-        except Exception as error:
-            if not is_out_of_memory(error) or most == 1:
-                raise
-            standing.choice = replace(choice, rows=math.ceil(len(part) / 2))
-            ended = []
+        except _NotSavedError as error:
+            raise error.__cause__ or error from None
+        except OSError:  # the machine's fault
+            raise
+        except Exception as error:  # noqa: BLE001  (a model or loss may raise anything)
+            ended, halves = _after(error, part, standing)
+            to_try += halves
         standing.session = None
         if ended:
             for result in ended:
@@ -127,6 +136,24 @@ def train_parts(
             standing.compiled_before = compile_seconds()
             finished += ended
             yield ended
+
+
+def _after(
+    error: Exception, part: tuple[Run, ...], standing: Standing
+) -> tuple[list[RunResult], list[tuple[Run, ...]]]:
+    """What becomes of a part that raised: a run alone has failed; of more, what to try, the last first."""
+    half, out_of_memory = math.ceil(len(part) / 2), is_out_of_memory(error)
+    if out_of_memory and len(part) == 1:
+        raise error
+    if out_of_memory:
+        standing.choice = replace(standing.choice, rows=half)
+    if len(part) == 1:
+        return [RunResult(part[0], "failed", error=f"{type(error).__name__}: {error}")], []
+    return [], [part[half:], part[:half]]
+
+
+class _NotSavedError(Exception):
+    """A checkpoint could not be kept; the cause says why, and is no fault of the runs."""
 
 
 def _keep_rung(standing: Standing, checkpoints: Checkpoints | None) -> None:
@@ -138,9 +165,18 @@ def _keep_rung(standing: Standing, checkpoints: Checkpoints | None) -> None:
         return
     if checkpoints is not None:
         name = Pack(tuple(result.run for result in session.everyone), standing.pack.capacity).pack_id
-        checkpoints.keep_rung(name, [result.run.run_id for result in live], encode(standing))
+        with _saving():
+            checkpoints.keep_rung(name, [result.run.run_id for result in live], encode(standing))
     for result in live:
         result.state = "stopped"
+
+
+@contextmanager
+def _saving() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        raise _NotSavedError from error
 
 
 @dataclass
@@ -156,7 +192,8 @@ class _Journal:
         """Save if it is time; what the clock says afterwards."""
         if self.checkpoints is None or now - self.saved_at < self.checkpoints.every_s:
             return now
-        self.checkpoints.save(encode(self.standing))
+        with _saving():
+            self.checkpoints.save(encode(self.standing))
         self.saved_at = self.clock()
         return self.saved_at
 

@@ -9,9 +9,11 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
+from typing import Literal
 
 import numpy as np
 
+from hpscan.errors import first_line
 from hpscan.grid import Pack, Recipe, Run, packs, panels, runs
 from hpscan.numerals import duration, operations
 from hpscan.rounds import most_cells
@@ -19,7 +21,7 @@ from hpscan.rungs import next_round
 from hpscan.spec import Spec
 from hpscan.stopping import Halving, Stop
 from hpscan.store import Store
-from hpscan.workloads import Data, DataAbsentError, PackedWorkload, Split
+from hpscan.workloads import Data, DataAbsentError, PackedWorkload, Split, WorkloadError
 
 __all__ = ["Estimate", "Part", "estimate"]
 
@@ -158,7 +160,7 @@ def estimate(spec: Spec, store: Store, *, retry_failed: bool = False) -> Estimat
         plan = packs(every, spec.resources.most_runs, coming.done, spec.resources.workers_here, coming.legs)
     completed = stored[(stored["state"] == "completed") & (stored["steps_done"] > 0)]
     seconds = completed["device_s"] / completed["steps_done"]
-    rates = _Rates(every, dict(zip(completed["run_id"], seconds, strict=True)))
+    rates = _Rates(spec, every, dict(zip(completed["run_id"], seconds, strict=True)))
     parts = []
     for point in spec.points():
         recipe = Recipe.of(spec.at(point))
@@ -200,7 +202,8 @@ def _affordable(spec: Spec, waiting: Collection[str]) -> set[str]:
 class _Rates:
     """What a run-step takes, found once for each workload and batch size; a run's number of steps is nothing to it."""
 
-    def __init__(self, every: Sequence[Run], stored: Mapping[str, float]) -> None:
+    def __init__(self, spec: Spec, every: Sequence[Run], stored: Mapping[str, float]) -> None:
+        self.spec, self.to_come = spec, sum(run.recipe.steps for run in every) / spec.resources.workers_here
         self.stored: dict[str, list[float]] = defaultdict(list)
         recipes = {run.recipe.identity: run.recipe for run in every}
         kinds = {identity: _kind(recipe) for identity, recipe in recipes.items()}
@@ -231,9 +234,11 @@ class _Rates:
             rate = _measured_rate()
             return flop, flop / rate, f"at {rate / 1e9:.0f} GFLOP/s a core, half of what matrix products reach here"
         try:
-            seconds = _probe(pack, workload.load())
+            seconds = _probe(pack, workload.load(), self.spec.resources.strategy, self.to_come)
         except DataAbsentError as error:
             return flop, None, str(error)
+        except Exception as error:  # noqa: BLE001  (a model or loss may raise anything)
+            return flop, None, f"cannot be tried: {type(error).__name__}: {first_line(error, 'no message')}"
         return flop, seconds, f"{PROBE_STEPS} steps tried uncompiled; compiled, up to three times less"
 
 
@@ -259,8 +264,8 @@ def _measured_rate() -> float:
     return 2 * 1024**3 / best / 2
 
 
-def _probe(pack: Pack, data: Data) -> float:
-    """Seconds a run-step of a few steps of a pack, in this process."""
+def _probe(pack: Pack, data: Data, strategy: Literal["auto", "fused", "loop"], to_come: float) -> float:
+    """Seconds a run-step of a few steps of a pack, in this process, trained as if so many were to come."""
     from hpscan.engine import train_pack
     from hpscan.hardware import prepare_worker
 
@@ -270,7 +275,16 @@ def _probe(pack: Pack, data: Data) -> float:
     def seconds(steps: int) -> float:
         short = tuple(replace(run, recipe=replace(run.recipe, steps=steps, evaluations=1)) for run in pack.runs)
         start = time.perf_counter()
-        train_pack(Pack(short, len(short)), data, compile=False, device=hardware.device)
+        results = train_pack(
+            Pack(short, len(short)),
+            data,
+            strategy=strategy,
+            compile=False,
+            device=hardware.device,
+            steps_to_come=to_come,
+        )
+        if all(result.state == "failed" for result in results):
+            raise WorkloadError(results[0].error)
         return time.perf_counter() - start
 
     seconds(1)  # the first call of everything is slow

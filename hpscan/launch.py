@@ -177,12 +177,13 @@ def launch(
         # later rounds are planned from the store: whatever they call for has a place
         later = spec.adaptive is not None or first.legs is not None
         wanted = [run for run in every if later or run.run_id in first.open]
+        most = len(plan) if first.legs is None else len(every)  # packs at once; a later round may have more of them
         assignment = Assignment(
             sweep=spec.name,
             metric=spec.metric,
             store=store.location,
             resources=spec.resources,
-            workers=max(1, min(slots.workers, len(plan))),
+            workers=max(1, min(slots.workers, most)),
             per_pack=slots.per_pack,
             runs=wanted,
             run_steps={recipe: share * steps for recipe, steps in first.run_steps.items()},
@@ -193,7 +194,7 @@ def launch(
             sweep=spec.name,
             course=course,
             places={run.run_id: place for place, run in enumerate(wanted)},
-            at_once=slots.most and min(slots.most, len(plan)),
+            at_once=slots.most and min(slots.most, most),
             reserved=_reserved(slots.per_pack),
             assignment=ray.put(assignment),
         )

@@ -16,11 +16,12 @@ from rich.markup import escape
 from hpscan.differences import differences
 from hpscan.errors import SweepIncompleteError
 from hpscan.grid import Pack, runs
+from hpscan.landscape import recorded
 from hpscan.lease import held
-from hpscan.progress import Progress, shown
+from hpscan.progress import PackSummary, Progress, shown
 from hpscan.rounds import AdaptiveRounds
 from hpscan.rungs import next_round
-from hpscan.spec import Spec, SpecError
+from hpscan.spec import Spec, SpecError, is_validation
 from hpscan.store import Store, StoreError
 from hpscan.sweep import Sweep
 from hpscan.workloads import Data, Factory, PackedWorkload, WorkloadError
@@ -178,8 +179,22 @@ def _train(
 
     from hpscan.launch import launch
 
+    blind: list[PackSummary] = []
+
+    def tell_pack(summary: PackSummary) -> None:
+        progress.add(summary)
+        if summary.states.get("completed") and summary.best is None:
+            blind.append(summary)
+
     with progress:
-        return launch(spec, store, first, data, progress.add, address=address, on_plan=tell_plan, stop=stop)
+        lost = launch(
+            spec, store, first, data, tell_pack, address=address, on_plan=tell_plan, stop=lambda: bool(blind) or stop()
+        )
+    if blind:  # a trainable, of which nothing was known before
+        rows = store.runs(spec.name, without=["config"])
+        known = [name for name in recorded(rows) if is_validation(name) and rows[name].notna().any()]
+        raise WorkloadError(f"metric: the trainable yields {', '.join(sorted(known))}; got {spec.metric!r}")
+    return lost
 
 
 def _most_runs(spec: Spec, store: Store, stored: set[str], here: int) -> int:

@@ -280,7 +280,7 @@ def _last_evaluation(store: Store, sweep: str, row: Mapping[str, Any]) -> dict[s
     last = curves[(curves["run_id"] == row["run_id"]) & (curves["step"] == row["steps_done"])]
     if last.empty:
         raise SpecError(f"run {row['run_id']}: was stopped, and its curve is not stored: there is nothing to compare")
-    return {name: float(last.iloc[0][name]) for name in ("val_loss", "val_error")}
+    return {name: float(last.iloc[0][name]) for name in ("val_loss", "val_error") if pd.notna(last.iloc[0][name])}
 
 
 EVER = 1e12

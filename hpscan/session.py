@@ -262,7 +262,7 @@ def judged(task: Task, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
     with torch.no_grad():
         try:
             return {name: vmap(judge, in_dims=(0, None))(outputs, targets) for name, judge in task.judges.items()}
-        except RuntimeError:  # a metric of the user's that vmap cannot do
+        except (RuntimeError, ValueError):  # a metric of the user's that vmap cannot do
             rows = [{name: judge(row, targets) for name, judge in task.judges.items()} for row in outputs]
             return {name: torch.stack([torch.as_tensor(row[name]) for row in rows]) for name in rows[0]}
 

@@ -224,6 +224,8 @@ class Spec(Model):
             raise ValueError(
                 "training.sharpness: must be false for a trainable, whose model hpscan does not see; got true"
             )
+        if self.metric.startswith("ensemble_") and not self.training.snapshots and not self.unknown:
+            raise ValueError(f"metric: {self.metric} is of snapshots' predictions; set training.snapshots: true")
         if self.training.snapshots and not isinstance(self.schedule, CosineRestarts):
             raise ValueError(
                 f"training.snapshots: are taken at restarts; schedule must be cosine_restarts, got {self.schedule.name}"

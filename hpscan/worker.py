@@ -207,7 +207,7 @@ class PackTrainable(tune.Trainable):
     ) -> Iterator[tuple[list[RunResult], int]]:
         """Train a pack part by part; with each the number of runs that are left. ``how`` is filled with what was chosen.
 
-        A model or loss may raise anything; what is left then has failed.
+        A model may raise anything before its training begins, too; what is left then has failed.
         """
         from hpscan.session import RunResult
 

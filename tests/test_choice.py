@@ -279,8 +279,21 @@ def test_what_cannot_be_compiled_is_trained_uncompiled_with_a_note(monkeypatch, 
         return original(self, kind, rows, compiled=compiled)
 
     monkeypatch.setattr(choice._Trials, "_seconds", broken)
-    chosen = choose(pack, make_spec().workload.load(), asked())
-    assert not chosen.compiled
+    chosen = choose(pack, make_spec().workload.load(), asked(strategy="fused"))
+    assert (chosen.strategy, chosen.compiled) == ("fused", False)
+    assert chosen.reason.endswith("cannot be compiled: RuntimeError: the compiler gave up")
+
+
+def test_a_loops_update_that_cannot_be_compiled_is_left_as_it_is(monkeypatch, make_spec, pack):
+    """As where there is a C++ compiler that does not work: an MLP is judged stacked, so nothing else would tell."""
+
+    def broken(*_):
+        raise RuntimeError("the compiler gave up")
+
+    monkeypatch.setattr(choice._Trials, "_pays", lambda *_: True)
+    monkeypatch.setattr("hpscan.program._Compiled._compile", broken)
+    chosen = choose(pack, make_spec().workload.load(), asked(strategy="loop"))
+    assert (chosen.strategy, chosen.compiled) == ("loop", False)
     assert chosen.reason.endswith("cannot be compiled: RuntimeError: the compiler gave up")
 
 

@@ -279,6 +279,33 @@ def test_one_run_that_does_not_fit_is_an_error(make_spec, monkeypatch):
         train_pack(pack_of(spec), data, strategy="loop", compile=False)
 
 
+@pytest.mark.parametrize(("strategy", "compiled"), [("fused", False), ("fused", True), ("loop", False)])
+def test_a_run_that_raises_fails_alone(make_spec, monkeypatch, strategy, compiled):
+    spec = make_spec(variants=["sgd"])
+    data, pack = spec.workload.load(), pack_of(spec)
+    whole = metrics(train_pack(pack, data, strategy=strategy, compile=compiled))
+    bad = {run.run_id for run in pack.runs if run.cell.lr > 0.1 and run.seed == 1}
+    assert 1 < len(bad) < len(pack.runs) / 2
+    advance = session.Session.advance
+
+    def breaks(self, steps, **how):
+        if steps.start and any(result.run.run_id in bad for result in self.results):
+            raise ValueError("too much")
+        return advance(self, steps, **how)
+
+    monkeypatch.setattr(session.Session, "advance", breaks)
+    results = train_pack(pack, data, strategy=strategy, compile=compiled)
+    assert [result.run for result in results] == list(pack.runs)
+    assert {result.run.run_id for result in results if result.error == "ValueError: too much"} == bad
+    assert {result.run.run_id for result in results if result.state == "failed"} == bad
+    for run_id, (state, steps, found, curve) in metrics(results).items():
+        if run_id not in bad and compiled:
+            assert (state, steps, found, curve) == whole[run_id]
+        elif run_id not in bad:
+            assert (state, steps) == whole[run_id][:2]
+            assert found == pytest.approx(whole[run_id][2], rel=1e-3)
+
+
 @pytest.mark.parametrize("strategy", ["fused", "loop"])
 def test_snapshots_are_judged_at_every_restart_and_so_is_their_average(make_spec, strategy):
     schedule = {"name": "cosine_restarts", "first": 10, "mult": 2}

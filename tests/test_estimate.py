@@ -1,8 +1,30 @@
 from datetime import UTC, datetime
 
+import pytest
+
+from hpscan import choice
 from hpscan.estimate import estimate
 from hpscan.grid import runs
 from hpscan.store import Store
+
+RAISING = """
+import numpy as np
+from torch import nn
+import hpscan
+
+class Raising(nn.Linear):
+    def forward(self, x):
+        raise ValueError("not this one")
+
+def make():
+    split = hpscan.Split(np.ones((64, 3), np.float32), np.zeros(64, np.int64))
+    return hpscan.UserWorkload(lambda: hpscan.Data(split, split, split), hpscan.classification(lambda: Raising(3, 2)))
+"""
+
+
+@pytest.fixture(autouse=True)
+def _nothing_chosen_yet(monkeypatch):
+    monkeypatch.setattr(choice, "_choices", {})
 
 
 def stored(run, device_s=0.024):
@@ -70,3 +92,23 @@ def test_every_recipe_has_its_price(tmp_path, make_spec):
     assert cost.core_s == sum(part.n_runs * part.steps * part.seconds_per_run_step for part in cost.parts)
     assert "48 runs of 10 to 40 steps; 6 stored, 42 to train" in cost.text()
     assert "steps 40, width 8: 12 runs of 40 steps, about" in cost.text()
+
+
+def test_what_is_tried_is_what_a_launch_would_choose(make_spec, tmp_path):
+    chosen = []
+    for strategy in ("fused", "loop"):
+        spec = make_spec(resources={"strategy": strategy}, budget={"steps": 13})
+        estimate(spec, Store(tmp_path))
+        chosen += [each.strategy for of_one in choice._choices.values() for each in of_one.values()]
+        choice._choices.clear()
+    assert chosen == ["fused", "loop"]
+    many = make_spec(seeds=2000, workload={**make_spec().workload.model_dump(), "model": "plain_mlp"})
+    estimate(many, Store(tmp_path))
+    (found,) = (each for of_one in choice._choices.values() for each in of_one.values())
+    assert "too few to try them fused" not in found.reason
+
+
+def test_a_model_that_raises_is_told_of(make_spec, tmp_path):
+    (tmp_path / "raising.py").write_text(RAISING)
+    spec = make_spec(workload={"factory": "raising:make", "folder": str(tmp_path)})
+    assert "cannot be tried: ValueError: not this one" in estimate(spec, Store(tmp_path)).text()

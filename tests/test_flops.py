@@ -65,3 +65,13 @@ def test_a_model_that_needs_real_numbers_is_not_counted(make_spec, tmp_path, mon
     monkeypatch.syspath_prepend(tmp_path)
     workload = make_spec(workload={"factory": f"{module}:made", "folder": str(tmp_path)}, batch_size=4).workload
     assert flop_per_run_step(workload, 4) == expected
+
+
+def test_a_model_that_looks_at_numbers_while_it_is_made_is_not_counted(make_spec, tmp_path, monkeypatch):
+    made = "lambda: (torch.linspace(0, 0.1, 3)[1].item(), nn.Linear(3, 2))[1]"
+    (tmp_path / "looks.py").write_text(
+        "import torch\n" + CODE.replace("lambda: Branching(3, 2)", made).replace("{condition}", "True")
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    workload = make_spec(workload={"factory": "looks:made", "folder": str(tmp_path)}, batch_size=4).workload
+    assert flop_per_run_step(workload, 4) is None

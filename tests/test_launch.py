@@ -1,11 +1,19 @@
 """What the driver does besides scheduling; with real processes: tests/e2e."""
 
+import math
+from contextlib import nullcontext
+
 import pytest
 
 from hpscan import cluster, launch
+from hpscan.course import Course
 from hpscan.errors import ClusterError
-from hpscan.resources import Resources
+from hpscan.grid import runs
+from hpscan.resources import PerPack, Resources
+from hpscan.rungs import next_round
 from hpscan.spec import SpecError
+from hpscan.store import Store
+from tests.test_course import launched
 
 
 def test_the_commit_of_a_checkout_is_recorded(tmp_path, monkeypatch):
@@ -64,3 +72,28 @@ def test_a_process_that_is_connected_to_a_ray_of_its_own_is_told_to_leave_it(mon
     monkeypatch.setattr(cluster.ray, "is_initialized", lambda: True)
     with pytest.raises(ClusterError, match=r"ray\.shutdown\(\) first"), cluster.connected(Resources(), None):
         pass
+
+
+@pytest.mark.parametrize(
+    ("fields", "cpus"),
+    [({"workers": 3, "per_pack": {"cpus": 0.5}}, 2), ({"workers": 1, "per_pack": {"cpus": 1.5}}, 2)],
+)
+def test_a_ray_of_our_own_has_whole_cores_and_whole_resources(fields, cpus):
+    fields["per_pack"]["custom"] = {"big": 0.7}
+    told = cluster._of_this_machine(Resources.model_validate(fields))
+    assert (told["num_cpus"], told["resources"]) == (cpus, {"big": math.ceil(0.7 * fields["workers"])})
+
+
+def test_of_a_halved_sweep_later_rounds_have_room_whatever_is_left_of_the_first(make_spec, tmp_path, monkeypatch):
+    spec = make_spec(variants=["sgd"], stop={"name": "halving", "rungs": [0.5]}, evaluations=2)
+    store, seen = Store(tmp_path), []
+    store.save_spec(spec)
+    packs = Course(spec, store.location, runs(spec), 2, next_round(spec, store)).packs()
+    launched(spec, store, dies_after=len(packs) - 1)
+    monkeypatch.setattr(launch, "connected", lambda *_: nullcontext(cluster.Slots(2, 2, PerPack(gpus=0.0))))
+    monkeypatch.setattr(launch, "is_client", lambda: False)
+    monkeypatch.setattr(launch.ray, "put", lambda assignment: assignment)
+    monkeypatch.setattr(launch, "_tune", lambda trials, *_: seen.append(trials) or launch._Outcome(None, []))
+    launch.launch(spec, store, next_round(spec, store), None, lambda _: None)
+    assert len(seen[0].course.packs()) == 1
+    assert (seen[0].at_once, seen[0].assignment.workers) == (2, 2)

@@ -159,3 +159,12 @@ def test_a_regression_has_losses_and_no_share_of_wrong_answers(
     assert hpscan("reproduce", rows["run_id"][0])[0] == 0
     with pytest.raises(WorkloadError, match=r"^metric: the workload reports val_huber, val_loss; got 'val_error'"):
         launcher.launch_sweep(spec.model_copy(update={"name": "other", "metric": "val_error"}), tmp_path / "results")
+
+
+def test_a_trainable_that_does_not_yield_the_metric_is_stopped_and_told(here, make_spec, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "of_mine.py").write_text(MINE)
+    (tmp_path / "mended").touch()
+    spec = make_spec(variants=["sgdw"], seeds=[0], workload={"trainable": "of_mine:train"}, metric="val_error")
+    with pytest.raises(WorkloadError, match=r"^metric: the trainable yields val_loss; got 'val_error'"):
+        launcher.launch_sweep(spec, tmp_path / "results")

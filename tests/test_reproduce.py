@@ -5,6 +5,7 @@ import shutil
 from datetime import UTC, datetime
 from importlib.metadata import version
 
+import pandas as pd
 import pytest
 
 from hpscan import choice
@@ -195,6 +196,14 @@ def test_a_stopped_run_is_compared_as_far_as_it_came_or_refused_without_its_curv
     assert (code, found["verdict"]) == (0, "came back to the last digit, up to step 15")
     curve = store.curves("tiny")
     assert [found["metrics"]["val_loss"]["stored"]] == curve.loc[curve["run_id"] == run_id, "val_loss"].tolist()
+    for path in (store.folder("tiny") / "curves").iterdir():  # as of a regression
+        pd.read_parquet(path).assign(val_error=None).astype({"val_error": float}).to_parquet(path)
+    code, found = again(run_id)
+    assert (code, found["verdict"], list(found["metrics"])) == (
+        0,
+        "came back to the last digit, up to step 15",
+        ["val_loss"],
+    )
     shutil.rmtree(store.folder("tiny") / "curves")
     assert_refused(hpscan("reproduce", run_id, "--store", "."), "was stopped, and its curve is not stored")
 

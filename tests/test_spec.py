@@ -149,6 +149,10 @@ def test_a_null_that_is_an_argument_of_the_users_own_is_shown(make_spec):
         ({"training": {"accumulate": 3}}, "training.accumulate: must divide the batch size, 16; got 3"),
         ({"training": {"accumulate": 16}}, "batch_size: must be at least 32 for BatchNorm"),
         (
+            {"metric": "ensemble_val_loss"},
+            "metric: ensemble_val_loss is of snapshots' predictions; set training.snapshots: true",
+        ),
+        (
             {"training": {"snapshots": True}},
             "training.snapshots: are taken at restarts; schedule must be cosine_restarts",
         ),

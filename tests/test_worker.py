@@ -74,7 +74,7 @@ def test_the_parts_of_a_loop_are_stored_as_they_end(make_worker, tmp_path, monke
     assert len(set(rows["pack_id"])) == len(pack.runs)
 
 
-def test_what_failed_in_the_midst_of_a_pack_leaves_what_had_ended(make_worker, tmp_path, monkeypatch):
+def test_what_failed_in_the_midst_of_a_pack_leaves_the_others_alone(make_worker, tmp_path, monkeypatch):
     from hpscan import engine
 
     monkeypatch.setattr("hpscan.choice.PART_S", 0.0)
@@ -91,9 +91,10 @@ def test_what_failed_in_the_midst_of_a_pack_leaves_what_had_ended(make_worker, t
     monkeypatch.setattr(engine, "_train", breaks)
     answers = train_through(worker)
     n_runs = len(worker.packs[0].runs)
-    assert [answer["summary"].states for answer in answers] == [{"completed": 1}] * 2 + [{"failed": n_runs - 2}]
+    states = ["completed"] * 2 + ["failed"] + ["completed"] * (n_runs - 3)
+    assert [answer["summary"].states for answer in answers] == [{state: 1} for state in states]
     rows = Store(tmp_path).runs("tiny")
-    assert rows["state"].value_counts().to_dict() == {"completed": 2, "failed": n_runs - 2}
+    assert rows["state"].value_counts().to_dict() == {"completed": n_runs - 1, "failed": 1}
     assert set(rows["error"].dropna()) == {"ValueError: broke"}
 
 
@@ -101,8 +102,9 @@ def test_what_training_raises_is_kept_with_the_failed_runs(worker, tmp_path):
     bad = Split(worker.assignment.data.train.inputs[:, :, :5], worker.assignment.data.train.targets)
     data = Data(bad, worker.assignment.data.validation, worker.assignment.data.test)
     worker.assignment = Assignment(**{**worker.assignment.__dict__, "data": data})
-    (answer,) = train_through(worker)
+    *_, answer = train_through(worker)
     rows = Store(tmp_path).runs("tiny")
+    assert set(rows["run_id"]) == {run.run_id for run in worker.packs[0].runs}
     assert set(rows["state"]) == {"failed"}
     assert rows["error"].str.startswith("RuntimeError: ").all()
     assert answer["summary"].best is None
