@@ -57,7 +57,13 @@ class Cache:
             found = self._found(key, version)
             if found:
                 return found[0]
-            made = make()
+            try:
+                made = make()
+            except BaseException:
+                with self._lock:
+                    if key not in self._kept:
+                        self._makers.pop(key, None)
+                raise
             with self._lock:
                 self._misses += 1
                 self._kept[key] = version, made, _bytes_of(made)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -66,6 +67,17 @@ class Pace:
         return cls(last, is_running=True, eta_s=missing * seconds / len(late))
 
 
+@dataclass(frozen=True)
+class _Look:
+    """What a listing of a sweep's files has found."""
+
+    begun: float
+    ended: float
+    """Both in seconds of the monotonic clock."""
+    version: str
+    at: datetime
+
+
 @dataclass(eq=False)
 class Reader:
     """A store as the dashboard reads it; safe to use from several threads.
@@ -78,7 +90,8 @@ class Reader:
     numbers: Numbers = field(default_factory=Numbers)
     _cache: Cache = field(default_factory=Cache)
     _broken: dict[tuple[str, str], list[str]] = field(default_factory=dict)
-    _looked: dict[str, tuple[float, str, datetime]] = field(default_factory=dict)
+    _looked: dict[str, _Look] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         self._files = self.store.keeping()
@@ -97,11 +110,11 @@ class Reader:
 
     def version(self, sweep: str) -> str:
         """Changes whenever a file of the sweep does."""
-        return self._look(sweep)[0]
+        return self._look(sweep).version
 
     def read_at(self, sweep: str) -> datetime:
         """When the store was last looked at for this sweep."""
-        return self._look(sweep)[1]
+        return self._look(sweep).at
 
     def problems(self, sweep: str) -> list[str]:
         """One line for each file of the sweep that is broken and left out."""
@@ -276,14 +289,17 @@ class Reader:
         """The same of what is made of several sweeps."""
         return self._cache.get((*sweeps, what), tuple(map(self.version, sweeps)), make)
 
-    def _look(self, sweep: str) -> tuple[str, datetime]:
-        at, version, told = self._looked.get(sweep, (-LOOK_S, "", datetime.now(UTC)))
-        if time.monotonic() - at >= LOOK_S:
-            version, told = self.store.version(sweep), datetime.now(UTC)
-            if not version:
-                raise UnknownError(f"sweep {sweep!r}: not in the store {self.store.location}")
-            self._looked[sweep] = time.monotonic(), version, told
-        return version, told
+    def _look(self, sweep: str) -> _Look:
+        last, begun = self._looked.get(sweep), time.monotonic()
+        if last is not None and begun - last.ended < LOOK_S:
+            return last
+        version = self.store.version(sweep)
+        if not version:
+            raise UnknownError(f"sweep {sweep!r}: not in the store {self.store.location}")
+        own = _Look(begun, time.monotonic(), version, datetime.now(UTC))
+        with self._lock:  # who began earlier may end later, and has seen less
+            self._looked[sweep] = max(own, self._looked.get(sweep, own), key=lambda look: look.begun)
+            return self._looked[sweep]
 
 
 def _not_begun(shape: Landscape) -> Landscape:

@@ -1,6 +1,7 @@
 """What is read of a store, against the same read from its files by pandas."""
 
 import math
+import threading
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -146,6 +147,25 @@ def test_an_answer_is_kept_until_a_file_of_its_sweep_changes(reader, store, make
     assert (after.z[1] == 0.5).all()
     np.testing.assert_array_equal(after.z[0], before.z[0])
     assert reader.shape("other", "adamw") is others
+
+
+def test_a_look_that_ends_late_does_not_hide_what_one_that_began_after_it_has_seen(reader, store, monkeypatch):
+    begun, free, told = threading.Event(), threading.Event(), []
+
+    def slow(sweep):
+        begun.set()
+        assert free.wait(60)
+        return "old"
+
+    monkeypatch.setattr(store, "version", slow)
+    late = threading.Thread(target=lambda: told.append(reader.version("tiny")))
+    late.start()
+    assert begun.wait(60)
+    monkeypatch.setattr(store, "version", lambda sweep: "new")
+    assert reader.version("tiny") == "new"
+    free.set()
+    late.join(60)
+    assert [*told, reader.version("tiny")] == ["new", "new"]
 
 
 def test_a_broken_file_is_told_of_until_it_is_gone(reader, store):
