@@ -13,7 +13,7 @@ from hpscan.resources import PerPack, Resources
 from hpscan.rungs import next_round
 from hpscan.spec import SpecError
 from hpscan.store import Store
-from tests.test_course import launched
+from tests.test_course import STEPS, launched
 
 
 def test_the_commit_of_a_checkout_is_recorded(tmp_path, monkeypatch):
@@ -85,7 +85,8 @@ def test_a_ray_of_our_own_has_whole_cores_and_whole_resources(fields, cpus):
 
 
 def test_of_a_halved_sweep_later_rounds_have_room_whatever_is_left_of_the_first(make_spec, tmp_path, monkeypatch):
-    spec = make_spec(variants=["sgd"], stop={"name": "halving", "rungs": [0.5]}, evaluations=2)
+    halving = {"name": "halving", "rungs": [0.25, 0.5]}
+    spec = make_spec(variants=["sgd"], stop=halving, evaluations=8, budget={"steps": STEPS}, resources={"pack_size": 5})
     store, seen = Store(tmp_path), []
     store.save_spec(spec)
     packs = Course(spec, store.location, runs(spec), 2, next_round(spec, store)).packs()
