@@ -54,7 +54,8 @@ def register(pages: Pages) -> None:
 
 def _shown(reader: Reader, wanted: str) -> str:
     """What the list depends on: while that stays it is not sent again."""
-    return " ".join([*(f"{name}={reader.version(name)}" for name in reader.sweeps()), wanted])
+    minute = f"{datetime.now(UTC):%H:%M}"  # no file says that a sweep has stopped, or how long ago it ended
+    return " ".join([*(f"{name}={reader.version(name)}" for name in reader.sweeps()), minute, wanted])
 
 
 def _cards(reader: Reader, wanted: str) -> list[Any]:

@@ -66,6 +66,29 @@ def test_a_folder_s_name_is_quoted_in_its_link(reader, store):
     assert (link.children, link.href) == ("a?b#c d", "/sweeps/a%3Fb%23c%20d")
 
 
+@pytest.fixture
+def now(monkeypatch):
+    """The time of day that the list goes by; nothing passes by itself."""
+
+    class Fixed(datetime):
+        at = datetime(2026, 1, 3, 12, 0, 30, tzinfo=UTC)
+
+        @classmethod
+        def now(cls, tz=None):
+            return cls.at
+
+    monkeypatch.setattr(overview, "datetime", Fixed)
+    return Fixed
+
+
+@pytest.mark.parametrize(("seconds", "again"), [(10, False), (40, True)])
+def test_an_open_list_says_from_minute_to_minute_how_long_ago_and_whether_it_goes_on(reader, now, seconds, again):
+    shown = overview._shown(reader, "")
+    now.at += timedelta(seconds=seconds)
+    assert (overview._shown(reader, "") != shown) is again
+
+
+@pytest.mark.usefixtures("now")
 def test_the_list_is_sent_again_only_when_it_has_changed(reader, store, make_spec):
     (shown,) = parts_of(overview.page(reader), "Store")
     with TestClient(make_app(reader, Launcher(store)), base_url="http://localhost") as client:
