@@ -168,6 +168,12 @@ def _hovered(reader: Reader, view: View, name: str, i: int, j: int) -> list[Any]
     ]  # fmt: skip
 
 
+def _sliced(ids: Sequence[dict[str, str]], own: dict[str, str]) -> list[dict[str, str]]:
+    """The maps whose slices are drawn: as many as there are colours, in the page's order, the pointed one among them."""
+    first = [own, *(each for each in ids if each != own)][: len(LINES)]
+    return [each for each in ids if each in first]
+
+
 def _told(reader: Reader, view: View, places: Sequence[Place]) -> list[Any]:
     """Curves, runs, config and snippet of picked cells."""
     first_sweep = places[0][0].split("/", 1)[0]
@@ -294,8 +300,8 @@ def register(pages: Pages) -> None:
         if not cell:
             return (no_update,) * 4
         (i, j) = cell[0]
-        others = [(each["name"].split("/", 1)[1], drawn(reader, view, each["name"])) for each in ids[:8]]
-        over_wd, over_lr = slices(others, view, float(shape.lr[i]), float(shape.wd[j]))
+        shapes = [(each["name"].split("/", 1)[1], drawn(reader, view, each["name"])) for each in _sliced(ids, own)]
+        over_wd, over_lr = slices(shapes, view, float(shape.lr[i]), float(shape.wd[j]))
         return _hovered(reader, view, name, i, j), over_wd, over_lr, "slices"
 
     pages.in_browser(

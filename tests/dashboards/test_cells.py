@@ -100,6 +100,12 @@ def test_code_is_of_the_cell_s_own_training_in_whatever_units_it_is_drawn(reader
         assert text_of(cells._snippet(reader, view, ("tiny/sgdw", i, j))) == "This cell has no training of its own."
 
 
+@pytest.mark.parametrize(("pointed", "left_out"), [(0, {8, 9, 10, 11}), (7, {8, 9, 10, 11}), (9, {7, 8, 10, 11})])
+def test_the_map_under_the_pointer_is_among_those_whose_slices_are_drawn(pointed, left_out):
+    ids = [{"type": "map", "name": f"tiny/{k}"} for k in range(12)]
+    assert cells._sliced(ids, ids[pointed]) == [each for k, each in enumerate(ids) if k not in left_out]
+
+
 def test_the_rank_under_the_pointer_is_that_of_what_is_drawn(reader):
     views = View(), View(step=6), View(units="torch"), View()
     for view in views:
