@@ -1,11 +1,11 @@
 /* What the pages do without asking the server. */
 (() => {
   "use strict";
-  const stored = (() => { try { return localStorage.getItem("theme"); } catch { return null; } })();
+  const stored = () => { try { return localStorage.getItem("theme"); } catch { return null; } };
   const system = matchMedia("(prefers-color-scheme: dark)");
   const show = (theme) => { document.documentElement.dataset.theme = theme; };
-  show(stored || (system.matches ? "dark" : "light"));
-  system.addEventListener("change", (event) => { if (!stored) show(event.matches ? "dark" : "light"); });
+  show(stored() || (system.matches ? "dark" : "light"));
+  system.addEventListener("change", (event) => { if (!stored()) show(event.matches ? "dark" : "light"); });
   let shift = false;
   addEventListener("pointerdown", (event) => { shift = event.shiftKey; }, true);
   document.addEventListener("click", (event) => {
