@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import tempfile
 import urllib.request
 from collections.abc import Sequence
@@ -57,24 +58,22 @@ def find_file(name: str, folders: Sequence[Path], checksums: Sequence[str], url:
     target = folders[0] / name
     if fetch:
         try:
-            _download(url, target)
+            _download(url, target, checksums)
         except OSError as error:
             reason = f" (download failed: {error})"
         else:
-            return find_file(name, folders, checksums, url, fetch=False)
+            return target
     checksum = f"MD5 {checksums[0]}" if checksums else "its publisher gives no checksum"
     raise DataAbsentError(f"{target}: not there{reason}; get it from {url}, {checksum}")
 
 
-def _download(url: str, target: Path) -> None:
-    """Fetch to a temporary sibling and rename, so that a broken download leaves nothing behind."""
+def _download(url: str, target: Path, checksums: Sequence[str]) -> None:
+    """Fetch into a temporary folder beside the target, check and move, so that a broken download leaves nothing behind."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as file:
-        try:
-            with urllib.request.urlopen(url, timeout=30) as response:  # noqa: S310  (the URLs are ours)
-                while block := response.read(1 << 20):
-                    file.write(block)
-            Path(file.name).replace(target)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        fetched = Path(folder) / target.name
+        with urllib.request.urlopen(url, timeout=30) as response, fetched.open("wb") as file:  # noqa: S310  (the URLs are ours)
+            shutil.copyfileobj(response, file, 1 << 20)
+        if checksums and (found := md5(fetched)) not in checksums:  # a connection that closes early raises nothing
+            raise OSError(f"MD5 is {found}, should be {checksums[0]}")
+        fetched.replace(target)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import tarfile
+import tempfile
 from collections.abc import Callable, Iterator
 from importlib.metadata import distribution
 from importlib.util import find_spec
@@ -264,8 +265,10 @@ class _CIFAR(_Images):
         folder = data_home() / self.folder
         if not folder.is_dir():
             (path,) = self.files_here(fetch=True)
-            with tarfile.open(path) as archive:
-                archive.extractall(data_home(), filter="data")
+            with tarfile.open(path) as archive, tempfile.TemporaryDirectory(dir=data_home()) as unpacked:
+                archive.extractall(unpacked, filter="data")
+                if not folder.is_dir():  # another launch may have been faster
+                    (Path(unpacked) / self.folder).replace(folder)
         return self._part(folder, self.training), self._part(folder, self.testing)
 
     @property

@@ -86,6 +86,17 @@ def test_of_a_download_that_breaks_nothing_is_left(folders, published, monkeypat
     assert list(folders[0].iterdir()) == []
 
 
+def test_of_a_download_that_ends_early_nothing_is_left(folders, published):
+    whole = hashlib.md5(b"published, and more").hexdigest()
+    with pytest.raises(
+        DataAbsentError, match=rf"\(download failed: MD5 is {md5(published)}, should be {whole}\); get it"
+    ):
+        find(folders, published, checksums=[whole], fetch=True)
+    assert list(folders[0].iterdir()) == []
+    published.write_bytes(b"published, and more")
+    assert find(folders, published, checksums=[whole], fetch=True).read_bytes() == b"published, and more"
+
+
 def test_the_data_are_where_the_environment_says(monkeypatch, tmp_path):
     monkeypatch.setenv("HPSCAN_DATA", str(tmp_path))
     assert data_home() == tmp_path

@@ -4,6 +4,7 @@ import gzip
 import pickle
 import shutil
 import struct
+import tarfile
 
 import numpy as np
 import pytest
@@ -201,6 +202,28 @@ def test_cifar_is_read_from_its_python_batches(home, monkeypatch, kind, label):
     assert data.test.targets.tolist() == batch[label]
     logits = kind(model={"name": "resnet", "depth": 8, "width": 4}).task()
     assert logits.model()(logits.prepare(torch.from_numpy(data.test.inputs))).shape == (20, kind.classes)
+
+
+def test_of_an_archive_that_was_unpacked_in_part_nothing_is_left(home, tmp_path_factory, monkeypatch):
+    source = tmp_path_factory.mktemp("published") / CIFAR10.folder
+    write_cifar(source, CIFAR10, b"labels")
+    for part in ("training", "testing"):
+        monkeypatch.setattr(CIFAR10, part, {name: md5(source / name) for name in getattr(CIFAR10, part)})
+    with tarfile.open(home / CIFAR10.archive, "w:gz") as archive:
+        archive.add(source, CIFAR10.folder)
+    monkeypatch.setattr(CIFAR10, "archive_md5", md5(home / CIFAR10.archive))
+
+    def stopped(archive, path, **_):
+        archive.extract(f"{CIFAR10.folder}/data_batch_1", path, filter="data")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("tarfile.TarFile.extractall", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            CIFAR10(train=90, validation=10).load()
+    assert [path.name for path in home.iterdir()] == [CIFAR10.archive]
+    assert len(CIFAR10(train=90, validation=10).load().test.targets) == 20
+    assert {path.name for path in home.iterdir()} == {CIFAR10.archive, CIFAR10.folder}
 
 
 @pytest.mark.parametrize("call", [exec, np.testing.runstring], ids=["builtin", "numpy's"])
