@@ -3,7 +3,7 @@
 # make test-all those too
 # make lint     style, types and the import contracts
 # make docs     the documentation as a site, in site/
-# make bench    measure against Ray Tune, Optuna and plain loops (about an hour and a half); writes benchmarks/RESULTS.md
+# make bench    measure against Ray Tune, Optuna and plain loops (hours); writes benchmarks/RESULTS.md
 
 PYTHON ?= python3
 VENV ?= .venv

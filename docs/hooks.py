@@ -119,7 +119,9 @@ def _commands() -> Iterator[str]:
     root = get_command(app)
     for name, command in root.commands.items():  # type: ignore[attr-defined]
         arguments = [parameter for parameter in command.params if not parameter.opts[0].startswith("-")]
-        usage = " ".join(_argument(argument) for argument in arguments)
+        usage = " ".join(
+            _argument(argument) if argument.required else f"[{_argument(argument)}]" for argument in arguments
+        )
         yield f"## {name}\n\n```text\nhpscan {name} {usage} [OPTIONS]\n```\n\n{_text(command.help)}\n"
         yield "| | | |\n|---|---|---|"
         for parameter in command.params:

@@ -231,7 +231,7 @@ def status(store: Store, sweep: str) -> dict[str, Any]:
 
 
 def status_of(sweep: str, shapes: list[Landscape], errors: pd.Series[Any]) -> dict[str, Any]:
-    """The same of landscapes, and the errors of runs that failed, by run_id; those that are not asked for do not count."""
+    """The same of landscapes, and the errors of runs that failed, by run_id: their first lines, of those that are asked for."""
     asked = errors[np.isin(errors.index, [shape.run_ids.ravel() for shape in shapes])] if len(errors) else errors
     counts = [shape.counts for shape in shapes]
     states = _added(counts)
@@ -240,7 +240,10 @@ def status_of(sweep: str, shapes: list[Landscape], errors: pd.Series[Any]) -> di
         "runs": sum(states.values()),
         "states": states,
         "variants": [{"variant": shape.name, "states": of} for shape, of in zip(shapes, counts, strict=True)],
-        "errors": {str(text): int(count) for text, count in asked.value_counts().items()},
+        "errors": {
+            str(text): int(count)
+            for text, count in asked.map(lambda text: text.partition("\n")[0]).value_counts().items()
+        },
     }
 
 
