@@ -136,6 +136,11 @@ class DenseNetConfig(_Deep):
     depth: int = 100
     growth: Width = 12
 
+    def check(self, shape: Shape) -> None:
+        """Raise ValueError if the transitions would leave no pixel."""
+        if min(shape[1:]) < 4:
+            raise ValueError(f"model: densenet_bc halves images twice, from 4×4 pixels up; got {shape[1]}×{shape[2]}")
+
     def build(self, shape: Shape, classes: int) -> nn.Module:
         from hpscan.models import DenseNet
 

@@ -82,6 +82,12 @@ class _Images(Model):
         if self.shape[1] % self.pool or self.shape[2] % self.pool:
             raise ValueError(f"pool: must divide {self.shape[1]}×{self.shape[2]} pixels; got {self.pool}")
         self.model.check(self.pooled_shape)
+        channels, height, width = self.pooled_shape
+        if "autoaugment" in self.augment and (channels != 3 or min(height, width) < 3):
+            raise ValueError(
+                "augment: autoaugment is for images of 3 channels and 3×3 pixels or more; "
+                f"got {channels}×{height}×{width}; leave it out"
+            )
         return self
 
     @property

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from hpscan.models import ResNet
-from hpscan.workloads.architectures import Architecture, CNNConfig
+from hpscan.workloads.architectures import Architecture, CNNConfig, DenseNetConfig
 
 MODELS = TypeAdapter(Architecture)
 WIDTHS = st.lists(st.integers(1, 6), max_size=3)
@@ -49,6 +49,18 @@ def test_a_cnn_is_refused_for_images_of_which_pooling_would_leave_nothing(channe
         told = f"model.channels: {len(channels)} poolings leave nothing of {shape[1]}×{shape[2]} pixels"
         with pytest.raises(ValueError, match=f"^{re.escape(told)}$"):
             config.check(shape)
+
+
+@given(st.integers(1, 9), st.integers(1, 9))
+def test_a_densenet_is_refused_for_images_of_which_its_transitions_would_leave_nothing(height, width):
+    config = DenseNetConfig(depth=10, growth=1)
+    if min(height, width) // 4:
+        config.check((1, height, width))
+        assert config.build((1, height, width), 2)(torch.randn(2, 1, height, width)).shape == (2, 2)
+    else:
+        told = f"model: densenet_bc halves images twice, from 4×4 pixels up; got {height}×{width}"
+        with pytest.raises(ValueError, match=f"^{told}$"):
+            config.check((1, height, width))
 
 
 @given(st.sampled_from([("resnet", 2), ("shake_shake", 2), ("densenet_bc", 4)]), st.integers(-3, 40))

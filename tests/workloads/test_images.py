@@ -81,11 +81,22 @@ def test_the_task_builds_the_named_model(model, parameters):
         ({"model": {"name": "resnet", "depth": 9}}, r"must be 6n \+ 2"),
         ({"model": {"name": "densenet_bc", "depth": 8}}, r"must be 6n \+ 4"),
         ({"model": {"name": "shake_shake", "width": 3}}, "must be even"),
+        ({"pool": 4, "model": "densenet_bc"}, "model: densenet_bc halves images twice, from 4×4 pixels up; got 2×2"),
+        (
+            {"augment": ["crop_flip", "autoaugment"]},
+            "augment: autoaugment is for images of 3 channels and 3×3 pixels or more; got 1×8×8; leave it out",
+        ),
     ],
 )
 def test_what_cannot_work_is_refused(change, match):
     with pytest.raises(ValidationError, match=match):
         Digits(**change)
+
+
+def test_autoaugment_is_for_images_in_colour_that_it_can_sharpen():
+    assert CIFAR10(augment=["autoaugment"], pool=8).pooled_shape == (3, 4, 4)
+    with pytest.raises(ValidationError, match="got 3×2×2; leave it out"):
+        CIFAR10(augment=["autoaugment"], pool=16)
 
 
 def write_fashion(folder, n=60):
