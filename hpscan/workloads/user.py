@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from hpscan._model import Model
 from hpscan.errors import first_line
@@ -36,6 +36,20 @@ class _UserCode(Model):
 
     _field: ClassVar[str]
     """The field that holds the reference."""
+
+    @field_validator("args")
+    @classmethod
+    def _as_json(cls, args: dict[str, Any]) -> dict[str, Any]:
+        """They are hashed, stored and sent as JSON."""
+        for name, value in args.items():
+            try:
+                json.dumps(value, sort_keys=True, allow_nan=False)
+            except (TypeError, ValueError):
+                raise ValueError(
+                    f"{name}: must be text, a number, true, false, null, or lists and mappings of these; "
+                    f"got {value}, a {type(value).__name__}; put it in quotes"
+                ) from None
+        return args
 
     @property
     def width_path(self) -> tuple[str, ...]:

@@ -1,5 +1,7 @@
 """A user's own module: found in their folder, refused in one line, trained like any other."""
 
+from datetime import date
+
 import numpy as np
 import pytest
 
@@ -95,6 +97,23 @@ def test_what_a_user_gets_wrong_is_one_line(write, text, reference, message):
     with pytest.raises((WorkloadError, SpecError), match=message) as caught:
         spec_of(reference.replace("{m}", name)).resolved()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "got"),
+    [
+        (date(2024, 1, 1), "2024-01-01, a date"),
+        ([{"at": date(2024, 1, 1)}], r"\[\{'at': .*, a list"),
+        (float("nan"), "nan, a float"),
+        (b"x", "b'x', a bytes"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("kind", ["factory", "trainable"])
+def test_arguments_are_what_json_can_say(kind, value, got):
+    told = rf"`workload.args`: since: must be text, .* lists and mappings of these; got {got}; put it in quotes$"
+    with pytest.raises(SpecError, match=told):
+        spec_of("users:make", kind, workload={"args": {"width": 3, "since": value}})
 
 
 def test_a_dataset_becomes_arrays():
