@@ -43,12 +43,12 @@ def crop_flip(images: Tensor, generator: Generator) -> Tensor:
 
 
 def cutout(images: Tensor, generator: Generator) -> Tensor:
-    """Zero a square of half the side, centred anywhere, so that it may reach over the border: DeVries & Taylor 2017."""
+    """Zero a square of half the side, about any pixel, so that it may reach over the border: DeVries & Taylor 2017."""
     n, _, height, width = images.shape
-    half = height // 4
+    side = height // 2
     y, x = (torch.randint(0, size, (n, 1), generator=generator) for size in (height, width))
-    rows, columns = torch.arange(height), torch.arange(width)
-    hole = (((rows - y).abs() < half)[:, :, None] & ((columns - x).abs() < half)[:, None, :])[:, None]
+    rows, columns = (torch.arange(size) - at + side // 2 for size, at in ((height, y), (width, x)))  # within the hole
+    hole = (((rows >= 0) & (rows < side))[:, :, None] & ((columns >= 0) & (columns < side))[:, None, :])[:, None]
     return images.masked_fill(hole.to(images.device), 0)
 
 

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import distribution
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
-from pydantic import Base64Bytes, Field, model_validator
+from pydantic import Base64Bytes, BeforeValidator, Field, model_validator
 
 from hpscan._model import Model
 from hpscan.workloads.architectures import Architecture, NormalisedMLPConfig, ResNetConfig
@@ -32,7 +32,13 @@ __all__ = ["CIFAR10", "CIFAR100", "Digits", "FashionMNIST", "ImageNet32"]
 
 _TRAIN, _VALIDATION = "Imagenet32_train.zip", "Imagenet32_val.zip"
 
-Augmentation = Literal["crop_flip", "cutout", "autoaugment"]
+_CUTOUT = "cutout/2"
+"""What identities call cutout, so that its runs are others than those of when its hole was a pixel or two smaller."""
+
+Augmentation = Annotated[
+    Literal["crop_flip", "cutout", "autoaugment"],
+    BeforeValidator(lambda name: "cutout" if name == _CUTOUT else name),  # a stored run is rebuilt from its identity
+]
 
 
 class _Part(NamedTuple):
@@ -107,7 +113,8 @@ class _Images(Model):
 
     def identity(self) -> dict[str, Any]:
         """Every field."""
-        return self.model_dump(mode="json")
+        augment = [_CUTOUT if name == "cutout" else name for name in self.augment]
+        return {**self.model_dump(mode="json"), "augment": augment}
 
     def resolved(self) -> Self:
         """The config itself: it refers to nothing."""

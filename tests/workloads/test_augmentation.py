@@ -32,14 +32,22 @@ def test_a_crop_is_a_window_of_the_padded_image_perhaps_mirrored():
     assert {flip for _, _, flip in windows} == {False, True}
 
 
-def test_cutout_zeroes_a_square_of_half_the_side_and_nothing_else():
-    out = cutout(IMAGES, generator())
+@pytest.mark.parametrize("side", [4, 8, 14, 32])
+def test_cutout_zeroes_a_square_of_half_the_side_clipped_at_the_border_and_nothing_else(side):
+    images = torch.ones(200, 3, side, side)
+    out = cutout(images, generator())
+    assert set(out.unique().tolist()) == {0.0, 1.0}
     holes = (out == 0).all(1)
-    assert torch.equal(out[:, 0][~holes], IMAGES[:, 0][~holes])
+    assert torch.equal(holes, (out == 0).any(1))
+    corners = set()
     for hole in holes:
-        sides = hole.any(1).sum().item(), hole.any(0).sum().item()
-        assert hole.sum().item() == sides[0] * sides[1]
-        assert all(1 <= side <= 16 for side in sides)
+        (rows,), (columns,) = hole.any(1).nonzero(as_tuple=True), hole.any(0).nonzero(as_tuple=True)
+        assert hole.sum() == len(rows) * len(columns)
+        for found in (rows, columns):
+            inside = found[0] > 0 and found[-1] < side - 1
+            assert len(found) == side // 2 if inside else 1 <= len(found) <= side // 2
+        corners.add((int(rows[0]), int(columns[0])))
+    assert len(corners) > 5
 
 
 @pytest.mark.parametrize("names", [["crop_flip"], ["crop_flip", "cutout"]])
@@ -73,6 +81,13 @@ def test_autoaugment_changes_images_by_its_generator_alone():
     assert torch.equal(one, again)
     assert not torch.equal(one, other)
     assert not torch.equal(one, images)
+
+
+def test_a_hole_of_exactly_half_the_side_makes_other_runs_of_those_with_cutout_alone():
+    with_hole, without = CIFAR10(augment=["crop_flip", "cutout"]), CIFAR10(augment=["crop_flip"])
+    assert with_hole.identity()["augment"] == ["crop_flip", "cutout/2"]
+    assert CIFAR10.model_validate(with_hole.identity()) == with_hole  # a stored run is rebuilt from it
+    assert without.identity() == without.model_dump(mode="json")
 
 
 def test_without_kornia_autoaugment_says_what_to_install(monkeypatch):
