@@ -225,7 +225,11 @@ class _Rates:
         from hpscan.flops import flop_per_run_step
 
         workload = recipe.workload
-        flop = flop_per_run_step(workload, recipe.batch_size) if isinstance(workload, PackedWorkload) else None
+        flop = (
+            flop_per_run_step(workload, workload.example(recipe.batch_size))
+            if isinstance(workload, PackedWorkload)
+            else None
+        )
         if stored:
             return flop, median(stored), "measured on this sweep's stored runs"
         if not isinstance(workload, PackedWorkload):

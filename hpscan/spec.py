@@ -182,6 +182,7 @@ class Spec(Model):
         for point in self.points():
             spec = self.at(point)
             spec._check_batches("grid.batch_size" if "batch_size" in axes else "batch_size")  # noqa: SLF001
+            spec._check_warmup()  # noqa: SLF001
             if "epochs" in axes and spec.examples_known:
                 rest = tuple(value for name, value in point.items() if name != "epochs")
                 if budgets.get((*rest, spec.steps)):
@@ -203,6 +204,15 @@ class Spec(Model):
             raise ValueError(
                 f"{field}: must be at most the {self.workload.n_train} training examples of the workload; "
                 f"got {self.batch_size}"
+            )
+
+    def _check_warmup(self) -> None:
+        unit = "steps" if self.budget.epochs is None else "epochs"
+        budget = getattr(self.budget, unit)
+        if self.schedule.warmup >= budget:
+            raise ValueError(
+                f"schedule.warmup: must be shorter than the budget, {budget:g} {unit}, being in {unit}, too; "
+                f"got {self.schedule.warmup:g}"
             )
 
     @property

@@ -193,7 +193,9 @@ class PackTrainable(tune.Trainable):
 
         if recipe.identity not in self.flop:
             assert isinstance(recipe.workload, PackedWorkload)
-            self.flop[recipe.identity] = flop_per_run_step(recipe.workload, recipe.batch_size)
+            assert self.assignment.data is not None
+            batch = self.assignment.data.train.inputs[: recipe.batch_size].copy()  # what Ray shares cannot be written
+            self.flop[recipe.identity] = flop_per_run_step(recipe.workload, batch)
         return self.flop[recipe.identity]
 
     def _save_rung(self, pack: Pack, rows: list[dict[str, Any]], kept: Mapping[str, str]) -> None:

@@ -59,6 +59,7 @@ def small(name: str) -> Spec:
             "grid": fewer(raw["grid"]),
             "seeds": [0, 1],
             "budget": {"steps": 24},
+            "schedule": "cosine",
             "batch_size": 16,
             "resources": UNCOMPILED,
         }

@@ -36,7 +36,7 @@ MODELS = {
 @pytest.mark.parametrize("name", MODELS)
 def test_every_product_is_counted_forward_and_backward(make_spec, name, batch):
     workload = make_spec(workload={"name": "digits", "model": MODELS[name], "train": 200}).workload
-    assert flop_per_run_step(workload, batch) == by_hand(workload, batch)
+    assert flop_per_run_step(workload, workload.example(batch)) == by_hand(workload, batch)
 
 
 CODE = """
@@ -64,7 +64,7 @@ def test_a_model_that_needs_real_numbers_is_not_counted(make_spec, tmp_path, mon
     (tmp_path / f"{module}.py").write_text(CODE.replace("{condition}", condition))
     monkeypatch.syspath_prepend(tmp_path)
     workload = make_spec(workload={"factory": f"{module}:made", "folder": str(tmp_path)}, batch_size=4).workload
-    assert flop_per_run_step(workload, 4) == expected
+    assert flop_per_run_step(workload, workload.example(4)) == expected
 
 
 def test_a_model_that_looks_at_numbers_while_it_is_made_is_not_counted(make_spec, tmp_path, monkeypatch):
@@ -74,4 +74,4 @@ def test_a_model_that_looks_at_numbers_while_it_is_made_is_not_counted(make_spec
     )
     monkeypatch.syspath_prepend(tmp_path)
     workload = make_spec(workload={"factory": "looks:made", "folder": str(tmp_path)}, batch_size=4).workload
-    assert flop_per_run_step(workload, 4) is None
+    assert flop_per_run_step(workload, workload.example(4)) is None

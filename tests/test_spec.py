@@ -149,6 +149,14 @@ def test_a_null_that_is_an_argument_of_the_users_own_is_shown(make_spec):
         ({"training": {"accumulate": 3}}, "training.accumulate: must divide the batch size, 16; got 3"),
         ({"training": {"accumulate": 16}}, "batch_size: must be at least 32 for BatchNorm"),
         (
+            {"budget": {"epochs": 2}, "schedule": {"name": "cosine", "warmup": 20}},
+            "schedule.warmup: must be shorter than the budget, 2 epochs, being in epochs, too; got 20",
+        ),
+        (
+            {"grid": {"lr": [0.1], "wd": [0.1], "steps": [12, 40]}, "schedule": {"name": "cosine", "warmup": 12}},
+            "schedule.warmup: must be shorter than the budget, 12 steps, being in steps, too; got 12",
+        ),
+        (
             {"metric": "ensemble_val_loss"},
             "metric: ensemble_val_loss is of snapshots' predictions; set training.snapshots: true",
         ),
