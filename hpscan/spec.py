@@ -307,11 +307,7 @@ class Spec(Model):
             If the user's code cannot be imported or raises.
         """
         workload = self.workload.resolved()
-        return (
-            self
-            if workload == self.workload
-            else self.validated({**self.model_dump(), "workload": workload.model_dump()})
-        )
+        return self if workload == self.workload else self.validated({**self.model_dump(), "workload": workload})
 
     @classmethod
     def load(cls, source: str, overrides: Iterable[str] = ()) -> Spec:

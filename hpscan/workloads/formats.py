@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import pickle
 import struct
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -38,21 +40,62 @@ def read_idx(path: Path) -> np.ndarray:
         ) from None
 
 
-_ARRAYS = {
-    "numpy": {"_frombuffer", "_reconstruct", "dtype", "ndarray", "scalar"},
-    "_codecs": {"encode"},
-    "collections": {"OrderedDict"},
+class _Type:
+    """A pickled dtype: its code, and later the order of its bytes. numpy's own would take any flags, and crash by them."""
+
+    def __init__(self, code: str | bytes, *_: Any) -> None:
+        self.type = np.dtype(code.decode() if isinstance(code, bytes) else code)
+
+    def __setstate__(self, state: Any) -> None:
+        order: Any = state[1].decode() if isinstance(state[1], bytes) else state[1]
+        self.type = self.type.newbyteorder(order)
+
+
+class _Array:
+    """A pickled array: numpy makes an empty one first, and is told later what is in it."""
+
+    def __init__(self, *_: Any) -> None:
+        self.array: np.ndarray | None = None
+
+    def __setstate__(self, state: Any) -> None:
+        _, shape, of, by_column, content = state
+        self.array = _from_bytes(content, of, shape, "F" if by_column else "C")
+
+
+def _from_bytes(content: Any, of: _Type, shape: tuple[int, ...], order: Literal["C", "F"]) -> np.ndarray:
+    return np.frombuffer(content, of.type).reshape(shape, order=order)
+
+
+def _scalar(of: _Type, content: bytes) -> Any:
+    return np.frombuffer(content, of.type)[0]
+
+
+_STANDS_FOR: dict[tuple[str, str], Any] = {
+    ("numpy", "_frombuffer"): _from_bytes,
+    ("numpy", "_reconstruct"): _Array,
+    ("numpy", "dtype"): _Type,
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "scalar"): _scalar,
+    ("_codecs", "encode"): codecs.encode,
+    ("collections", "OrderedDict"): OrderedDict,
 }
-"""What pickled arrays and dicts call; numpy has functions that run any code, too."""
+"""What pickled arrays and dicts call, and what does it here; numpy has functions that run any code, too."""
 
 
 class _PlainUnpickler(pickle.Unpickler):
     """Loads arrays, lists and bytes; refuses a pickle that would call anything else."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if name in _ARRAYS.get(module.partition(".")[0], ()):
-            return super().find_class(module, name)
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+        try:
+            return _STANDS_FOR[module.partition(".")[0], name]
+        except KeyError:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}") from None
+
+    def load(self) -> Any:
+        found = super().load()
+        if not isinstance(found, dict):
+            return found
+        return {name: value.array if isinstance(value, _Array) else value for name, value in found.items()}
 
 
 def read_pickle(path: Path, encoding: Literal["bytes", "ASCII"] = "bytes") -> dict[Any, Any]:

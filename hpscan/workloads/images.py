@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import distribution
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
-from pydantic import Base64Bytes, BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from hpscan._model import Model
 from hpscan.workloads.architectures import Architecture, NormalisedMLPConfig, ResNetConfig
-from hpscan.workloads.base import Data, Split, WorkloadError
+from hpscan.workloads.base import Data, DataAbsentError, Split, WorkloadError
 from hpscan.workloads.files import data_home, find_file
 from hpscan.workloads.formats import read_idx, read_npz, read_pickle
 
@@ -32,13 +32,7 @@ __all__ = ["CIFAR10", "CIFAR100", "Digits", "FashionMNIST", "ImageNet32"]
 
 _TRAIN, _VALIDATION = "Imagenet32_train.zip", "Imagenet32_val.zip"
 
-_CUTOUT = "cutout/2"
-"""What identities call cutout, so that its runs are others than those of when its hole was a pixel or two smaller."""
-
-Augmentation = Annotated[
-    Literal["crop_flip", "cutout", "autoaugment"],
-    BeforeValidator(lambda name: "cutout" if name == _CUTOUT else name),  # a stored run is rebuilt from its identity
-]
+Augmentation = Literal["crop_flip", "cutout", "autoaugment"]
 
 
 class _Part(NamedTuple):
@@ -113,8 +107,7 @@ class _Images(Model):
 
     def identity(self) -> dict[str, Any]:
         """Every field."""
-        augment = [_CUTOUT if name == "cutout" else name for name in self.augment]
-        return {**self.model_dump(mode="json"), "augment": augment}
+        return self.model_dump(mode="json")
 
     def resolved(self) -> Self:
         """The config itself: it refers to nothing."""
@@ -350,16 +343,15 @@ class ImageNet32(_Images):
     model: Architecture = ResNetConfig()
     train: int = Field(default=1_231_167, ge=1)
     validation: int = Field(default=50_000, ge=1)
-    mean_image: Base64Bytes | None = Field(default=None, repr=False)
-    """The training set's, in float32, filled in at launch: batches are prepared where no file need be."""
-
-    def identity(self) -> dict[str, Any]:
-        """Every field but the mean image, which comes with the images."""
-        return {name: value for name, value in super().identity().items() if name != "mean_image"}
+    mean_image: bytes | None = Field(default=None, exclude=True, repr=False)
+    """The training set's, in float32, filled in at launch: batches are prepared where no file need be. Not for specs."""
 
     def resolved(self) -> Self:
-        """The same workload with the mean image."""
-        return self.model_copy(update={"mean_image": self._mean_image().tobytes()})
+        """The same workload with the mean image, if the data are here."""
+        try:
+            return self.model_copy(update={"mean_image": self._mean_image().tobytes()})
+        except DataAbsentError:  # to say what a launch costs takes no data
+            return self
 
     def _metrics(self) -> dict[str, Any]:
         from hpscan.tasks import top_error

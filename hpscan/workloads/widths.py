@@ -34,7 +34,9 @@ def at_width(workload: PackedWorkload | Trainable | Imported, width: int) -> Pac
     *parents, last = workload.width_path
     holder = reduce(_entry, parents, raw)
     holder[last] = _scaled(holder[last], width, f"{_model(workload)}: {last}")
-    return type(workload).model_validate(raw)
+    fields = type(workload).model_fields
+    kept = {name: getattr(workload, name) for name, field in fields.items() if field.exclude}
+    return type(workload).model_validate({**raw, **kept})
 
 
 def _scaled(value: Any, width: int, what: str) -> Any:

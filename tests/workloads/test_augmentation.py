@@ -83,13 +83,6 @@ def test_autoaugment_changes_images_by_its_generator_alone():
     assert not torch.equal(one, images)
 
 
-def test_a_hole_of_exactly_half_the_side_makes_other_runs_of_those_with_cutout_alone():
-    with_hole, without = CIFAR10(augment=["crop_flip", "cutout"]), CIFAR10(augment=["crop_flip"])
-    assert with_hole.identity()["augment"] == ["crop_flip", "cutout/2"]
-    assert CIFAR10.model_validate(with_hole.identity()) == with_hole  # a stored run is rebuilt from it
-    assert without.identity() == without.model_dump(mode="json")
-
-
 def test_without_kornia_autoaugment_says_what_to_install(monkeypatch):
     monkeypatch.setattr("hpscan.workloads.images.find_spec", lambda name: None)
     with pytest.raises(WorkloadError, match=r"pip install 'hpscan\[augment\]'"):

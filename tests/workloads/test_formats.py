@@ -45,6 +45,18 @@ def test_a_pickled_batch_and_one_of_numpys_are_read_again(file, values, labels):
     assert found["labels"].tolist() == labels
 
 
+@given(
+    arrays.arrays(st.sampled_from(["<i8", ">f4", "|u1"]), (3, 4), elements=st.integers(0, 9)),
+    st.sampled_from("CF"),
+    st.integers(0, pickle.HIGHEST_PROTOCOL),
+)
+def test_arrays_of_any_order_are_read_from_every_version_of_pickles(file, values, order, protocol):
+    file.write_bytes(pickle.dumps({"data": np.asarray(values, order=order)}, protocol))
+    found = read_pickle(file, encoding="ASCII")["data"]
+    np.testing.assert_array_equal(found, values)
+    assert found.dtype == values.dtype
+
+
 PICKLED = pickle.dumps({"data": np.arange(6), "labels": [1, 2], "mean": np.float64(3)})
 ZIPPED = gzip.compress(idx_of(np.arange(6, dtype=np.uint8)))
 

@@ -9,7 +9,6 @@ import tarfile
 import numpy as np
 import pytest
 import torch
-import yaml
 from pydantic import ValidationError
 from sklearn.datasets import load_digits
 
@@ -270,13 +269,16 @@ def test_imagenet32_is_read_less_its_mean_image(home, form):
     np.testing.assert_allclose(prepared.reshape(4, -1), (data.test.inputs.reshape(4, -1) - mean) / 255, atol=1e-6)
     assert set(workload.task().judges) == {"loss", "error", "top5_error"}
 
-    resolved = Spec.validated({**TINY, "workload": {"name": "imagenet32", "train": 36, "validation": 4}}).resolved()
-    sent = pickle.dumps(resolved.workload)
-    assert Spec.validated(yaml.safe_load(resolved.to_yaml())) == resolved
+    grid = {**TINY["grid"], "width": [4, 8]}
+    spec = Spec.validated({**TINY, "workload": {"name": "imagenet32", "train": 36, "validation": 4}, "grid": grid})
+    resolved = spec.resolved()
+    assert resolved.to_yaml() == spec.to_yaml()
     assert resolved.workload.identity() == workload.identity()
+    sent = pickle.dumps([resolved.workload, resolved.at({"width": 8}).workload])
     shutil.rmtree(folder)  # a worker is given the data, and has no file
-    given = pickle.loads(sent)
-    assert np.array_equal(given.task().prepare(torch.from_numpy(data.test.inputs)).numpy(), prepared)
+    for given in pickle.loads(sent):
+        assert np.array_equal(given.task().prepare(torch.from_numpy(data.test.inputs)).numpy(), prepared)
+    assert spec.resolved() == spec  # a price is told without data
 
 
 @pytest.mark.parametrize("form", ["pickle", "npz"])
