@@ -57,6 +57,19 @@ def test_arrays_of_any_order_are_read_from_every_version_of_pickles(file, values
     assert found.dtype == values.dtype
 
 
+OF_PYTHON_2 = (
+    b"\x80\x02}U\x04datacnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R(K\x01K\x02K\x03\x86"
+    b"cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89U\x06abcdeftbs."
+)
+
+
+def test_a_batch_that_python_2_pickled_is_read_as_cifars_are(file):
+    file.write_bytes(OF_PYTHON_2)
+    assert pickle.loads(OF_PYTHON_2, encoding="bytes")[b"data"].tobytes() == b"abcdef"
+    found = read_pickle(file)[b"data"]
+    assert (found.tobytes(), found.shape, found.dtype) == (b"abcdef", (2, 3), np.uint8)
+
+
 PICKLED = pickle.dumps({"data": np.arange(6), "labels": [1, 2], "mean": np.float64(3)})
 ZIPPED = gzip.compress(idx_of(np.arange(6, dtype=np.uint8)))
 
