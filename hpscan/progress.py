@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -37,6 +38,8 @@ class PackSummary:
     """Seconds that its worker spent on compiling for it."""
     run_steps: int = 0
     """Steps that its runs took, all together."""
+    first: int = 0
+    """Where in the pack they begin, if it is stored in parts."""
 
 
 @dataclass
@@ -52,8 +55,8 @@ class Progress:
     """How many runs in each state the store held when the launch began."""
     run_steps: float
     """Steps that all runs will take in this launch, about."""
-    packs: dict[str, PackSummary] = field(default_factory=dict)
-    """By pack_id: a pack that is retried counts once."""
+    packs: dict[str, dict[int, PackSummary]] = field(default_factory=dict)
+    """The parts of each pack, by where they begin: one that is retried counts once."""
     best: dict[str, tuple[float, float, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -80,19 +83,22 @@ class Progress:
             self.console.print(line, highlight=False, soft_wrap=True)
         self._said = line
 
+    def _parts(self) -> Iterator[PackSummary]:
+        return chain.from_iterable(parts.values() for parts in self.packs.values())
+
     @property
     def ended(self) -> int:
         """Runs that ended in this launch, in whatever state."""
-        return sum(sum(pack.states.values()) for pack in self.packs.values())
+        return sum(sum(pack.states.values()) for pack in self._parts())
 
     def count(self, state: str) -> int:
         """Runs that ended in one state, in this launch or before."""
-        return self.before.get(state, 0) + sum(pack.states.get(state, 0) for pack in self.packs.values())
+        return self.before.get(state, 0) + sum(pack.states.get(state, 0) for pack in self._parts())
 
     @property
     def steps_taken(self) -> int:
         """Run-steps of this launch so far."""
-        return sum(pack.run_steps for pack in self.packs.values())
+        return sum(pack.run_steps for pack in self._parts())
 
     @property
     def done_before(self) -> int:
@@ -116,7 +122,10 @@ class Progress:
 
     def add(self, pack: PackSummary) -> None:
         """Count a finished pack and show it."""
-        self.packs[pack.pack_id] = pack
+        parts = self.packs.setdefault(pack.pack_id, {})
+        for first in [first for first in parts if first >= pack.first]:  # of an earlier try, cut otherwise perhaps
+            del parts[first]
+        parts[pack.first] = pack
         self._first = self._first or (time.monotonic(), self.steps_taken)
         if pack.best is not None:
             self.best[pack.variant] = min(pack.best, self.best.get(pack.variant, pack.best))
@@ -128,7 +137,7 @@ class Progress:
     def line(self) -> str:
         """The state of the sweep in one line."""
         eta = f", {self._to_go(self.eta_s)}" if self.eta_s is not None and self.missing else ""
-        compile_s = sum(pack.compile_s for pack in self.packs.values())
+        compile_s = sum(pack.compile_s for pack in self._parts())
         compiling = f", {compile_s:.0f} s of all workers' time spent on compiling" if compile_s >= 1 else ""
         best = ", ".join(f"{variant} {metric:.4g}" for variant, (metric, _, _) in self.best.items())
         return f"{self._counts()} of {self.total} runs{eta}{compiling}{f'; best {self.metric}: {best}' if best else ''}"

@@ -166,6 +166,7 @@ class PackTrainable(tune.Trainable):
         how: dict[str, Any] = {}
         for results, left in self._trained(pack, checkpoints, how):
             part = replace(pack, runs=tuple(result.run for result in results))
+            first = len(pack.runs) - left - len(results)
             self.run_steps[pack.runs[0].recipe.identity] += part.run_steps
             provenance = {
                 **assignment.provenance,
@@ -184,7 +185,7 @@ class PackTrainable(tune.Trainable):
             self.store.save_pack(assignment.sweep, part.pack_id, ended, curves)
             if not left and pack.name not in checkpoints.kept.values():
                 self.store.drop_checkpoint(assignment.sweep, pack.name)
-            yield {"done": not left, "summary": _summary(part, ended, assignment.metric, results[0].compile_s)}
+            yield {"done": not left, "summary": _summary(pack, part, first, rows, assignment.metric)}
 
     def _flop_per_step(self, recipe: Recipe) -> float | None:
         """Counted once for each recipe."""
@@ -282,14 +283,15 @@ def _row(result: RunResult) -> dict[str, Any]:
     }
 
 
-def _summary(pack: Pack, rows: Sequence[dict[str, Any]], metric: str, compile_s: float) -> PackSummary:
-    """What became of a part of a pack: ``rows`` of the runs that ended in it."""
+def _summary(pack: Pack, part: Pack, first: int, rows: Sequence[dict[str, Any]], metric: str) -> PackSummary:
+    """What became of a part of a pack, which begins at its run ``first``; what is at a rung has not ended."""
     completed = [(row[metric], row["lr"], row["wd"]) for row in rows if row["state"] == "completed" and metric in row]
     return PackSummary(
         f"{pack.pack_id} until {pack.end}",
         pack.runs[0].cell.variant,
-        dict(Counter(row["state"] for row in rows)),
+        dict(Counter(row["state"] for row in rows if row["state"] != "stopped")),
         min(completed, default=None),
-        compile_s,
-        pack.run_steps,
+        rows[0]["compile_s"],
+        part.run_steps,
+        first,
     )

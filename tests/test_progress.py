@@ -1,5 +1,6 @@
 import io
 import re
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -49,6 +50,15 @@ def test_a_retried_pack_counts_once(clock):
     shown.add(pack("a", failed=10))
     shown.add(pack("a", completed=10))
     assert (shown.ended, shown.count("failed")) == (10, 0)
+
+
+def test_a_pack_that_is_tried_again_in_other_parts_counts_once(clock):
+    shown, _ = make()
+    for first, n in ((0, 4), (4, 4), (0, 3), (3, 3), (6, 3), (9, 1)):
+        shown.add(replace(pack("a", completed=n), first=first))
+    assert shown.ended == 10
+    shown.add(replace(pack("a", completed=5), first=5))  # from a checkpoint
+    assert shown.ended == 3 + 3 + 5
 
 
 def test_the_eta_leaves_out_what_starting_cost(clock):
