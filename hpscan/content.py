@@ -133,17 +133,19 @@ def _verdict(variant: VariantAnalysis, metric: str) -> str:
     if variant.verdict.word == "no evidence":
         return told
     slope = numerals.interval(numbers.contour_slope, sign=True)
-    regret = numerals.metric_value(metric, numbers.independent_tuning_regret.value)
+    regret = numerals.difference(metric, numbers.independent_tuning_regret.value)
     return f"{told[:-1]} (contour slope {slope}; tuning each alone costs {regret} on average)."
 
 
 def _within(advice: Recommendation, metric: str) -> str:
-    return "2 %" if not advice.by_noise else f"{numerals.metric_value(metric, advice.within)} (the noise)"
+    return "2 %" if not advice.by_noise else f"{numerals.difference(metric, advice.within)} (the noise)"
 
 
 def _span(reach: Range) -> str:
     """From where to where; bounds where the basin goes on beyond the grid."""
     low, high = (numerals.power(end, digits=2) for end in (reach.low, reach.high))
+    if reach.low == reach.high:
+        return f"of {low}"
     return f"from {low}{' or less' * reach.is_open[0]} to {high}{' or more' * reach.is_open[1]}"
 
 
@@ -157,6 +159,8 @@ def _between(analysis: Analysis) -> list[tuple[str, str, str]]:
     assert ahead.best is not None
     assert behind.best is not None
     gap = less(behind.landscape, behind.best.index, ahead.landscape, ahead.best.index)
+    if math.isnan(gap.value):
+        return [("Between variants", f"the best cells of {ahead.name} and {behind.name} have no seed in common.", "")]
     told = f"{behind.name}'s best cell is {rise(gap, metric, sign=False)} worse than {ahead.name}'s"
     if math.isnan(gap.low):
         verdict = "one seed cannot tell whether that is more than noise"
@@ -172,6 +176,7 @@ def rise(rise: Interval, metric: str, *, sign: bool = True) -> str:
     percent = metric.endswith("_error")
     scale, digits = (100.0, 1) if percent else (1.0, 3)
     scaled = Interval(*(end * scale for end in (rise.value, rise.low, rise.high)))
+    digits = max(digits, numerals.decimals(scaled))
     return numerals.interval(scaled, digits, sign=sign) + (" %" if percent and not math.isnan(rise.value) else "")
 
 
@@ -257,7 +262,7 @@ def recommended(analyses: Sequence[Analysis]) -> list[Section]:
 
 
 def _tolerance(reach: Range) -> str:
-    if math.isnan(reach.octaves[0]):
+    if math.isnan(reach.octaves[0]) or reach.low == reach.high:
         return "—"
     down, up = (
         f"{'≥ ' if is_open else ''}{octaves:.1f}" for octaves, is_open in zip(reach.octaves, reach.is_open, strict=True)
@@ -295,13 +300,13 @@ def separability(analyses: Sequence[Analysis], picture: Picture | None = None) -
     rows, basins = [], []
     for name, _, variant, _ in each_variant(analyses):
         numbers, evidence = variant.separability, variant.separability.evidence
-        worst = numerals.metric_value(metric, numbers.worst_regret) if math.isfinite(numbers.worst_regret) else "—"
+        worst = numerals.difference(metric, numbers.worst_regret) if math.isfinite(numbers.worst_regret) else "—"
         rows.append([
             name,
             VARIANTS[variant.landscape.variant].rule,
             numerals.interval(numbers.contour_slope, sign=True),
             numerals.interval(numbers.interaction_share),
-            numerals.interval(numbers.independent_tuning_regret, 3),
+            numerals.regret(numbers.independent_tuning_regret),
             worst,
             variant.verdict.word,
         ])  # fmt: skip
@@ -336,7 +341,7 @@ def _difference(before: str, pair: Pair) -> list[str]:
         f"{before}{pair.coupled} − {pair.decoupled}",
         numerals.interval(pair.contour_slope, sign=True),
         numerals.interval(pair.interaction_share, sign=True),
-        numerals.interval(pair.independent_tuning_regret, 3, sign=True),
+        numerals.regret(pair.independent_tuning_regret, sign=True),
         pair.verdict.word,
     ]
 

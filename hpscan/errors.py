@@ -28,4 +28,8 @@ def last_line(error: BaseException, otherwise: str | None = None) -> str:
 
 
 def _lines(error: BaseException) -> list[str]:
-    return [line.strip() for line in str(error).splitlines() if line.strip()]
+    try:
+        told = str(error)
+    except Exception:  # noqa: BLE001  (an exception of a user's may raise when it is asked what it says)
+        return []
+    return [line.strip() for line in told.splitlines() if line.strip()]

@@ -272,8 +272,8 @@ def colour_bar(figure: Figure, norm: Normalize, grid: np.ndarray, variants: Sequ
 
 
 def logarithm(z: np.ndarray) -> np.ndarray:
-    """The logarithm of a metric; an error of exactly 0 counts as 1 in 10⁴."""
-    return np.log(np.maximum(z, 1e-4))
+    """The logarithm of a metric; an error of exactly 0 counts as 1 in 10⁴, or as the least that there is."""
+    return np.log(np.maximum(z, min(1e-4, z[z > 0].min(initial=1e-4))))
 
 
 def _scaled(metric: str, z: np.ndarray) -> np.ndarray:
@@ -329,11 +329,13 @@ def blank_state(states: np.ndarray) -> str:
 
 
 def _ticks(axes: Axes, wd: np.ndarray, lr: np.ndarray) -> None:
-    """At most six ticks an axis, on cells, as powers where they are powers."""
+    """At most six ticks an axis, on cells, as powers where they are powers; along wd three where some are long numbers."""
     for values, set_ticks in ((wd, axes.set_xticks), (lr, axes.set_yticks)):
-        step = math.ceil(len(values) / 6)
+        told = [numerals.power(float(value), style="mathtext") for value in values]
+        long = set_ticks == axes.set_xticks and any(len(text) > 5 and "^" not in text for text in told)
+        step = math.ceil(len(values) / (3 if long else 6))
         positions = list(range((len(values) - 1) % step // 2, len(values), step))
-        set_ticks(positions, [numerals.power(float(values[index]), style="mathtext") for index in positions])
+        set_ticks(positions, [told[index] for index in positions])
 
 
 def legend_entries(variants: Sequence[VariantAnalysis]) -> list[Line2D | Patch]:

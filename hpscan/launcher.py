@@ -121,7 +121,7 @@ def train_missing(
         missing = bool(lost) if spec.adaptive else states["missing"]  # an adaptive sweep leaves cells out
         store.tidy(spec.name, complete=not missing)
     if states["failed"] or missing:
-        why = f" ({len(lost)} packs were lost: {lost[0]})" if lost else ""
+        why = f" ({len(lost)} {'pack was' if len(lost) == 1 else 'packs were'} lost: {lost[0]})" if lost else ""
         raise SweepIncompleteError(f"{states['failed']} runs failed and {states['missing']} are missing{why}")
 
 

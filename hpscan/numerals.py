@@ -14,6 +14,8 @@ from hpscan.spec import Spec
 
 __all__ = [
     "budgets",
+    "decimals",
+    "difference",
     "duration",
     "extent",
     "in_words",
@@ -27,6 +29,7 @@ __all__ = [
     "power",
     "predictions",
     "quantity",
+    "regret",
 ]
 
 IN_WORDS = {
@@ -68,15 +71,44 @@ def metric_name(metric: str) -> str:
 
 
 def metric_value(metric: str, value: float, standard_error: float = math.nan) -> str:
-    """A metric with its standard error: ``0.281 ± 0.004`` for a loss, ``2.8 ± 0.3 %`` for an error rate."""
+    """A metric with its standard error: ``0.281 ± 0.004`` for a loss, ``2.8 ± 0.3 %`` for an error rate.
+
+    Losses have three decimals; small ones three digits (``0.00152``), very small and very large ones a power of ten.
+    """
     if math.isnan(value):
         return "—"
     if metric in FURTHER:
         return minus(f"{value:.3g}")
     percent = metric.endswith("_error")
-    scale, digits, unit = (100.0, 1, " %") if percent else (1.0, 3, "")
-    spread = "" if math.isnan(standard_error) else f" ± {standard_error * scale:.{digits}f}"
-    return minus(f"{value * scale:z.{digits}f}{spread}{unit}")
+    scale, unit = (100.0, " %") if percent else (1.0, "")
+    form = "1f" if percent else _form(value)
+    spread = "" if math.isnan(standard_error) else f" ± {standard_error * scale:.{form}}"
+    return minus(f"{value * scale:z.{form}}{spread}{unit}")
+
+
+def _form(loss: float) -> str:
+    """How many digits a loss is told with."""
+    size = math.floor(math.log10(abs(loss))) if loss and math.isfinite(loss) else 0
+    return f"{max(3, 2 - size)}f" if -4 <= size < 3 else f"{5 - size}f" if 3 <= size < 6 else "2e"
+
+
+def decimals(difference: Interval) -> int:
+    """Decimals of a difference of losses: three, or as many as show two digits of the largest of its numbers."""
+    sizes = [abs(end) for end in (difference.value, difference.low, difference.high) if math.isfinite(end)]
+    largest = max(sizes, default=0.0)
+    return 3 if largest == 0.0 or largest >= 5e-4 else min(12, 1 - math.floor(math.log10(largest)))
+
+
+def difference(metric: str, value: float) -> str:
+    """A difference of a metric's values: ``0.009`` of losses, ``0.4 %`` of error rates."""
+    if metric.endswith("_error") or math.isnan(value):
+        return metric_value(metric, value)
+    return minus(f"{value:z.{decimals(Interval(value, math.nan, math.nan))}f}")
+
+
+def regret(number: Interval, *, sign: bool = False) -> str:
+    """A regret, or a difference of two, with its interval: ``0.114 [0.077, 0.151]``."""
+    return interval(number, decimals(number), sign=sign)
 
 
 def metric_interval(metric: str, mean: Interval) -> str:

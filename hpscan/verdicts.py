@@ -48,7 +48,7 @@ def _judged(numbers: Separability, first: str, second: str) -> tuple[str, str]:
     evidence = numbers.evidence
     neither = "no evidence of coupling or of separation"
     if math.isnan(evidence.surface):
-        return "no evidence", "there are no results to compare, or none that differ"
+        return "no evidence", "there are no results to compare, none that differ, or an axis of one value"
     if evidence.surface >= ALPHA:
         return "no evidence", f"{neither}: cells differ by no more than seeds do (p = {evidence.surface:.2f})"
     for name, p in ((first, evidence.first), (second, evidence.second)):

@@ -84,9 +84,17 @@ def test_what_no_cell_is_chosen_by_has_no_best_decay_that_scales(make_spec, metr
 
 
 def test_errors_of_runs_that_are_not_asked_for_any_more_do_not_count(make_spec, tmp_path):
-    store, wide, narrow = Store(tmp_path), make_spec(variants=["sgd", "sgdw"]), make_spec(variants=["sgd"])
+    grid = {**make_spec().grid.model_dump(exclude_none=True), "variants": {"adamw": {"lr": [0.1]}}}
+    narrow = make_spec(variants=["sgd", "adamw"], grid=grid)  # landscapes of two sizes
+    store, wide = Store(tmp_path), make_spec(variants=["sgd", "sgdw"])
     store.save_spec(narrow)
     store.save_pack(
-        "tiny", "p", [{"run_id": run.run_id, "state": "failed", "error": run.cell.variant} for run in runs(wide)], []
+        "tiny",
+        "p",
+        [
+            {"run_id": run.run_id, "state": "failed", "error": f"{run.cell.variant}\nand {run.run_id}"}
+            for run in runs(wide)
+        ],
+        [],
     )
-    assert status(store, "tiny")["errors"] == {"sgd": len(runs(narrow))}
+    assert status(store, "tiny")["errors"] == {"sgd": len(runs(make_spec(variants=["sgd"])))}

@@ -19,3 +19,11 @@ def test_a_message_of_many_lines_or_none_is_told_in_one(message, first, last):
     assert (first_line(error), last_line(error)) == (first, last)
     none = "no message" if first == "RuntimeError" else None
     assert (first_line(error, "no message"), last_line(error, "no message")) == (none or first, none or last)
+
+
+def test_an_error_that_raises_when_it_is_asked_has_its_type():
+    class Mute(Exception):
+        def __str__(self):
+            raise RuntimeError("no words")
+
+    assert (first_line(Mute()), last_line(Mute(), "no message")) == ("Mute", "no message")

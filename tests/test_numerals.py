@@ -39,8 +39,13 @@ def test_quantities_give_the_decimal_too():
         ("val_loss", 0.28123, 0.0041, "0.281 ± 0.004"),
         ("test_error", 0.0281, 0.003, "2.8 ± 0.3 %"),
         ("val_loss", 1.0, math.nan, "1.000"),
-        ("val_loss", -0.0123, math.nan, "−0.012"),
-        ("val_loss", -0.0001, math.nan, "0.000"),
+        ("val_loss", 0.0, math.nan, "0.000"),
+        ("val_loss", -0.0123, math.nan, "−0.0123"),
+        ("val_mse", 0.00123, 0.0002, "0.00123 ± 0.00020"),
+        ("val_mse", 1.234e-7, 2e-8, "1.23e−07 ± 2.00e−08"),
+        ("val_mse", 95479.917, 812.3, "95479.9 ± 812.3"),
+        ("val_mse", 1e30, math.nan, "1.00e+30"),
+        ("val_loss", math.inf, math.nan, "inf"),
     ],
 )
 def test_metrics_carry_their_standard_error_and_unit(metric, value, error, text):
@@ -88,3 +93,16 @@ def test_extents_are_open_bounded_or_nothing():
 )
 def test_durations_have_a_unit_that_suits_them(seconds, exact, rough):
     assert (numerals.duration(seconds), numerals.duration(seconds, 0)) == (exact, rough)
+
+
+@pytest.mark.parametrize(
+    ("ends", "text"),
+    [
+        ((0.114, 0.077, 0.151), "0.114 [0.077, 0.151]"),
+        ((0.0, 0.0, 0.0), "0.000 [0.000, 0.000]"),
+        ((1.2e-5, -3e-6, 2.4e-5), "0.000012 [−0.000003, 0.000024]"),
+    ],
+)
+def test_a_regret_has_decimals_enough_to_be_seen(ends, text):
+    assert numerals.regret(Interval(*ends)) == text
+    assert numerals.difference("val_loss", ends[0]) == text.partition(" ")[0]

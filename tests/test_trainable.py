@@ -26,6 +26,11 @@ def explodes(config):
     yield {"step": 7, "val_loss": math.inf}
     raise AssertionError("must not be asked for more")
 
+def leaves(config):
+    if config["seed"]:
+        raise SystemExit(3)
+    yield {"val_loss": 1.0}
+
 def silent(config):
     return iter(())
 
@@ -76,6 +81,12 @@ def test_a_run_that_raises_has_failed_and_the_others_go_on(pack_of):
     failed = next(result for result in results if result.state == "failed")
     assert failed.error == "users_trainables:train raised RuntimeError: my model broke (users_trainables.py, line 6)"
     assert failed.metrics == {}
+
+
+def test_a_run_that_would_end_its_process_has_failed_alone(pack_of):
+    errors = {result.run.seed: result.error for result in ended(pack_of("leaves"))}
+    assert errors[0] is None
+    assert errors[1].startswith("users_trainables:leaves raised SystemExit: 3 (")
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_as_diverged(pack_of):

@@ -207,7 +207,7 @@ def status(
     console.print(table)
     if sweep:
         for text, count in found[0]["errors"].items():
-            console.print(f"failed, {count} runs: {escape(text)}", soft_wrap=True)
+            console.print(f"failed, {count} run{'s' * (count > 1)}: {escape(text)}", soft_wrap=True)
     if sweep and address:
         from hpscan import jobs
 

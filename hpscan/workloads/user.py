@@ -182,7 +182,7 @@ def user_code(what: str) -> Iterator[None]:
     """Turn whatever a user's code raises into one line that says where it was raised."""
     try:
         yield
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
         raise WorkloadError(
             f"{what} raised {type(error).__name__}: {first_line(error, 'no message')} "
