@@ -372,7 +372,7 @@ def add_below(figure: Figure, analyses: Sequence[Analysis], variants: Sequence[V
 def add_legend(figure: Figure, variants: Sequence[VariantAnalysis]) -> None:
     """Put :func:`legend_entries` below a figure."""
     entries = legend_entries(variants)
-    columns = 6 if figure.get_figwidth() > 6 else 3
+    columns = 6 if figure.get_figwidth() > 6 else 3 if figure.get_figwidth() > 4 else 2
     if entries:
         figure.legend(handles=entries, loc="outside lower center", ncols=columns, frameon=False, handlelength=1.4)
 

@@ -247,6 +247,9 @@ def _found(trial: Trial, meaning: _Meaning, lost: Counter[str]) -> _Found | None
         lost[str(why)] += 1
         return None
     own = OPTIMIZER_SETTINGS[VARIANTS[named].optimizer]
+    for name in sorted(set().union(*OPTIMIZER_SETTINGS.values()) & where.keys() - own.keys()):
+        if number(name) is not None:
+            lost[f"values of {name}, which {named} does not have"] += 1
     numbers = {name: number(name) for name in where if name in TOLD or METRIC.fullmatch(name)}
     kept = TOLD if state in {"diverged", "failed"} else numbers
     return _Found(

@@ -212,3 +212,9 @@ def test_a_ray_experiments_trials_and_curves_are_kept(experiment, tmp_path):
     assert (row["state"], row["seed"], row["lr"]) == ("diverged", 3, 0.1)  # the last of the same cell and seed
     assert store.curves("r")["val_loss"].tolist() == [0.9]
     assert json.loads(row["config"])["workload"]["kind"] == "ray"
+
+
+def test_a_setting_that_a_variant_does_not_have_is_told_of(take_in):
+    trials = [row for momentum in (0.8, 0.9) for row in rows(momentum=momentum)]
+    _, summary, _ = take_in(trials, variants=["adamw"])
+    assert summary.lost["values of momentum, which adamw does not have"] == len(trials)
