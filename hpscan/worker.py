@@ -266,13 +266,17 @@ def _packs_on_this_node(per_pack: PerPack) -> int:
     return max([packs_at_once(node, per_pack) for node in nodes] + [1])
 
 
+MOST_OF_AN_ERROR = 2000
+"""Characters of what a run raised: some print a tensor with it."""
+
+
 def _row(result: RunResult) -> dict[str, Any]:
     curve = {name: [getattr(point, name) for point in result.curve] for name in ("val_loss", "val_error")}
     best = {f"best_{name}": min((v for v in values if v is not None), default=None) for name, values in curve.items()}
     return {
         **result.run.columns(),
         "state": result.state,
-        "error": result.error,
+        "error": result.error and result.error[:MOST_OF_AN_ERROR],
         "steps_done": result.steps_done,
         **result.metrics,
         **result.diagnostics,
