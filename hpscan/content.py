@@ -174,9 +174,9 @@ def rise(rise: Interval, metric: str, *, sign: bool = True) -> str:
     if math.isinf(rise.value):
         return "diverges"
     percent = metric.endswith("_error")
-    scale, digits = (100.0, 1) if percent else (1.0, 3)
+    scale = 100.0 if percent else 1.0
     scaled = Interval(*(end * scale for end in (rise.value, rise.low, rise.high)))
-    digits = max(digits, numerals.decimals(scaled))
+    digits = 1 if percent else numerals.decimals(scaled)
     return numerals.interval(scaled, digits, sign=sign) + (" %" if percent and not math.isnan(rise.value) else "")
 
 

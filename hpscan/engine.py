@@ -22,6 +22,7 @@ from torch import Tensor
 from hpscan.checkpoint import Checkpoints, Standing, decode, encode, from_rung
 from hpscan.choice import Asked, Choice, choose, compile_seconds, program_for
 from hpscan.diagnostics import MEASURES
+from hpscan.errors import told
 from hpscan.feed import on_device
 from hpscan.grid import Pack, Run
 from hpscan.hardware import can_compile
@@ -148,7 +149,7 @@ def _after(
     if out_of_memory:
         standing.choice = replace(standing.choice, rows=half)
     if len(part) == 1:
-        return [RunResult(part[0], "failed", error=f"{type(error).__name__}: {error}")], []
+        return [RunResult(part[0], "failed", error=told(error))], []
     return [], [part[half:], part[:half]]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ClusterError", "SweepIncompleteError", "UnknownJobError", "first_line", "last_line"]
+__all__ = ["ClusterError", "SweepIncompleteError", "UnknownJobError", "first_line", "last_line", "told"]
 
 
 class ClusterError(Exception):
@@ -20,6 +20,11 @@ class SweepIncompleteError(Exception):
 def first_line(error: BaseException, otherwise: str | None = None) -> str:
     """Its message up to the first line break; where it has none ``otherwise``, or its type."""
     return next(iter(_lines(error)), otherwise or type(error).__name__)
+
+
+def told(error: BaseException) -> str:
+    """Its type and all of its message."""
+    return f"{type(error).__name__}: {chr(10).join(_lines(error)) or 'no message'}"
 
 
 def last_line(error: BaseException, otherwise: str | None = None) -> str:

@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from hpscan.choice import Choice
 from hpscan.engine import train_pack
+from hpscan.errors import told
 from hpscan.grid import Cell, Pack, Recipe, Run
 from hpscan.hardware import prepare_worker
 from hpscan.schedules import Schedule
@@ -150,8 +151,8 @@ class Reproduction:
         losses = [metric for metric in self.metrics if metric.examples is None]
         worst = max(losses, key=lambda metric: metric.relative)
         rates = max((abs(m.difference or 0.0) for m in self.metrics if m.examples is not None), default=0.0)
-        told = f"largest relative difference {worst.relative:.0e}, of {worst.metric}"
-        return f"{told}; error rates differ by at most {rates:.2g}" if rates else told
+        spread = f"largest relative difference {worst.relative:.0e}, of {worst.metric}"
+        return f"{spread}; error rates differ by at most {rates:.2g}" if rates else spread
 
     def _departure(self) -> str:
         if self.result.state != self.state or self.state == "diverged":
@@ -319,7 +320,7 @@ def reproduce(stored: StoredRun) -> Reproduction:
     except OSError:  # the machine's fault, as for a worker
         raise
     except Exception as error:  # noqa: BLE001  (a model or loss may raise anything: that is what is asked)
-        result = RunResult(run, "failed", error=f"{type(error).__name__}: {error}")
+        result = RunResult(run, "failed", error=told(error))
     now = {
         **asdict(hardware),
         "torch_version": torch.__version__,

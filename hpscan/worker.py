@@ -17,6 +17,7 @@ import ray
 from ray import tune
 
 from hpscan.cluster import alive_nodes, packs_at_once
+from hpscan.errors import told
 from hpscan.grid import Pack, Recipe, Run
 from hpscan.progress import PackSummary
 from hpscan.resources import PerPack, Resources
@@ -224,7 +225,7 @@ class PackTrainable(tune.Trainable):
         except (StoreError, OSError):
             raise  # the machine's fault: the pack is retried, and runs are missing if that does not help
         except Exception as error:  # noqa: BLE001
-            yield [RunResult(run, "failed", error=f"{type(error).__name__}: {error}") for run in left], 0
+            yield [RunResult(run, "failed", error=told(error)) for run in left], 0
 
     def _parts(self, pack: Pack, checkpoints: _Checkpoints, how: dict[str, Any]) -> Iterator[list[RunResult]]:
         """What had ended before, then each part as it ends."""

@@ -4,7 +4,8 @@ import pytest
 import yaml
 
 from hpscan.analysis import analyze
-from hpscan.content import report_page
+from hpscan.content import report_page, rise
+from hpscan.intervals import Interval
 from hpscan.pages import Table
 from hpscan.spec import Spec
 
@@ -77,3 +78,10 @@ def test_the_spec_is_shown_without_what_it_leaves_open(filled, page):
     (code,) = page.sections[-1].blocks
     assert Spec.validated(yaml.safe_load(code.text)) == filled.spec("tiny")
     assert "null" not in code.text
+
+
+@pytest.mark.parametrize(
+    ("metric", "text"), [("val_loss", "+0.004 [+0.001, +0.007]"), ("val_error", "+0.4 [+0.1, +0.7] %")]
+)
+def test_a_rise_of_an_error_rate_is_in_percent(metric, text):
+    assert rise(Interval(0.004, 0.001, 0.007), metric) == text

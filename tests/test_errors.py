@@ -2,7 +2,7 @@
 
 import pytest
 
-from hpscan.errors import first_line, last_line
+from hpscan.errors import first_line, last_line, told
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,4 @@ def test_an_error_that_raises_when_it_is_asked_has_its_type():
             raise RuntimeError("no words")
 
     assert (first_line(Mute()), last_line(Mute(), "no message")) == ("Mute", "no message")
+    assert (told(Mute()), told(ValueError("two\nlines"))) == ("Mute: no message", "ValueError: two\nlines")
