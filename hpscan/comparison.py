@@ -127,7 +127,9 @@ def _paid(variant: VariantAnalysis, lr: float, wd: float) -> Interval:
     """The metric at a cell less that of the best one; inf where it diverged."""
     shape = variant.landscape
     assert variant.best is not None
-    rows, columns = (np.flatnonzero(np.isclose(axis, at, rtol=1e-6)) for axis, at in ((shape.lr, lr), (shape.wd, wd)))
+    rows, columns = (
+        np.flatnonzero(np.isclose(axis, at, rtol=1e-6, atol=0.0)) for axis, at in ((shape.lr, lr), (shape.wd, wd))
+    )
     if not len(rows) or not len(columns):
         return Interval(math.nan, math.nan, math.nan)
     cell = int(rows[0]), int(columns[0])

@@ -102,7 +102,7 @@ def train_parts(
     before = from_rung(checkpoints.sources(), pack, asked) if checkpoints is not None and pack.sources else None
     if standing is not None and before is not None:
         standing.rungs = before.rungs
-    standing = standing or before or Standing(pack, choose(pack, data, asked), compiled_before)
+    standing = standing or before or Standing(pack, _chosen(pack, data, asked), compiled_before)
     choice, finished = standing.choice, standing.finished
     yield list(finished)
     on_choice(choice)
@@ -137,6 +137,19 @@ def train_parts(
             standing.compiled_before = compile_seconds()
             finished += ended
             yield ended
+
+
+def _chosen(pack: Pack, data: Data, asked: Asked) -> Choice:
+    """How the pack is trained, tried out with the first of its runs that can be; raise what the first raised if none can."""
+    errors = []
+    for at in range(len(pack.runs)):
+        try:
+            return choose(replace(pack, runs=pack.runs[at:] + pack.runs[:at]), data, asked)
+        except OSError:
+            raise
+        except Exception as error:  # noqa: BLE001  (a model or loss may raise anything)
+            errors.append(error)
+    raise errors[0]
 
 
 def _after(

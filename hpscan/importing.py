@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -224,6 +225,8 @@ def _found(trial: Trial, meaning: _Meaning, lost: Counter[str]) -> _Found | None
         return where[name].number(values) if name in where else None
 
     def whole(name: str) -> int | None:
+        if re.fullmatch(r"\d+", text(name)) and number(name) == float(text(name)):  # a float would round a long one
+            return int(text(name))
         value = number(name)
         return int(value) if value is not None and value >= 0 and value.is_integer() else None
 

@@ -170,9 +170,10 @@ class Program:
         """The training loss of one run, and its buffers after the forward pass."""
         # BatchNorm updates its statistics in place, which vmap refuses for captured tensors: work on copies.
         buffers = {name: buffer.clone() for name, buffer in buffers.items()}
+        state = {**params, **buffers}  # in one dict, what a forward pass assigns to a buffer comes back
         with sdpa_kernel(SDPBackend.MATH):  # the fused attentions have no batching rule
-            outputs = self.forward(lambda x: functional_call(self.template, (params, buffers), (x,)), inputs)
-        return self.loss(outputs, targets), buffers
+            outputs = self.forward(lambda x: functional_call(self.template, state, (x,)), inputs)
+        return self.loss(outputs, targets), {name: state[name] for name in buffers}
 
     def outputs(self, state: Named, inputs: Tensor) -> Tensor:
         """Outputs in evaluation mode of one run, its parameters and buffers given together."""

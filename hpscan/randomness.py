@@ -92,7 +92,9 @@ class RunDropout(RandomLayer):
         if self.p >= 1.0:
             return inputs * 0.0
         n_own = inputs.dim() - self.channelwise
-        shape = (*inputs.shape[:n_own], *(1 for _ in range(self.channelwise)))
+        if self.channelwise == 2:  # torch's Dropout2d takes the second axis for channels, be there further ones or not
+            n_own = min(2, inputs.dim())
+        shape = (*inputs.shape[:n_own], *(1 for _ in range(inputs.dim() - n_own)))
         kept = self.uniform(*shape) >= self.p
         return inputs * (kept.to(inputs.dtype) / (1.0 - self.p))
 
@@ -103,9 +105,9 @@ _DROPOUTS: dict[type, int] = {nn.Dropout: 0, nn.Dropout1d: 1, nn.Dropout2d: 2, n
 def adopt_dropout(model: nn.Module) -> nn.Module:
     """Replace torch's dropout modules by :class:`RunDropout`, in place."""
     for module in list(model.modules()):
-        for name, child in module.named_children():
+        for name, child in list(module._modules.items()):  # noqa: SLF001  (named_children leaves out what stands twice)
             if type(child) in _DROPOUTS:
-                setattr(module, name, RunDropout(float(child.p), channelwise=_DROPOUTS[type(child)]))  # type: ignore[arg-type]
+                setattr(module, name, RunDropout(float(child.p), channelwise=_DROPOUTS[type(child)]))  # type: ignore[union-attr,arg-type]
     return model
 
 

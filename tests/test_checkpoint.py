@@ -3,6 +3,7 @@
 import copy
 import io
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -123,3 +124,12 @@ def test_the_choice_of_a_checkpoint_is_not_the_choice_of_the_process(interrupted
     before = copy.deepcopy(choice._choices)
     reason_for(pack, data, content)
     assert choice._choices == before
+
+
+def test_a_checkpoint_beyond_the_packs_end_is_not_gone_on_from(interrupted):
+    """As after a launch that had no rung there."""
+    pack, data, content, _ = interrupted
+    taken = checkpoint._loaded(content)["session"]["step"]
+    asked = choice.Asked("fused", False, False, "cpu", 1e9, 1.0)
+    found = [checkpoint.decode(content, replace(pack, until=end), data, asked) for end in (taken - 1, taken)]
+    assert [standing is None for standing in found] == [True, False]

@@ -3,11 +3,13 @@
 import math
 from dataclasses import replace
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from hpscan.analysis import analyze
-from hpscan.comparison import check_comparable, comparison_page
+from hpscan.comparison import _paid, check_comparable, comparison_page
 from hpscan.grid import runs
 from hpscan.pages import Points, Table
 from hpscan.report import save_comparison
@@ -106,3 +108,10 @@ def test_what_cannot_be_compared_is_refused(swept):
     by_test = [replace(each, spec=each.spec.model_copy(update={"metric": "test_loss"})) for each in (one, other)]
     with pytest.raises(SpecError, match="--metric test_loss: best cells are chosen by a validation metric"):
         check_comparable(by_test)
+
+
+def test_cells_of_little_decay_are_told_apart(make_landscape):
+    z = np.array([[[2.0, 1.8, 1.0, 0.5], [2.0, 1.9, 1.5, 1.2]]]) + np.array([0, 0.01])[:, None, None]
+    shape = replace(make_landscape(z), wd=np.array([0.0, 2.0**-30, 2.0**-28, 2.0**-26]))
+    variant = SimpleNamespace(landscape=shape, best=shape.best())
+    assert _paid(variant, float(shape.lr[0]), 2.0**-28).value == pytest.approx(0.5)

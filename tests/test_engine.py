@@ -346,3 +346,26 @@ def test_what_compiling_took_is_reported_with_the_pack_it_was_for(make_spec):
     first, again = (train_pack(pack_of(spec), spec.workload.load(), strategy="fused") for _ in range(2))
     assert all(result.compile_s > 0.1 for result in first)
     assert {result.compile_s for result in again} == {0.0}
+
+
+def test_a_pack_is_tried_out_with_a_run_that_can_be(make_spec, monkeypatch):
+    spec = make_spec(variants=["sgd"], seeds=[1, 0, 2])
+    monkeypatch.setattr(choice, "_choices", {})
+    start = session.Session.start
+
+    def raises(kind, program, members, *rest, **how):
+        if any(run.seed == 1 for run in members):
+            raise ValueError("not this seed")
+        return start(kind, program, members, *rest, **how)
+
+    monkeypatch.setattr(session.Session, "start", raises)
+    results = train_pack(pack_of(spec), spec.workload.load(), strategy="loop", compile=False)
+    assert {(result.run.seed, result.state) for result in results} == {
+        (0, "completed"),
+        (1, "failed"),
+        (2, "completed"),
+    }
+    monkeypatch.setattr(choice, "_choices", {})
+    monkeypatch.setattr(session.Session, "start", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        train_pack(pack_of(spec), spec.workload.load(), strategy="loop", compile=False)

@@ -218,3 +218,9 @@ def test_a_setting_that_a_variant_does_not_have_is_told_of(take_in):
     trials = [row for momentum in (0.8, 0.9) for row in rows(momentum=momentum)]
     _, summary, _ = take_in(trials, variants=["adamw"])
     assert summary.lost["values of momentum, which adamw does not have"] == len(trials)
+
+
+def test_long_seeds_are_whole(take_in):
+    seeds = (2**60, 2**60 + 1, 2**60 + 2)
+    _, summary, _ = take_in(rows(seeds=seeds), variants=["sgdw"])
+    assert (summary.spec.seeds, dict(summary.lost)) == (seeds, {})

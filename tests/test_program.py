@@ -104,3 +104,33 @@ def test_a_runs_stream_of_random_numbers_is_its_own_in_any_pack():
         assert torch.equal(found[..., column], program.streams([seed], range(5, 9))[..., 0])
         assert found[:, 2, column].tolist() == layer_keys(seed, range(7, 8), 2)[0].tolist()
     assert program_of().streams([7, 3], range(4)) is None
+
+
+class Assigning(nn.Module):
+    """Assigns to its buffer instead of changing it, and ties its weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(3))
+        self.first, self.second = nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False)
+        self.second.weight = self.first.weight
+
+    def forward(self, x):
+        self.mean = 0.9 * self.mean + 0.1 * x.mean(0).detach()
+        return self.second(self.first(x - self.mean))
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_what_a_forward_pass_assigns_to_a_buffer_is_kept(compiled):
+    program = Program(classification(Assigning), Training(), CPU, compiled=compiled)
+    models = [initial_model(Assigning, seed) for seed in range(8)]
+    inputs, targets = torch.randn(8, 5, 3), torch.randint(0, 3, (8, 5))
+    params, buffers = (
+        stacked([{name: value.detach() for name, value in named(model)} for model in models])
+        for named in (nn.Module.named_parameters, nn.Module.named_buffers)
+    )
+    grads, (_, after) = program.gradients(params, buffers, inputs, targets)
+    for row, model in enumerate(models):
+        F.cross_entropy(model(inputs[row]), targets[row]).backward()
+        torch.testing.assert_close(after["mean"][row], model.mean)
+        torch.testing.assert_close(grads["first.weight"][row], model.first.weight.grad)

@@ -84,3 +84,21 @@ def test_another_draw_in_one_pass_gives_other_numbers():
     layer = RandomLayer()
     layer.stream.fill_(9)
     assert not torch.equal(layer.uniform(100), layer.uniform(100, draw=1))
+
+
+@pytest.mark.parametrize("shape", [(200, 16), (200, 16, 5), (200, 16, 3, 3)])
+def test_dropout2d_takes_channels_from_the_second_axis_as_torchs(shape):
+    model = adopt_dropout(nn.Sequential(nn.Dropout2d(0.5)))
+    model[0].stream.fill_(int(layer_keys(0, range(1), 1)[0, 0]))
+    kept = model(torch.ones(shape)) != 0
+    whole = kept.reshape(200, 16, -1)
+    assert (whole.all(-1) | ~whole.any(-1)).all()  # channels go together
+    assert whole[..., 0].float().mean().item() == pytest.approx(0.5, abs=0.05)
+    assert whole[..., 0].float().mean(1).min() > 0.1  # and examples do not
+
+
+def test_a_dropout_that_stands_twice_is_replaced_at_both_places():
+    again = nn.Dropout(0.5)
+    model = adopt_dropout(nn.Sequential(nn.Linear(2, 2), again, nn.Linear(2, 2), again))
+    assert [type(model[at]) for at in (1, 3)] == [RunDropout, RunDropout]
+    assert model[1] is not model[3]
