@@ -232,7 +232,7 @@ def status(store: Store, sweep: str) -> dict[str, Any]:
 
 def status_of(sweep: str, shapes: list[Landscape], errors: pd.Series[Any]) -> dict[str, Any]:
     """The same of landscapes, and the errors of runs that failed, by run_id: their first lines, of those that are asked for."""
-    asked = errors[errors.index.isin(np.concatenate([shape.run_ids.ravel() for shape in shapes]))]
+    asked = errors[errors.index.isin(np.concatenate([shape.run_ids[shape.states == "failed"] for shape in shapes]))]
     counts = [shape.counts for shape in shapes]
     states = _added(counts)
     return {

@@ -87,8 +87,9 @@ def encode(standing: Standing) -> bytes:
 def decode(content: bytes | None, pack: Pack, data: Data, asked: Asked) -> Standing | None:
     """Where a pack stands according to a checkpoint; None if there is none, or the pack cannot go on from it here.
 
-    It cannot if the checkpoint is damaged, of another version or another pack, or beyond the pack's end, if it does not fit the model (a user's
-    code may have changed), and if it was trained in a way that is not asked for or not possible in this process.
+    It cannot if the checkpoint is damaged, of another version or another pack, or beyond the pack's end, if it does not
+    fit the model (a user's code may have changed), and if it was trained in a way that is not asked for or not possible
+    in this process.
     """
     try:
         saved = _loaded(content)

@@ -213,20 +213,10 @@ def best_table(analyses: Sequence[Analysis]) -> list[Block]:
         "seeds), ± one standard error. Next cell: how much worse the second best is, paired over seeds; “noise” where that "
         "may be nothing."
     )
-    columns = [
-        "variant",
-        "lr",
-        "wd",
-        "decay",
-        "trained",
-        *map(numerals.metric_name, [metric, *tested]),
-        "seeds",
-        "next cell",
-    ]
-    return [
-        Paragraph(told),
-        Table("Best configuration of each variant", columns, rows, wraps=(3, 4, 5, len(columns) - 1)),
-    ]
+    names = map(numerals.metric_name, [metric, *tested])
+    columns = ["variant", "lr", "wd", "decay", "trained", *names, "seeds", "next cell"]
+    table = Table("Best configuration of each variant", columns, rows, wraps=(3, 4, 5, len(columns) - 1))
+    return [Paragraph(told), table]
 
 
 def recommended(analyses: Sequence[Analysis]) -> list[Section]:

@@ -244,6 +244,8 @@ class Store:
                 sweep, "curves", on_broken, _runs_of, keep_as="runs", only=frozenset(ordered(parts)[1:])
             )
             unread = set(ordered(parts)[1:]) - later.keys()
+            if not unread:
+                break
             broken = unread & self._parts.stamps(sweep, "curves").keys()
             parts = {name: part for name, part in parts.items() if name not in broken}
             if unread == broken:  # or a compaction beside us has taken some away
