@@ -56,7 +56,7 @@ def uniform(stream: Tensor, shape: Sequence[int]) -> Tensor:
 class RandomLayer(nn.Module):
     """A module that draws random numbers in training; derive from it, and draw with :meth:`uniform`.
 
-    Its ``stream`` is set by the engine before every step.
+    Its ``stream`` is set by the engine before every step, and moves on with every draw.
     """
 
     def __init__(self) -> None:
@@ -64,13 +64,22 @@ class RandomLayer(nn.Module):
         self.register_buffer("stream", torch.zeros((), dtype=torch.int64))
         self.stream: Tensor
 
-    def uniform(self, *shape: int, draw: int = 0) -> Tensor:
-        """Numbers in [0, 1); another ``draw`` in one forward pass gives others."""
-        return uniform(self.stream if draw == 0 else self.stream ^ (draw * 0x9E3779B9 & _MASK), shape)
+    def uniform(self, *shape: int) -> Tensor:
+        """Numbers in [0, 1), others at every call.
+
+        Raises RuntimeError in a backward pass, as of activation checkpointing: what runs again would draw anew.
+        """
+        if not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1:  # noqa: SLF001
+            raise RuntimeError(
+                "a random layer runs again in the backward pass; leave it out of activation checkpointing"
+            )
+        drawn = uniform(self.stream, shape)
+        self.stream.add_(0x9E3779B9).bitwise_and_(_MASK)
+        return drawn
 
 
 class RunDropout(RandomLayer):
-    """Dropout whose mask is a function of the run's seed and the step.
+    """Dropout whose mask is a function of the run's seed, the step and how often it was called in it.
 
     Parameters
     ----------

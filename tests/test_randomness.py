@@ -6,6 +6,7 @@ import torch
 from scipy import stats
 from torch import nn
 from torch.func import vmap
+from torch.utils.checkpoint import checkpoint
 
 from hpscan.randomness import RandomLayer, RunDropout, adopt_dropout, batches, initial_model, layer_keys, uniform
 
@@ -80,10 +81,20 @@ def test_torchs_dropouts_are_adopted_wherever_they_are():
     assert torch.equal(per_channel.amin(2), per_channel.amax(2))  # whole channels go together
 
 
-def test_another_draw_in_one_pass_gives_other_numbers():
+def test_the_draws_of_a_step_are_independent():
     layer = RandomLayer()
-    layer.stream.fill_(9)
-    assert not torch.equal(layer.uniform(100), layer.uniform(100, draw=1))
+    drawn = []
+    for stream in range(50):
+        layer.stream.fill_(stream)
+        drawn += [layer.uniform(1000).numpy() for _ in range(4)]
+    assert stats.kstest(np.ravel(drawn), "uniform").pvalue > 1e-3
+    assert np.abs(np.corrcoef(drawn)[np.triu_indices(200, 1)]).max() < 6 / np.sqrt(1000)
+
+
+def test_a_layer_that_runs_again_in_the_backward_pass_is_refused():
+    layer = RunDropout(0.5)
+    with pytest.raises(RuntimeError, match="activation checkpointing"):
+        checkpoint(layer, torch.ones(4, requires_grad=True), use_reentrant=False).sum().backward()
 
 
 @pytest.mark.parametrize("shape", [(200, 16), (200, 16, 5), (200, 16, 3, 3)])

@@ -15,7 +15,7 @@ from hpscan.randomness import RandomLayer, batches, initial_model
 from hpscan.session import Session
 from hpscan.spec import Spec
 from hpscan.strategies import Fused, Loop
-from hpscan.tasks import classification
+from hpscan.tasks import Task, classification
 from hpscan.workloads import Data, Split
 from tests.conftest import TINY
 
@@ -45,6 +45,15 @@ class Attention(nn.Module):
         return self.head((h + self.attention(h, h, h, need_weights=False)[0]).mean(1))
 
 
+class _TwiceDropped(nn.Module):
+    def __init__(self, n_in, n_out):
+        super().__init__()
+        self.linear, self.dropout = nn.Linear(n_in, n_out), nn.Dropout(0.4)
+
+    def forward(self, x):
+        return self.dropout(self.linear(self.dropout(x)))
+
+
 MODELS = {
     "batchnorm": (lambda: models.NormalisedMLP((192, 8, 4)), images),
     "plain": (lambda: models.PlainMLP((192, 8, 4)), images),
@@ -58,6 +67,10 @@ MODELS = {
     ),
     "dropout": (
         lambda: nn.Sequential(nn.Flatten(), nn.Linear(192, 16), nn.ReLU(), nn.Dropout(0.4), nn.Linear(16, 4)),
+        images,
+    ),
+    "a dropout called twice": (
+        lambda: nn.Sequential(nn.Flatten(), _TwiceDropped(192, 16), nn.ReLU(), nn.Linear(16, 4)),
         images,
     ),
     "channel dropout": (
@@ -114,13 +127,32 @@ def test_fused_and_loop_agree(name):
     assert not torch.equal(losses[:, 0], losses[:, 1])  # seeds differ
 
 
-@pytest.mark.parametrize("name", ["dropout", "shake_shake", "gpt"])
+@pytest.mark.parametrize("name", ["dropout", "a dropout called twice", "shake_shake", "gpt"])
 def test_random_layers_draw_the_same_in_any_pack(name):
     model, make_split = MODELS[name]
     split = make_split()
     together, _ = losses_and_outputs(training_of(Fused, model, lambda: split, seeds=[0, 1, 2, 3]), split)
     alone, _ = losses_and_outputs(training_of(Fused, model, lambda: split, seeds=[3]), split)
     torch.testing.assert_close(together[:, 3:], alone, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [Fused, Loop])
+def test_every_call_of_a_dropout_and_every_part_of_a_batch_has_a_mask_of_its_own(kind):
+    class Masks(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight, self.dropout = nn.Parameter(torch.zeros(())), nn.Dropout(0.5)
+
+        def forward(self, x):
+            ones = torch.ones_like(x.flatten(1)[:, :64])
+            return self.dropout(ones) * self.dropout(ones) + 0 * self.weight
+
+    task = Task(Masks, lambda outputs, targets: outputs.mean())
+    training = training_of(kind, Masks, images, seeds=range(8), task=task, accumulate=4)
+    losses = training.advance(range(8))
+    assert losses.mean().item() == pytest.approx(1.0, abs=0.03)  # a mask times itself has a mean of 2
+    in_a_part = 4 * 64 / 4  # elements, and what one that is kept is worth
+    assert not (losses * in_a_part % 1 == 0).all()  # as where all parts have the mean of the first
 
 
 def test_a_model_that_draws_from_torchs_generator_draws_by_seed_and_step_in_a_loop():
@@ -220,12 +252,14 @@ def test_shake_shake_mixes_by_its_own_numbers_forward_and_backward_and_evenly_at
     block = models.convolutional._ShakeBlock(4, 4, 1)
     block.stream.fill_(77)
     x = torch.randn(5, 4, 6, 6)
-    alpha, beta = block.uniform(5, 1, 1, 1), block.uniform(5, 1, 1, 1, draw=1)
+    alpha, beta = block.uniform(5, 1, 1, 1), block.uniform(5, 1, 1, 1)
+    block.stream.fill_(77)
     for branch in block.branches:
         branch.eval()  # fixed statistics, so that the branches can be called on their own
     one, two = (branch(x) for branch in block.branches)
     torch.testing.assert_close(block(x), x + alpha * one + (1 - alpha) * two)
     weights = [branch[-1].bias for branch in block.branches]
+    block.stream.fill_(77)
     gradient = torch.autograd.grad(block(x).sum(), weights)
     torch.testing.assert_close(gradient[0], (beta.sum() * 36).expand(4), rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(gradient[1], ((1 - beta).sum() * 36).expand(4), rtol=1e-4, atol=1e-4)

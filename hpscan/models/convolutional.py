@@ -105,7 +105,7 @@ class _ShakeBlock(RandomLayer):
         if not self.training:
             return self.shortcut(inputs) + 0.5 * (one + two)
         alpha = self.uniform(len(inputs), 1, 1, 1).to(one.dtype)
-        beta = self.uniform(len(inputs), 1, 1, 1, draw=1).to(one.dtype)
+        beta = self.uniform(len(inputs), 1, 1, 1).to(one.dtype)
         backward = beta * one + (1 - beta) * two
         forward = alpha * one + (1 - alpha) * two
         return self.shortcut(inputs) + backward + (forward - backward).detach()
