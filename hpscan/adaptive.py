@@ -85,12 +85,12 @@ class Belief:
         guess = norm.cdf((self.rim - self.mean) / np.hypot(self.sd, self.noise))
         return np.where(self.known, self.z <= self.rim, guess)
 
-    @property
-    def settled(self) -> bool:
-        """Whether more cells would change little: neither the basin's boundary nor the best cell."""
-        p = self.in_basin
+    def settled(self, lost: Bool[np.ndarray, "lrs wds"]) -> bool:
+        """Whether more cells, but those ``lost``, would change little: neither the basin's boundary nor the best cell."""
+        open_ = ~self.known & ~lost
+        p = self.in_basin[open_]
         wrong = float(np.minimum(p, 1 - p).sum())
-        gain = float(_improvement(self, self.covariance).reshape(self.z.shape)[~self.known].max(initial=0.0))
+        gain = float(_improvement(self, self.covariance).reshape(self.z.shape)[open_].max(initial=0.0))
         enough = wrong <= (1 - CERTAINTY) * int(self.basin.sum())
         return enough and gain <= NEGLIGIBLE * (self.rim - float(np.nanmin(self.z)))
 
@@ -166,20 +166,33 @@ def believe(z: Surface, x: Lrs, y: Wds, tolerance: float = TOLERANCE) -> Belief 
 
 
 def next_cells(
-    z: Surface, x: Lrs, y: Wds, n: int, *, tolerance: float = TOLERANCE, pending: Collection[Index] = ()
+    z: Surface,
+    x: Lrs,
+    y: Wds,
+    n: int,
+    *,
+    tolerance: float = TOLERANCE,
+    pending: Collection[Index] = (),
+    lost: Collection[Index] = (),
 ) -> list[Index]:
     """At most ``n`` unknown cells that tell most, best first; none if the landscape is settled.
 
     By turns the cell of the greatest expected improvement on the best and the one that straddles the basin's rim most.
-    ``pending`` cells are in training: they are not proposed, and are taken to come out as the process expects.
+    ``pending`` cells are in training: they are not proposed, and are taken to come out as the process expects. Those
+    that are ``lost`` will never be known, whatever they promise.
     """
     belief = believe(z, x, y, tolerance)
-    free = np.isnan(z)
+    never = np.zeros(z.shape, dtype=bool)
+    for cell in lost:
+        never[cell] = True
+    free = np.isnan(z) & ~never
     for cell in pending:
         free[cell] = False
     if belief is None:
         return _farthest(~free, _in_steps(x), _in_steps(y), n)
-    if belief.settled:  # near a cliff the process may be too sure of itself; the best cell is at least a local one
+    if belief.settled(
+        never
+    ):  # near a cliff the process may be too sure of itself; the best cell is at least a local one
         return [cell for cell in _around(z) if free[cell]][:n]
     covariance = _given(belief, pending)
     chosen: list[Index] = []

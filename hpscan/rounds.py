@@ -64,26 +64,31 @@ class AdaptiveRounds:
         chosen = {
             str(run_id)
             for shape in shapes
-            for cell in self._cells(shape, cells_each, frozenset(training))
+            for cell in self._cells(shape, cells_each, training)
             for run_id in shape.run_ids[:, *cell][shape.states[:, *cell] == "missing"]
         } - self.asked
         self.asked |= chosen
         others = (run.run_id for run in self.every if run.run_id not in chosen)
         return packs(self.every, self.spec.resources.most_runs, others, self.workers) if chosen else []
 
-    def _cells(self, shape: Landscape, n: int, training: frozenset[str]) -> list[Index]:
+    def _cells(self, shape: Landscape, n: int, training: Collection[str]) -> list[Index]:
         """At most ``n`` new cells of a landscape, and those of which seeds are missing."""
         missing = shape.states == "missing"
-        asked = np.isin(shape.run_ids.astype(str), list(self.asked)).any(axis=0)
+        run_ids = shape.run_ids.astype(str)
+        asked, in_training = (np.isin(run_ids, list(some)).any(axis=0) for some in (self.asked, training))
         begun = ~missing.all(axis=0)
         partial = _indices(begun & missing.any(axis=0) & ~asked)
         budget = most_cells(missing[0].size, self.adaptive.most_cells) - int((begun | asked).sum())
         n = max(0, min(n - len(partial), budget))
         if not (begun | asked).any():
             return first_cells(missing.shape[1:])[:budget]
-        pending = _indices((begun | asked) & ~_whole(shape))
-        x, y = _axes(shape)
-        chosen = next_cells(_known(shape), x, y, n, tolerance=self.adaptive.tolerance, pending=pending) if n else []
+        unknown = (begun | asked) & ~_whole(shape)
+        lost = (shape.states == "failed").any(axis=0) | (asked & ~in_training)
+        pending, lost = _indices(unknown & ~lost), _indices(unknown & lost)
+        tolerance = self.adaptive.tolerance
+        chosen = (
+            next_cells(_known(shape), *_axes(shape), n, tolerance=tolerance, pending=pending, lost=lost) if n else []
+        )
         return partial + chosen
 
 

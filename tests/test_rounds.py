@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -97,6 +99,22 @@ def test_failed_cells_are_neither_values_nor_chosen_again(adaptive):
     assert not chosen & stored
     retried = {run.run_id for pack in AdaptiveRounds(spec, store.location, frozenset(), 2).next() for run in pack.runs}
     assert stored <= retried
+
+
+@pytest.mark.parametrize("row", [True, False])
+def test_a_seed_that_fails_or_is_lost_does_not_keep_a_landscape_open(make_spec, tmp_path, row):
+    spec = make_spec(grid=GRID, adaptive=True, resources={"pack_size": 12, "workers": 2})
+    store, other = (Store(tmp_path / name) for name in ("spoilt", "whole"))
+    for each in (store, other):
+        each.save_spec(spec)
+    whole = sum(map(len, all_rounds(spec, other)))
+    rounds = AdaptiveRounds(spec, store.location, frozenset(), 2)
+    while chosen := rounds.next():
+        for pack in chosen:
+            spoilt = [run for run in pack.runs if (run.cell.lr, run.cell.wd, run.seed) == (2.0**-3, 2.0**-5, 0)]
+            trained(store, spec, [replace(pack, runs=tuple(run for run in pack.runs if run not in spoilt))])
+            trained(store, spec, [replace(pack, runs=tuple(spoilt))] if spoilt and row else [], "failed")
+    assert len(store.runs(spec.name)) < 1.2 * whole
 
 
 def test_adaptive_changes_no_run(make_spec):
