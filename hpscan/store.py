@@ -149,11 +149,20 @@ class Store:
     ) -> None:
         """Write the rows of a pack, curves first: a run whose row can be read has its curve.
 
-        What a row holds beyond the schema is a further metric, a number.
+        What a row holds beyond the schema is a further metric, a number. A run without a curve, because it failed, keeps
+        the one that the pack's file holds of it: at a rung it is compared by that.
         """
-        for kind, rows in (("curves", curves), ("runs", runs)):
-            if rows or kind == "curves":  # of a pack that has come to a rung no run may have ended
-                self._write_pack(sweep, kind, pack_id, as_table(kind, rows))
+        without = {run["run_id"] for run in runs} - {point["run_id"] for point in curves}
+        table = as_table("curves", curves)
+        if without:
+            wanted, own = pa.array(sorted(without), pa.string()), {f"{sweep}/curves/pack-{pack_id}.parquet"}
+            earlier = self._parts.take(
+                sweep, "curves", lambda _: None, lambda file: file.select("run_id", wanted), only=own
+            )
+            table = pa.concat_tables([table, *(part.table for part in earlier.values())], promote_options="default")
+        self._write_pack(sweep, "curves", pack_id, table)
+        if runs:  # of a pack that has come to a rung none may have ended
+            self._write_pack(sweep, "runs", pack_id, as_table("runs", runs))
 
     def save_rung(self, sweep: str, pack_id: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write the rows of runs that have come to a rung: what their rows will be if they stop there.

@@ -25,6 +25,18 @@ def test_a_retry_overwrites_its_own_pack(store):
     assert store.runs("s")["val_loss"].tolist() == [2.0]
 
 
+def test_a_run_that_fails_keeps_the_curve_it_had(anywhere):
+    """At a rung it is compared by that, whatever becomes of it later."""
+    anywhere.save_pack("s", "p", [], [point("a", 5), point("b", 5)])
+    anywhere.save_pack("s", "p", [row("a", "failed"), row("b")], [point("b", 5), point("b", 10)])
+    curves = anywhere.curves("s")
+    assert list(zip(curves["run_id"], curves["step"], strict=True)) == [("a", 5), ("b", 5), ("b", 10)]
+    anywhere.save_pack("s", "p", [row("a", "failed"), row("b", "failed")], [])
+    assert same(anywhere.curves("s"), curves)
+    anywhere.save_pack("s", "p", [row("a"), row("b")], [point("a", 10), point("b", 10)])
+    assert anywhere.curves("s")["step"].tolist() == [10, 10]
+
+
 def test_failed_runs_have_ended_unless_they_are_to_be_retried(store):
     store.save_pack("s", "p", [row("a", "failed", error="RuntimeError: boom"), row("b"), row("c", "diverged")], [])
     assert ended(store.runs("s")) == {"a", "b", "c"}

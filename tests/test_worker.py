@@ -205,3 +205,33 @@ def test_runs_at_a_rung_are_kept_with_their_rows_and_go_on_in_other_packs_with_t
     paired = curves.merge(store.curves("whole"), on=["run_id", "step"])
     assert len(paired) == len(curves)
     assert paired["val_loss_x"].to_numpy() == pytest.approx(paired["val_loss_y"].to_numpy(), rel=1e-6)
+
+
+def test_a_run_that_fails_beyond_a_rung_is_still_compared_by_what_it_had_there(make_worker, tmp_path, monkeypatch):
+    from hpscan import engine
+    from hpscan.course import Course
+
+    monkeypatch.setattr("hpscan.choice.PART_S", 0.0)
+    monkeypatch.setattr("hpscan.choice._choices", {})
+    halving = {"name": "halving", "rungs": [0.25], "reduction": 2}
+    how = {"variants": ["sgdw"], "seeds": [0], "stop": halving, "evaluations": 4}
+    worker = make_worker(**how, resources={"compile": False, "pack_size": 9, "strategy": "loop"})
+    spec, store, every = worker.spec, Store(tmp_path), worker.assignment.runs
+    places = {run.run_id: place for place, run in enumerate(every)}
+    course = Course(spec, str(tmp_path), every, 1, next_round(spec, store))
+    for pack in course.packs():
+        train_through(worker, order(pack, places))
+    planned = course.proceed(lambda _: None)
+    at_rung, stopped = store.curves("tiny"), set(store.runs("tiny")["run_id"])
+    beyond = {run.run_id for pack in planned for run in pack.runs}
+    assert len(beyond) == len(stopped) == len(every) // 2
+
+    def breaks(*_):
+        raise ValueError("broke")
+
+    monkeypatch.setattr(engine, "_train", breaks)
+    for pack in planned:
+        train_through(worker, order(pack, places))
+    assert store.curves("tiny").equals(at_rung)
+    again = next_round(spec, store, retry_failed=True)
+    assert (again.open, again.stopped) == (beyond, set())
