@@ -178,9 +178,14 @@ class Store:
         )
 
     def stop(self, sweep: str, run_ids: Collection[str]) -> None:
-        """Make the last rung that these runs have come to their end."""
+        """Make the last rung that these runs have come to their end: as of then, or of now if they have failed since."""
         table = merged("rungs", self._parts.take(sweep, "rungs", None, File.part))
         rows = table.filter(pc.is_in(table["run_id"], pa.array(sorted(run_ids), pa.string())))
+        stored, ends = self.runs(sweep, without=["config"], of=run_ids), rows["finished_at"]
+        failed = pa.array(stored.loc[stored["state"] == "failed", "run_id"], pa.string())
+        now = pa.scalar(datetime.now(UTC), ends.type)  # the latest row is the one that counts
+        ends = pc.if_else(pc.is_in(rows["run_id"], failed), now, ends)
+        rows = rows.set_column(rows.column_names.index("finished_at"), "finished_at", ends)
         self._write_pack(sweep, "runs", digest("".join(rows["run_id"].to_pylist()).encode()), rows)
 
     def _write_pack(self, sweep: str, kind: str, pack_id: str, table: pa.Table) -> None:

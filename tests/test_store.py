@@ -1,6 +1,7 @@
 import signal
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
@@ -8,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from hpscan.store import RUNS, Compacted, Store, StoreError, ended
-from tests.stored import parquet_in, point, row, same
+from tests.stored import NOW, parquet_in, point, row, same
 
 
 def test_a_pack_comes_back_as_it_was_written(store):
@@ -218,6 +219,17 @@ def test_a_run_is_stopped_at_the_last_rung_it_came_to_until_it_is_trained_on(tmp
     assert store.runs("tiny").set_index("run_id")["steps_done"].to_dict() == {"a": 6, "b": 3}
     store.save_pack("tiny", "r", [row("a", minutes=-5, steps_done=12), row("b", "failed", minutes=5)], [])
     assert store.runs("tiny").set_index("run_id")["state"].to_dict() == {"a": "completed", "b": "failed"}
+
+
+def test_a_run_that_failed_beyond_its_rung_is_stopped_there_until_it_fails_again(store):
+    store.save_rung("s", "p", [row("a", "stopped", steps_done=3), row("b", "stopped", steps_done=3)])
+    store.save_pack("s", "q", [row("a", "failed", minutes=1)], [])
+    store.stop("s", {"a", "b"})
+    rows = store.runs("s").set_index("run_id")
+    assert rows["state"].to_dict() == {"a": "stopped", "b": "stopped"}
+    assert rows.loc["b", "finished_at"] == NOW  # when it was trained: paces and costs are told by that
+    store.save_pack("s", "r", [{**row("a", "failed"), "finished_at": datetime.now(UTC) + timedelta(minutes=1)}], [])
+    assert store.runs("s").set_index("run_id").loc["a", "state"] == "failed"
 
 
 def test_a_file_damaged_below_its_footer_is_left_out_of_an_evaluation(tmp_path):
