@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -50,6 +50,7 @@ class Standing:
     """Where the training of a pack stands."""
 
     pack: Pack
+    """Its runs in the order in which they are trained."""
     choice: Choice
     """How it is trained; ``rows`` runs at most together."""
     compiled_before: float
@@ -132,15 +133,19 @@ def _possible(saved: dict[str, Any], asked: Asked) -> bool:
 
 
 def _restored(saved: dict[str, Any], pack: Pack, data: Data, asked: Asked) -> Standing:
-    done, part = len(saved["finished"]), saved["session"]
-    reason = f"goes on from a checkpoint at step {part['step']}" + (f", {done} runs done before" if done else "")
-    here = {run.run_id: run for run in pack.runs}  # of the rest of a pack, no more than those
+    part, here = saved["session"], {run.run_id: run for run in pack.runs}  # of the rest of a pack, no more than those
+    done = [own for own in saved["finished"] if own["state"] != "failed"]
+    reason = f"goes on from a checkpoint at step {part['step']}" + (f", {len(done)} runs done before" if done else "")
     choice = Choice(saved["strategy"], saved["compiled"], saved["most"], reason)
-    standing = Standing(pack, choice, compile_seconds() - saved["compile_s"])
-    standing.finished += [RunResult.restored(here[own["run"]], own) for own in saved["finished"] if own["run"] in here]
+    finished = [RunResult.restored(here.pop(own["run"]), own) for own in done if own["run"] in here]
+    begun = [here.pop(own["run"]) for own in part["everyone"]]
+    # What failed is among the runs if it is to be trained again: last, since it may take its process with it once more.
+    failed = {own["run"] for own in saved["finished"] if own["state"] == "failed"}
+    rest = sorted(here.values(), key=lambda run: run.run_id in failed)
+    ordered = replace(pack, runs=(*(result.run for result in finished), *begun, *rest))
+    standing = Standing(ordered, choice, compile_seconds() - saved["compile_s"], finished)
     program = program_for(pack.runs[0].recipe, asked, compiled=choice.compiled)
-    left = pack.runs[len(standing.finished) :]
-    standing.session = Session.resume(choice.kind, program, left[: choice.rows], data, part)
+    standing.session = Session.resume(choice.kind, program, begun, data, part)
     return standing
 
 

@@ -63,6 +63,7 @@ def train_parts(
     """Train the runs of a pack, in its order, and yield the results of each part as it ends.
 
     First comes what had ended before, according to the checkpoint that the pack goes on from: nothing, of one that begins.
+    What had failed by then is trained again, last.
     A pack that is trained fused is one part, unless fewer rows are faster or all do not fit in the device's memory; where memory
     runs out all the same, a part is halved and tried again. A loop's parts are a few runs each. A part that raises is
     halved, too, until it is one run, which has failed; the others go on.
@@ -103,7 +104,7 @@ def train_parts(
     if standing is not None and before is not None:
         standing.rungs = before.rungs
     standing = standing or before or Standing(pack, _chosen(pack, data, asked), compiled_before)
-    choice, finished = standing.choice, standing.finished
+    pack, choice, finished = standing.pack, standing.choice, standing.finished
     yield list(finished)
     on_choice(choice)
     program = program_for(pack.runs[0].recipe, asked, compiled=choice.compiled)

@@ -215,17 +215,17 @@ class PackTrainable(tune.Trainable):
         """
         from hpscan.session import RunResult
 
-        left = pack.runs
-        parts = self._parts(pack, checkpoints, how)
+        left = {run.run_id: run for run in pack.runs}
         try:
-            left = left[len(next(parts)) :]
-            for part in parts:
-                left = left[len(part) :]
-                yield part, len(left)
+            for number, part in enumerate(self._parts(pack, checkpoints, how)):
+                for result in part:
+                    del left[result.run.run_id]
+                if number:  # the first had ended before
+                    yield part, len(left)
         except (StoreError, OSError):
             raise  # the machine's fault: the pack is retried, and runs are missing if that does not help
         except Exception as error:  # noqa: BLE001
-            yield [RunResult(run, "failed", error=told(error)) for run in left], 0
+            yield [RunResult(run, "failed", error=told(error)) for run in left.values()], 0
 
     def _parts(self, pack: Pack, checkpoints: _Checkpoints, how: dict[str, Any]) -> Iterator[list[RunResult]]:
         """What had ended before, then each part as it ends."""

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from hpscan import choice, session
+from hpscan import checkpoint, choice, session
 from hpscan.engine import train_pack
 from hpscan.grid import Pack, runs
 from hpscan.hardware import prepare_worker
@@ -173,6 +173,48 @@ def test_what_is_left_of_a_pack_goes_on_with_the_part_it_was_in(make_spec, monke
             assert outcome(results) == whole[gone:]
         else:  # in other parts, uncompiled: to rounding
             assert [one[0] for one in outcome(results)] == [one[0] for one in whole[gone:]]
+
+
+@STRATEGIES
+def test_what_failed_before_is_trained_again_last_if_it_is_still_asked_for(make_spec, monkeypatch, strategy):
+    monkeypatch.setattr(choice, "_choices", {})
+    monkeypatch.setattr(choice, "rows_that_fit", lambda trial, device, most, share: 2)
+    spec = make_spec(variants=["adamw"], seeds=[0], budget={"steps": 60})
+    data, pack, how = spec.workload.load(), pack_of(spec), {"strategy": strategy, "compile": False}
+    whole, start, bad = train_pack(pack, data, **how), session.Session.start, {pack.runs[1].run_id}
+
+    def breaks(kind, program, members, *rest, **options):
+        if any(run.run_id in bad for run in members):
+            raise ValueError("not today")
+        return start(kind, program, members, *rest, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(session.Session, "start", breaks)
+        content = content_after(pack, data, 6, **how)  # of the third part, the first having been halved
+    before = [result["state"] for result in checkpoint._loaded(content)["finished"]]
+    assert before.count("failed") == 1
+    in_training = len(before)
+    by_id = {one[0]: one for one in outcome(whole)}
+
+    def goes_on(members, content, dies_after=float("inf")):
+        chosen, kept = [], Kept(content, every_s=0.0, dies_after=dies_after)
+        rest = Pack(members, pack.capacity, rest_of=pack.pack_id)
+        try:
+            found = train_pack(rest, data, checkpoints=kept, on_choice=chosen.append, **how)
+        except Died:
+            return kept.content
+        assert "goes on from a checkpoint" in chosen[0].reason
+        for one in outcome(found):
+            assert one[1:4] == by_id[one[0]][1:4]
+            assert one[4] == pytest.approx(by_id[one[0]][4], rel=1e-5)
+        return [result.run for result in found]
+
+    retried, later = pack.runs[1], pack.runs[in_training:]
+    assert goes_on(pack.runs, content) == [pack.runs[0], *pack.runs[2:in_training], *later, retried]
+    assert goes_on((retried, *later), content) == [*later, retried]  # what is stored otherwise is left out
+    assert goes_on(later, content) == [*later]  # so is what failed, unless it is to be retried
+    for saves in (1, 9):  # and interrupted again
+        assert set(goes_on((retried, *later), goes_on((retried, *later), content, saves))) == {retried, *later}
 
 
 def test_a_pack_that_was_halved_for_want_of_memory_goes_on_in_halves(make_spec, monkeypatch):

@@ -235,3 +235,79 @@ def test_a_run_that_fails_beyond_a_rung_is_still_compared_by_what_it_had_there(m
     assert store.curves("tiny").equals(at_rung)
     again = next_round(spec, store, retry_failed=True)
     assert (again.open, again.stopped) == (beyond, set())
+
+
+@pytest.mark.parametrize("retry_failed", [False, True])
+def test_what_failed_in_a_pack_that_was_cut_short_is_trained_again_if_that_is_asked_for(
+    make_worker, tmp_path, monkeypatch, retry_failed
+):
+    from hpscan import engine
+    from hpscan.course import Course
+
+    monkeypatch.setattr("hpscan.choice.PART_S", 0.0)
+    monkeypatch.setattr("hpscan.choice._choices", {})
+    resources = {"compile": False, "pack_size": 9, "strategy": "loop", "checkpoint_s": 1e-9}
+    worker = make_worker(variants=["sgdw"], seeds=[0], resources=resources)
+    store, every, train, begun = Store(tmp_path), worker.assignment.runs, engine._train, []
+
+    def breaks(session, data, clock, journal, until):
+        begun.append(session.everyone[0].run.run_id)
+        if len(begun) == 2:
+            raise ValueError("not today")
+        ended = train(session, data, clock, journal, until)
+        if len(begun) == 4:
+            raise OSError("its worker dies")
+        return ended
+
+    monkeypatch.setattr(engine, "_train", breaks)
+    with pytest.raises(OSError, match="dies"):
+        train_through(worker)
+    pack, stored = worker.packs[0], store.runs("tiny").set_index("run_id")
+    assert stored["state"].to_dict() == dict(
+        zip((run.run_id for run in pack.runs[:3]), ["completed", "failed", "completed"], strict=True)
+    )
+    again = next_round(worker.spec, store, retry_failed=retry_failed)
+    (rest,) = [each for each in Course(worker.spec, str(tmp_path), every, 1, again).packs() if each.rest_of]
+    failed, later = pack.runs[1], pack.runs[3:]
+    answers = train_through(worker, order(rest, {run.run_id: place for place, run in enumerate(every)}))
+    assert begun[4:] == [run.run_id for run in [*later, *[failed] * retry_failed]]
+    assert [answer["summary"].first for answer in answers] == list(range(len(rest.runs)))
+    assert sum(answer["summary"].states["completed"] for answer in answers) == len(rest.runs)
+    now = store.runs("tiny").set_index("run_id")
+    assert now.loc[failed.run_id, "state"] == ("completed" if retry_failed else "failed")
+    unchanged = stored.index if not retry_failed else stored.index.drop(failed.run_id)
+    assert now.loc[unchanged, "finished_at"].equals(stored.loc[unchanged, "finished_at"])  # not stored again
+
+
+def test_a_pack_whose_worker_died_counts_each_of_its_runs_once(make_worker, tmp_path, monkeypatch):
+    """Tune hands out the same pack, of which some runs have ended and one has failed; then the model breaks."""
+    from hpscan import engine
+
+    monkeypatch.setattr("hpscan.choice.PART_S", 0.0)
+    monkeypatch.setattr("hpscan.choice._choices", {})
+    resources = {"compile": False, "pack_size": 9, "strategy": "loop", "checkpoint_s": 1e-9}
+    worker = make_worker(variants=["sgdw"], seeds=[0], resources=resources)
+    train, begun = engine._train, []
+
+    def breaks(session, data, clock, journal, until):
+        begun.append(session.everyone[0].run)
+        if len(begun) == 2:
+            raise ValueError("not today")
+        ended = train(session, data, clock, journal, until)
+        if len(begun) == 4:
+            raise OSError("its worker dies")
+        if len(begun) == 5:
+            raise MemoryError  # of one run: what is left fails
+        return ended
+
+    monkeypatch.setattr(engine, "_train", breaks)
+    with pytest.raises(OSError, match="dies"):
+        train_through(worker)
+    (answer,) = train_through(worker, worker.orders[0])
+    runs_of_pack = worker.packs[0].runs
+    assert begun[4:] == [runs_of_pack[3]]
+    assert (answer["summary"].first, answer["summary"].states) == (2, {"failed": len(runs_of_pack) - 2})
+    rows = Store(tmp_path).runs("tiny").set_index("run_id")
+    ended = {runs_of_pack[0].run_id, runs_of_pack[2].run_id}
+    assert set(rows.index) == {run.run_id for run in runs_of_pack}
+    assert set(rows.index[rows["state"] == "completed"]) == ended
