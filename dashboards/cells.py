@@ -12,9 +12,9 @@ import pandas as pd
 from dash import ALL, Input, Output, State, dcc, html, no_update
 
 from hpscan import caveats, numerals
-from hpscan.content import DECAY_ON
 from hpscan.conventions import OUTSIDE
 from hpscan.landscape import Landscape
+from hpscan.provenance import DECAY_ON
 from hpscan.refine import refined_within
 from hpscan.snippets import torch_optimizer, torch_snippet
 from hpscan.spec import SpecError

@@ -11,11 +11,12 @@ import numpy as np
 from hpscan import numerals
 from hpscan.analysis import Analysis, VariantAnalysis
 from hpscan.caveats import caveats
-from hpscan.content import answers, best_table, recommended, rise, separability, setting_of
+from hpscan.content import answers, best_table, recommended, rise, separability
 from hpscan.costs import cost
 from hpscan.intervals import Interval
 from hpscan.landscape import is_chosen_by
 from hpscan.pages import Block, Facts, Page, Paragraph, Picture, Points, Section, Table
+from hpscan.provenance import setting_of
 from hpscan.recommendation import less
 from hpscan.spec import SpecError
 

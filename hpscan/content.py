@@ -7,13 +7,14 @@ from collections.abc import Iterator, Sequence
 
 from hpscan import numerals
 from hpscan.analysis import Analysis, VariantAnalysis
-from hpscan.caveats import caveats, command
+from hpscan.caveats import caveats
 from hpscan.costs import cost
 from hpscan.footer import CONVENTIONS
 from hpscan.gallery import Drawing, report_drawings
 from hpscan.grid import Panel, panels
 from hpscan.intervals import NOTHING, Interval
 from hpscan.pages import Block, Code, Facts, Page, Paragraph, Picture, Points, Section, Table
+from hpscan.provenance import reproducing, setting, spec_told
 from hpscan.recommendation import Range, Recommendation, less
 from hpscan.scaling import Scaling
 from hpscan.snippets import torch_snippet
@@ -21,7 +22,6 @@ from hpscan.variants import VARIANTS
 from hpscan.verdicts import Pair
 
 __all__ = [
-    "DECAY_ON",
     "answers",
     "best_table",
     "each_variant",
@@ -29,10 +29,7 @@ __all__ = [
     "report_page",
     "rise",
     "separability",
-    "setting_of",
 ]
-
-DECAY_ON = {"weights": "weight matrices only", "all": "every parameter"}
 
 READ_SEPARABILITY = Points([
     ("Contour slope", "dlog wd / dlog lr: 0 where the best weight decay does not depend on the learning rate, −1 where "
@@ -64,9 +61,9 @@ def report_page(analysis: Analysis) -> Page:
         *separability([analysis], _shown(pictures[1])),
         *[_further(analysis, picture) for picture in pictures[2:]],
         Section("Cost", [Facts(cost(analysis))]),
-        Section("Setting", [Facts([*setting_of(analysis), *_provenance(analysis)]), *_notes(analysis)]),
-        *_reproducing(analysis),
-        Section("The complete spec", [Code(analysis.spec.to_yaml(nulls=False).rstrip(), "yaml")]),
+        setting(analysis),
+        *reproducing(analysis),
+        spec_told(analysis.spec),
     ]
     return Page(f"{analysis.spec.name}: best configurations", sections)
 
@@ -355,51 +352,3 @@ def _scaling_table(scalings: Sequence[Scaling]) -> Table:
     ]
     columns = ["variant", "axis", "best", "by its value", "exponent", "predicted"]
     return Table("How the best weight decay scales", columns, rows, wraps=(3, 5))
-
-
-def _notes(analysis: Analysis) -> list[Block]:
-    notes = analysis.spec.notes.strip()
-    return [Paragraph(notes)] if notes else []
-
-
-def setting_of(analysis: Analysis) -> list[tuple[str, str]]:
-    """What was trained, and how."""
-    spec = analysis.spec
-    training = spec.training.model_dump(mode="json", exclude_defaults=True)
-    return [
-        ("Workload", numerals.in_words(spec.workload.identity())),
-        *([("Widths", " ".join(map(str, spec.grid.width)))] if spec.grid.width else []),
-        *([("Training", numerals.in_words(training))] if training else []),
-        (
-            "Budget",
-            f"{numerals.budgets(spec)}, {'unknown' if 'schedule' in spec.unknown else spec.schedule.name} schedule",
-        ),
-        ("Seeds", ", ".join(map(str, spec.seeds))),
-        ("Decay on", "unknown" if "decay_on" in spec.unknown else DECAY_ON[spec.decay_on]),
-    ]
-
-
-def _provenance(analysis: Analysis) -> list[tuple[str, str]]:
-    """What trained the runs; several values where they differ."""
-    frame = analysis.frame
-    columns = {
-        "Host": "host", "Processor": "device_name", "Device": "device", "Matmul mode": "matmul_mode",
-        "Strategy": "strategy", "Compiled": "compiled", "hpscan": "hpscan_version", "torch": "torch_version", "Ray": "ray_version",
-        "Python": "python_version", "Commit": "git_commit",
-    }  # fmt: skip
-    rows = [(title, ", ".join(sorted(map(str, frame[name].dropna().unique())))) for title, name in columns.items()]
-    return [(title, value) for title, value in rows if value]
-
-
-def _reproducing(analysis: Analysis) -> list[Section]:
-    """The commands that make it again."""
-    spec, store = analysis.spec, analysis.store
-    if spec.unknown:
-        return []
-    points = [("All of it", "save the spec below as spec.yaml;", command(store, "launch", "spec.yaml"))]
-    for variant in analysis.variants:
-        if variant.best is not None:
-            run_id = variant.landscape.run_ids[0, *variant.best.index]
-            again = command(store, "reproduce", str(run_id), "--sweep", spec.name)
-            points.append((variant.name, "its best cell, first seed, and whether the stored metrics come back:", again))
-    return [Section("How to reproduce it", [Points(points)])]
