@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -28,6 +29,8 @@ __all__ = ["PART_S", "Asked", "Choice", "choose", "compile_seconds", "program_fo
 
 START_S = 6.0
 """Seconds until the compiler is loaded and has compiled an update."""
+JUDGING_S = 4.0
+"""Seconds that it takes to compile how runs are judged besides, whatever its operations."""
 OPERATION_S = 0.02
 """Seconds that compiling each operation of a fused step costs, about, all cores being busy."""
 LOADING_S = 2.0
@@ -36,9 +39,9 @@ LOADED = 0.15
 """Share of what compiling costs that is left then besides, about."""
 GAIN = 3.0
 """How many times faster compiled code is, about."""
-UNGAINED = ("mm", "convolution", "attention", "max_pool2d_with_indices_backward", "batch_norm_backward")
+UNGAINED = ("mm", "convolution", "attention", "max_pool2d_with_indices", "batch_norm_backward")
 """Parts of the names of operations that this does not hold for: a compiler leaves products as they are, and what it makes
-of the gradients of pooling and of normalising batches is no faster than what torch has for them."""
+of pooling and of the gradients of normalising batches is no faster than what torch has for them."""
 AMISS = 1.15
 """How many times longer a compiled step may well take than is expected: one that is hardly faster is not compiled."""
 MOST_ROWS = 1024
@@ -168,7 +171,7 @@ class _Trials:
         """Whether fused gradients are expected to save what it takes to try them."""
         ungained_s = 0.0
         with suppress(Exception):  # whatever a user's model does that cannot be looked at
-            ungained_s = _operations(self._start(Loop, 1, compiled=False)).ungained_s
+            ungained_s = _operations_of_a_step(self._start(Loop, 1, compiled=False)).ungained_s
         saved_s = self.asked.steps_to_come * (alone_s - _at_best(alone_s, ungained_s))
         return saved_s > SURE * (TRYING_S + TRIED * alone_s)
 
@@ -231,19 +234,18 @@ class _Trials:
             return 0.0, 0.0
         recipe = self.pack.runs[0].recipe
         chunk = on_device(self.data.train, trial.program.device)[0][: trial.at_once]
-        trial.outputs(chunk)
-        start = time.perf_counter()
-        trial.outputs(chunk)
-        chunk_s = time.perf_counter() - start
-        with _Operations() as seen:
+        seen, chunk_s = _operations(lambda: trial.outputs(chunk)), math.inf
+        for _ in range(3):
+            start = time.perf_counter()
             trial.outputs(chunk)
+            chunk_s = min(chunk_s, time.perf_counter() - start)
         examples = sum(
             times * len(split.targets)
             for times, split in ((1, self.data.train), (recipe.evaluations, self.data.validation), (1, self.data.test))
         )
         runs = self.asked.steps_to_come / recipe.steps
         saved_s = chunk_s - _at_best(chunk_s, seen.ungained_s)
-        return runs * examples / len(chunk) * saved_s, OPERATION_S * seen.count
+        return runs * examples / len(chunk) * saved_s, JUDGING_S + OPERATION_S * seen.count
 
     def _compile_judging(self, kind: type[Fused | Loop]) -> None:
         """Compile how runs are judged, if this is done at all; raise whatever the compiler does."""
@@ -284,7 +286,7 @@ class _Trials:
 
     def _expected(self, rows: int, fused_s: float) -> tuple[float, float]:
         """Seconds a run-step that fused gradients are expected to take compiled, and seconds that compiling them takes."""
-        seen = _operations(self._start(Fused, rows, compiled=False))
+        seen = _operations_of_a_step(self._start(Fused, rows, compiled=False))
         return AMISS * _at_best(fused_s, seen.ungained_s / rows), START_S + OPERATION_S * seen.count
 
     def _pays(self, saved_s: float, rows: int, cost_s: float) -> bool:
@@ -371,12 +373,18 @@ def _at_best(seconds: float, ungained_s: float) -> float:
     return fixed_s + (seconds - fixed_s) / GAIN
 
 
-def _operations(trial: Session) -> _Operations:
-    """What a step of a trial calls; not of the first, in which all is slow."""
-    for step in range(2):
-        with _Operations() as seen:
-            trial.advance(range(step, step + 1))
-    return seen
+def _operations(call: Callable[[], object]) -> _Operations:
+    """What a call calls: of three times the one in which what gains nothing took least."""
+    seen = []
+    for _ in range(3):
+        with _Operations() as found:
+            call()
+        seen.append(found)
+    return min(seen, key=lambda each: each.ungained_s)
+
+
+def _operations_of_a_step(trial: Session) -> _Operations:
+    return _operations(lambda: trial.advance(range(trial.step, trial.step + 1)))
 
 
 def _told(error: Exception) -> str:

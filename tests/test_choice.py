@@ -45,7 +45,7 @@ def timings(monkeypatch, **seconds):
 
     monkeypatch.setattr(choice._Trials, "_seconds", measured)
     monkeypatch.setattr(choice._Trials, "_update_s", lambda self: 1e-4)
-    monkeypatch.setattr(choice, "_operations", lambda trial: SimpleNamespace(ungained_s=0.0, count=100))
+    monkeypatch.setattr(choice, "_operations", lambda call: SimpleNamespace(ungained_s=0.0, count=100))
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_what_cannot_save_what_trying_costs_is_trained_in_a_loop_at_once(monkeyp
 
 def test_products_that_fusing_does_not_make_faster_are_nothing_that_trying_could_save(monkeypatch, make_spec, pack):
     timings(monkeypatch, loop=1e-3)
-    monkeypatch.setattr(choice, "_operations", lambda trial: SimpleNamespace(ungained_s=9e-4, count=100))
+    monkeypatch.setattr(choice, "_operations", lambda call: SimpleNamespace(ungained_s=9e-4, count=100))
     assert choose(pack, make_spec().workload.load(), asked(steps_to_come=6e4)).reason.endswith("to try them fused")
 
 
@@ -202,7 +202,7 @@ def test_judging_saves_in_proportion_to_the_runs_to_come_and_how_often_they_are_
         members, data = tuple(runs(spec)), spec.workload.load()
         trials = choice._Trials(Pack(members, len(members)), data, asked(steps_to_come=steps))
         found[evaluations, steps], cost_s = trials._judging()
-        assert cost_s == 7 * choice.OPERATION_S
+        assert cost_s == choice.JUDGING_S + 7 * choice.OPERATION_S
     assert found[1, 1200] == pytest.approx(10 * found[1, 120])
     train, validation, test = (len(part.targets) for part in (data.train, data.validation, data.test))
     runs_to_come, chunk = 1200 / members[0].recipe.steps, examples_at_once(data)
