@@ -55,7 +55,7 @@ def _of_variant(analysis: Analysis, variant: VariantAnalysis) -> list[Caveat]:
     if best is not None and best.on_edge:
         refine = command(analysis.store, "refine", analysis.spec.name)
         text = "the best cell lies on the edge of the grid; a better one may lie beyond."
-        more = ("", "") if analysis.spec.unknown else (" Extend the grid:", refine)
+        more = ("", "") if analysis.spec.imported else (" Extend the grid:", refine)
         found.append((variant.name, text + more[0], more[1]))
     if best is not None and best.n_seeds < n_seeds:
         found.append((variant.name, f"the best cell has {best.n_seeds} of {n_seeds} seeds so far.", ""))

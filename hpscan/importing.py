@@ -341,7 +341,9 @@ def _spec(
             raise SpecError(f"--set {override}: only what a source does not say can be set: {', '.join(SETTABLE)}")
         override_field(raw, override)
     told = {*raw, *(["optimizer"] if any(each.settings for each in found) else [])}
-    unknown = [name for name in ("budget", "batch_size", "schedule", "decay_on", "optimizer") if name not in told]
+    unknown = [
+        name for name in ("budget", "batch_size", "schedule", "decay_on", "optimizer", "training") if name not in told
+    ]
     raw["workload"] = {**raw["workload"], "unknown": unknown}
     return Spec.validated({"budget": {"steps": 1}, "batch_size": 1, **raw})
 

@@ -1,4 +1,4 @@
-"""What was trained, by what, and how to do it again."""
+"""What was trained, by what, and how to do it again; of an imported sweep, as far as its source says."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from hpscan.spec import Spec
 __all__ = ["DECAY_ON", "reproducing", "setting", "setting_of", "spec_told"]
 
 DECAY_ON = {"weights": "weight matrices only", "all": "every parameter"}
+OF_LAUNCHES = ("evaluations", "adaptive", "stop", "resources")
+"""Fields of a spec that say how hpscan trains: nothing of a sweep that it did not train."""
 
 
 def setting(analysis: Analysis) -> Section:
@@ -23,11 +25,12 @@ def setting(analysis: Analysis) -> Section:
 def setting_of(analysis: Analysis) -> list[tuple[str, str]]:
     """What was trained, and how."""
     spec = analysis.spec
-    training = spec.training.model_dump(mode="json", exclude_defaults=True)
+    options = spec.training.model_dump(mode="json", exclude_defaults=True)
+    training = "unknown" if "training" in spec.unknown else numerals.in_words(options)
     return [
         ("Workload", numerals.in_words(spec.workload.identity())),
         *([("Widths", " ".join(map(str, spec.grid.width)))] if spec.grid.width else []),
-        *([("Training", numerals.in_words(training))] if training else []),
+        *([("Training", training)] if training else []),
         (
             "Budget",
             f"{numerals.budgets(spec)}, {'unknown' if 'schedule' in spec.unknown else spec.schedule.name} schedule",
@@ -50,9 +53,9 @@ def _provenance(analysis: Analysis) -> list[tuple[str, str]]:
 
 
 def reproducing(analysis: Analysis) -> list[Section]:
-    """The commands that make it again."""
+    """The commands that make it again; none of results that were trained elsewhere."""
     spec, store = analysis.spec, analysis.store
-    if spec.unknown:
+    if spec.imported:
         return []
     points = [("All of it", "save the spec below as spec.yaml;", command(store, "launch", "spec.yaml"))]
     for variant in analysis.variants:
@@ -64,5 +67,7 @@ def reproducing(analysis: Analysis) -> list[Section]:
 
 
 def spec_told(spec: Spec) -> Section:
-    """The complete spec."""
-    return Section("The complete spec", [Code(spec.to_yaml(nulls=False).rstrip(), "yaml")])
+    """The complete spec, or as much of it as the source of an imported sweep says."""
+    title = "The spec, as far as its source says it" if spec.imported else "The complete spec"
+    placeholders = (*spec.unknown, *OF_LAUNCHES) if spec.imported else ()
+    return Section(title, [Code(spec.to_yaml(nulls=False, without=placeholders).rstrip(), "yaml")])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from itertools import pairwise, product
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
@@ -228,6 +228,11 @@ class Spec(Model):
         """Fields that are placeholders: an imported sweep's source does not say them."""
         return self.workload.unknown if isinstance(self.workload, Imported) else ()
 
+    @property
+    def imported(self) -> bool:
+        """Whether its results were trained elsewhere, so that it cannot be launched."""
+        return isinstance(self.workload, Imported)
+
     @model_validator(mode="after")
     def _restarts(self) -> Spec:
         if self.training.sharpness and isinstance(self.workload, Trainable):
@@ -338,10 +343,13 @@ class Spec(Model):
         except ValidationError as error:
             raise SpecError(_one_line(error)) from None
 
-    def to_yaml(self, *, nulls: bool = True) -> str:
-        """The complete spec, defaults included, in the order of its fields; without its ``nulls`` it reads back as the same."""
+    def to_yaml(self, *, nulls: bool = True, without: Collection[str] = ()) -> str:
+        """The complete spec, defaults included, in the order of its fields; without its ``nulls`` it reads back as the same.
+
+        Fields may be left out for people to read it ``without`` them.
+        """
         return yaml.safe_dump(
-            self.model_dump(mode="json", exclude_none=not nulls),
+            self.model_dump(mode="json", exclude_none=not nulls, exclude=set(without)),
             sort_keys=False,
             allow_unicode=True,
             default_flow_style=None,

@@ -30,13 +30,13 @@ def test_a_wandb_export_becomes_a_sweep_that_every_command_reads(hpscan, tmp_pat
     assert "adamw-torch: 3 completed, 1 diverged, 1 failed; 2 lr × 2 wd" in out
     assert "lr: 3 values written, 2 meant" in out
     assert "left out: 1 crashed, so not ended, 1 running, so not ended, 1 without lr" in out
-    assert "not known: budget, batch_size, schedule, decay_on, optimizer" in out
+    assert "not known: budget, batch_size, schedule, decay_on, optimizer, training" in out
     for command in ("analyze", "figures", "report", "status"):
         code, out, err = hpscan(command, "wb")
         assert (code, err) == (0, "")
     page = (tmp_path / "results" / "wb" / "report" / "report.html").read_text()
     assert "<h1>wb: best configurations</h1>" in page
-    assert "The source of this sweep does not say budget, batch_size, schedule, decay_on, optimizer" in page
+    assert "The source of this sweep does not say budget, batch_size, schedule, decay_on, optimizer, training" in page
     assert (
         "* Budget: unknown steps of batch unknown, unknown schedule"
         in (tmp_path / "results" / "wb" / "report" / "report.md").read_text()

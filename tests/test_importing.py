@@ -48,7 +48,7 @@ def test_every_number_is_where_it_belongs(take_in):
     np.testing.assert_array_equal(shape.z[1], [[0.1 + 0.01, 0.1 + 0.01 + 0.01], [0.2 + 0.01, 0.2 + 0.01 + 0.01]])
     assert not summary.lost
     assert store.sweeps() == ["new"]
-    assert summary.spec.unknown == ("budget", "batch_size", "schedule", "decay_on", "optimizer")
+    assert summary.spec.unknown == ("budget", "batch_size", "schedule", "decay_on", "optimizer", "training")
 
 
 def test_states_follow_from_words_and_from_numbers(take_in):
@@ -107,13 +107,13 @@ def test_settings_and_sizes_become_axes_where_they_vary(take_in):
         f"sgd steps={steps} momentum={momentum}" for steps in (100, 200) for momentum in ("0", "0.9")
     ]
     assert all(shape.counts["completed"] == 8 for shape in found.values())
-    assert summary.spec.unknown == ("schedule", "decay_on")
+    assert summary.spec.unknown == ("schedule", "decay_on", "training")
     assert set(store.runs("new")["batch_size"]) == {32}
 
 
 def test_what_is_not_known_is_blank_and_can_be_told(take_in):
     store, summary, _ = take_in(rows(), variants=["sgd"], overrides=["budget.steps=500", "schedule=constant"])
-    assert summary.spec.unknown == ("batch_size", "decay_on", "optimizer")
+    assert summary.spec.unknown == ("batch_size", "decay_on", "optimizer", "training")
     assert (summary.spec.steps, summary.spec.schedule.name) == (500, "constant")
     stored = store.runs("new")
     assert set(stored["steps"]) == {500}

@@ -218,7 +218,7 @@ def test_what_is_not_in_torch_has_no_snippet(make_spec):
         assert bool(torch_snippet(spec, panel_of(spec), LR, WD)) == expected
 
 
-@pytest.mark.parametrize("field", ["budget", "batch_size", "schedule", "decay_on", "optimizer"])
+@pytest.mark.parametrize("field", ["budget", "batch_size", "schedule", "decay_on", "optimizer", "training"])
 def test_an_import_that_does_not_say_what_is_needed_has_no_snippet(make_spec, field):
     source = {"name": "imported", "kind": "csv", "source": "x.csv"}
     known, blank = (make_spec(variants=["adamw"], workload={**source, "unknown": unknown}) for unknown in ([], [field]))
