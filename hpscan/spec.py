@@ -8,7 +8,6 @@ from collections.abc import Collection, Iterable, Mapping
 from itertools import pairwise, product
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-import yaml
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from hpscan._model import Model, accept_name
@@ -16,7 +15,7 @@ from hpscan.axes import Grid
 from hpscan.resources import Resources
 from hpscan.sampling import AdaptiveOption
 from hpscan.schedules import Cosine, CosineRestarts, Schedule
-from hpscan.spec_text import SpecError, override_field, parse_yaml, read_source
+from hpscan.spec_text import SpecError, override_field, parse_yaml, read_source, write_yaml
 from hpscan.stopping import Diverged, Stop
 from hpscan.variants import OPTIMIZER_SETTINGS, VARIANTS, known_variant
 from hpscan.workloads import Factory, Imported, Trainable, Workload, at_width
@@ -348,13 +347,7 @@ class Spec(Model):
 
         Fields may be left out for people to read it ``without`` them.
         """
-        return yaml.safe_dump(
-            self.model_dump(mode="json", exclude_none=not nulls, exclude=set(without)),
-            sort_keys=False,
-            allow_unicode=True,
-            default_flow_style=None,
-            width=110,
-        )
+        return write_yaml(self.model_dump(mode="json", exclude_none=not nulls, exclude=set(without)))
 
 
 def is_validation(metric: str) -> bool:

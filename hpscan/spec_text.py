@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import yaml
 from hpscan._model import accept_name
 from hpscan.errors import first_line
 
-__all__ = ["SpecError", "override_field", "parse_yaml", "read_source", "shipped_specs"]
+__all__ = ["SpecError", "override_field", "parse_yaml", "read_source", "shipped_specs", "write_yaml"]
 
 
 class SpecError(ValueError):
@@ -63,6 +65,21 @@ class _UniqueKeyLoader(yaml.SafeLoader):
                 )
             keys.add(key_node.value)
         super().flatten_mapping(node)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes what the loader would not read as the word that it is."""
+
+
+for _each in (_UniqueKeyLoader, _Dumper):  # YAML 1.2 has 1e3 as a number, where PyYAML wants 1.0e+3
+    _each.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+    )
+
+
+def write_yaml(raw: Mapping[str, Any]) -> str:
+    """A spec's YAML, as :func:`parse_yaml` reads it, its fields in their order."""
+    return yaml.dump(raw, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
 
 
 def parse_yaml(text: str, source: str) -> dict[str, Any]:

@@ -59,6 +59,26 @@ def test_overrides_set_nested_values_in_order(tmp_path, tiny_raw):
     assert spec.grid.lr == (0.1,)
 
 
+@pytest.mark.parametrize("whole", ["1e3", "1E3", "1.0e3", "1e+3", "+1.e3", "10000e-1"])
+def test_a_whole_number_may_be_written_with_an_exponent(tmp_path, tiny_raw, whole):
+    assert load(tmp_path, tiny_raw, f"budget.steps={whole}").steps == 1000
+    text = yaml.safe_dump(tiny_raw | {"budget": {"steps": "HERE"}}).replace("HERE", whole)
+    spec = load(tmp_path, text)
+    assert (spec.steps, type(spec.budget.steps)) == (1000, int)
+
+
+@pytest.mark.parametrize("broken", ["1.5e0", "1e-3", "'1e3'"])
+def test_what_is_no_whole_number_is_refused_where_one_is_needed(tmp_path, tiny_raw, broken):
+    with pytest.raises(SpecError, match=r"^`budget.steps`: input must be a valid integer"):
+        load(tmp_path, tiny_raw, f"budget.steps={broken}")
+
+
+def test_a_word_that_looks_like_a_number_stays_a_word(tmp_path, tiny_raw):
+    spec = load(tmp_path, tiny_raw, "name='1e3'", "notes='7e-2'")
+    assert (spec.name, spec.notes) == ("1e3", "7e-2")
+    assert load(tmp_path, spec.to_yaml()) == spec
+
+
 @pytest.mark.parametrize("override", ["seeds", "=3", "seeds.first=1", "grid.lr=[1", "nonsense.key=1"])
 def test_a_bad_override_is_refused(tmp_path, tiny_raw, override):
     with pytest.raises(SpecError):
