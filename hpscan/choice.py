@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hpscan.errors import first_line
+from hpscan.errors import told_in_short
 from hpscan.feed import on_device
 from hpscan.grid import Pack, Recipe
 from hpscan.memory import rows_that_fit
@@ -182,7 +182,7 @@ class _Trials:
             rows, fused_s = self._fastest_rows()
             compiled_s, cost_s = self._expected(rows, fused_s) if asked.may_compile else (fused_s, 0.0)
         except Exception as error:  # noqa: BLE001  (whatever vmap cannot do with a user's model)
-            reason = f"no fused gradients: {_told(error)}"
+            reason = f"no fused gradients: {told_in_short(error)}"
             return self._loop(reason, alone_s)
         loop_s = self._seconds(Loop, FEW, compiled=False)
         if not asked.may_compile:
@@ -194,7 +194,7 @@ class _Trials:
             compiled_s = self._seconds(Fused, rows, compiled=True)
             self._compile_judging(Fused)
         except Exception as error:  # noqa: BLE001  (whatever the compiler cannot do with a user's model)
-            return self._faster(fused_s, loop_s, rows, f"cannot be compiled: {_told(error)}")
+            return self._faster(fused_s, loop_s, rows, f"cannot be compiled: {told_in_short(error)}")
         chosen = self._faster(compiled_s, loop_s, rows, "compiled", compiled=True)
         if chosen.strategy == "fused":  # what has lost once is not to be tried again for less
             self._mark(rows)
@@ -223,7 +223,7 @@ class _Trials:
             self._start(Loop, 1, compiled=True).advance(range(1))
             self._compile_judging(Loop)
         except Exception as error:  # noqa: BLE001  (whatever the compiler cannot do with a user's model)
-            return False, f"; cannot be compiled: {_told(error)}"
+            return False, f"; cannot be compiled: {told_in_short(error)}"
         self._mark(LOOP)
         return True, ""
 
@@ -385,7 +385,3 @@ def _operations(call: Callable[[], object]) -> _Operations:
 
 def _operations_of_a_step(trial: Session) -> _Operations:
     return _operations(lambda: trial.advance(range(trial.step, trial.step + 1)))
-
-
-def _told(error: Exception) -> str:
-    return f"{type(error).__name__}: {first_line(error, 'no message')}"[:300]

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["ClusterError", "SweepIncompleteError", "UnknownJobError", "first_line", "last_line", "told"]
+__all__ = [
+    "ClusterError",
+    "SweepIncompleteError",
+    "UnknownJobError",
+    "first_line",
+    "last_line",
+    "told",
+    "told_in_short",
+]
 
 
 class ClusterError(Exception):
@@ -25,6 +33,11 @@ def first_line(error: BaseException, otherwise: str | None = None) -> str:
 def told(error: BaseException) -> str:
     """Its type and all of its message."""
     return f"{type(error).__name__}: {chr(10).join(_lines(error)) or 'no message'}"
+
+
+def told_in_short(error: BaseException) -> str:
+    """Its type and the first line of its message, which may be long where it holds code."""
+    return f"{type(error).__name__}: {first_line(error, 'no message')}"[:300]
 
 
 def last_line(error: BaseException, otherwise: str | None = None) -> str:

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from hpscan.errors import first_line
+from hpscan.errors import told_in_short
 from hpscan.grid import Pack, Recipe, Run, packs, panels, runs
 from hpscan.numerals import duration, operations
 from hpscan.rounds import most_cells
@@ -242,7 +242,7 @@ class _Rates:
         except DataAbsentError as error:
             return flop, None, str(error)
         except Exception as error:  # noqa: BLE001  (a model or loss may raise anything)
-            return flop, None, f"cannot be tried: {type(error).__name__}: {first_line(error, 'no message')}"
+            return flop, None, f"cannot be tried: {told_in_short(error)}"
         return flop, seconds, f"{PROBE_STEPS} steps tried uncompiled; compiled, up to three times less"
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hpscan.errors import first_line, last_line, told
+from hpscan.errors import first_line, last_line, told, told_in_short
 
 
 @pytest.mark.parametrize(
@@ -28,3 +28,5 @@ def test_an_error_that_raises_when_it_is_asked_has_its_type():
 
     assert (first_line(Mute()), last_line(Mute(), "no message")) == ("Mute", "no message")
     assert (told(Mute()), told(ValueError("two\nlines"))) == ("Mute: no message", "ValueError: two\nlines")
+    assert (told_in_short(Mute()), told_in_short(ValueError("\ntwo\nlines"))) == ("Mute: no message", "ValueError: two")
+    assert len(told_in_short(ValueError("code " * 1000))) == 300
