@@ -6,17 +6,15 @@ import json
 import math
 import time
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 from typing import Literal
 
-import numpy as np
-
 from hpscan.errors import told_in_short
-from hpscan.grid import Pack, Recipe, Run, packs, panels, runs
+from hpscan.grid import Pack, Recipe, Run, packs, runs
 from hpscan.numerals import duration, operations
-from hpscan.rounds import most_cells
+from hpscan.rounds import to_train
 from hpscan.rungs import next_round
 from hpscan.spec import Spec
 from hpscan.stopping import Halving, Stop
@@ -152,7 +150,7 @@ def estimate(spec: Spec, store: Store, *, retry_failed: bool = False) -> Estimat
     coming = next_round(spec, store, stored, retry_failed=retry_failed)
     waiting = [run for run in every if run.run_id in coming.open]
     if spec.adaptive:
-        chosen = _affordable(spec, coming.open)
+        chosen = to_train(spec, store.location, coming.done, coming.open)
         others = [run.run_id for run in every if run.run_id not in chosen]
         plan = packs(every, spec.resources.most_runs, others, spec.resources.workers_here)
     else:
@@ -183,20 +181,6 @@ def estimate(spec: Spec, store: Store, *, retry_failed: bool = False) -> Estimat
         stop=spec.stop,
         adaptive=spec.adaptive.most_cells if spec.adaptive else None,
     )
-
-
-def _affordable(spec: Spec, waiting: Collection[str]) -> set[str]:
-    """As many of the runs waiting as an adaptive sweep trains at most; which ones, only its results will say."""
-    assert spec.adaptive is not None
-    chosen: set[str] = set()
-    for panel in panels(spec):
-        ids = panel.run_ids(spec.seeds).reshape(len(spec.seeds), -1)
-        to_train = np.isin(ids.astype(str), list(waiting))
-        begun = ~to_train.all(axis=0)
-        new = np.flatnonzero(~begun)[: max(0, most_cells(ids.shape[1], spec.adaptive.most_cells) - int(begun.sum()))]
-        cells = np.concatenate([np.flatnonzero(begun), new])
-        chosen.update(ids[:, cells][to_train[:, cells]])
-    return chosen
 
 
 class _Rates:

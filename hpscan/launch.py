@@ -6,7 +6,6 @@ or, where this one is only a client of the cluster (``ray://``), in an actor the
 
 from __future__ import annotations
 
-import math
 import os
 import platform
 import subprocess
@@ -38,7 +37,7 @@ from hpscan.errors import last_line
 from hpscan.grid import Pack, packs, runs
 from hpscan.progress import PackSummary
 from hpscan.resources import PerPack
-from hpscan.rounds import AdaptiveRounds
+from hpscan.rounds import AdaptiveRounds, affordable
 from hpscan.rungs import Round
 from hpscan.searcher import AdaptiveSearcher, CourseSearcher, KeptWorkers, PackSearcher
 from hpscan.spec import Spec
@@ -166,10 +165,11 @@ def launch(
         every, workers = runs(spec), max(1, slots.workers)
         course: Course | AdaptiveRounds
         if spec.adaptive:
-            share = spec.adaptive.most_cells
+            chosen = affordable(spec, first.open)
+            share = len(chosen) / len(first.open)
             course = AdaptiveRounds(spec, store.location, frozenset(first.done), workers)
-            plan = packs(every, spec.resources.most_runs, first.done, workers)
-            plan = plan[: math.ceil(share * len(plan))]
+            others = (run.run_id for run in every if run.run_id not in chosen)
+            plan = packs(every, spec.resources.most_runs, others, workers)
         else:
             course, share = Course(spec, store.location, every, workers, first), 1.0
             plan = course.packs()

@@ -19,7 +19,7 @@ from hpscan.grid import Pack, runs
 from hpscan.landscape import recorded
 from hpscan.lease import held
 from hpscan.progress import PackSummary, Progress, shown
-from hpscan.rounds import AdaptiveRounds
+from hpscan.rounds import to_train
 from hpscan.rungs import next_round
 from hpscan.spec import Spec, SpecError, is_validation
 from hpscan.store import Store, StoreError
@@ -155,8 +155,7 @@ def _train(
         store.stop(spec.name, first.stopped)
         rows = store.runs(spec.name, without=["config"])
     here = len(every - first.open)
-    total = len(every) if spec.adaptive is None else _most_runs(spec, store, first.done, here)
-    waiting = total - here
+    waiting = len(to_train(spec, store.location, first.done, first.open) if spec.adaptive else first.open)
     where = escape(shown(store.folder(spec.name)) if store.is_local else store.files.shown(spec.name))
     most = "at most " if spec.adaptive and waiting else ""
     console.print(f"{spec.name}: {len(every)} runs, {here} in {where}, {most}{waiting} to train",
@@ -171,7 +170,7 @@ def _train(
         return []
     before, best = _stored(rows, spec, every - first.open)
     run_steps = sum(first.run_steps.values()) * waiting / len(first.open)
-    progress = Progress(console, spec.name, spec.metric, spec.variants, total, before, run_steps, best=best)
+    progress = Progress(console, spec.name, spec.metric, spec.variants, here + waiting, before, run_steps, best=best)
 
     def tell_plan(plan: list[Pack], slots: Slots) -> None:
         at_once = f"{slots.workers} at once" if slots.workers else f"none yet: no node has {slots.per_pack.told()}"
@@ -195,12 +194,6 @@ def _train(
         known = [name for name in recorded(rows) if is_validation(name) and rows[name].notna().any()]
         raise WorkloadError(f"metric: the trainable yields {', '.join(sorted(known))}; got {spec.metric!r}")
     return lost
-
-
-def _most_runs(spec: Spec, store: Store, stored: set[str], here: int) -> int:
-    """The runs that an adaptive sweep has at the end, at most; as many as are here if it is done."""
-    rounds = AdaptiveRounds(spec, store.location, frozenset(stored), spec.resources.workers_here)
-    return max(rounds.most_runs, here) if rounds.next() else here
 
 
 def _refuse_another_recipe(spec: Spec, store: Store, n_stored: int) -> None:

@@ -15,7 +15,7 @@ from hpscan.separation import coordinates
 from hpscan.spec import Spec
 from hpscan.store import Store
 
-__all__ = ["AdaptiveRounds", "belief_of", "most_cells"]
+__all__ = ["AdaptiveRounds", "affordable", "belief_of", "most_cells", "to_train"]
 
 Index = tuple[int, int]
 
@@ -43,12 +43,6 @@ class AdaptiveRounds:
         self.capacity = whole[0].capacity
         assert self.spec.adaptive is not None
         self.adaptive = self.spec.adaptive
-
-    @property
-    def most_runs(self) -> int:
-        """Runs that the sweep has at the end, at most."""
-        cells = sum(most_cells(len(p.lr) * len(p.wd), self.adaptive.most_cells) for p in panels(self.spec))
-        return cells * len(self.spec.seeds)
 
     def next(self, training: Collection[str] = ()) -> list[Pack]:
         """The packs of the next round; none if every landscape is settled or its budget is spent.
@@ -90,6 +84,26 @@ class AdaptiveRounds:
             next_cells(_known(shape), *_axes(shape), n, tolerance=tolerance, pending=pending, lost=lost) if n else []
         )
         return partial + chosen
+
+
+def affordable(spec: Spec, waiting: Collection[str]) -> set[str]:
+    """As many of the runs waiting as an adaptive sweep trains at most; which ones, only its results will say."""
+    assert spec.adaptive is not None
+    chosen: set[str] = set()
+    for panel in panels(spec):
+        ids = panel.run_ids(spec.seeds).reshape(len(spec.seeds), -1)
+        to_train = np.isin(ids.astype(str), list(waiting))
+        begun = ~to_train.all(axis=0)
+        new = np.flatnonzero(~begun)[: max(0, most_cells(ids.shape[1], spec.adaptive.most_cells) - int(begun.sum()))]
+        cells = np.concatenate([np.flatnonzero(begun), new])
+        chosen.update(ids[:, cells][to_train[:, cells]])
+    return chosen
+
+
+def to_train(spec: Spec, location: str, done: Collection[str], waiting: Collection[str]) -> set[str]:
+    """The same of a sweep in the store at ``location``, with runs that are ``done``: none if it is settled."""
+    rounds = AdaptiveRounds(spec, location, frozenset(done), spec.resources.workers_here)
+    return affordable(spec, waiting) if rounds.next() else set()
 
 
 def most_cells(cells: int, share: float) -> int:

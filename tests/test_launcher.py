@@ -8,6 +8,7 @@ import yaml
 
 import hpscan
 from hpscan import launcher
+from hpscan.estimate import estimate
 from hpscan.grid import runs
 from hpscan.lease import held
 from hpscan.spec import SpecError
@@ -133,6 +134,22 @@ def test_an_adaptive_sweep_that_leaves_cells_out_is_complete(here, make_spec, tm
     states = hpscan.launch_sweep(spec, tmp_path).status["states"]
     assert 0 < states["missing"] < len(runs(spec))
     assert hpscan.launch_sweep(spec, tmp_path).status["states"] == states
+
+
+def test_a_variant_beside_one_that_is_trained_whole_has_a_budget_of_its_own(here, make_spec, tmp_path, capsys):
+    grid = {"lr": {"log2": [-6, -2], "points": 5}, "wd": {"log2": [-8, -4], "points": 5}}
+    hpscan.launch_sweep(make_spec(variants=["sgdw"], seeds=[0], grid=grid), tmp_path)
+    both = make_spec(variants=["sgdw", "sgd"], seeds=[0], grid=grid, adaptive={"most_cells": 0.3})
+    priced = estimate(both, Store(tmp_path))
+    assert (priced.n_stored, priced.to_train) == (25, 7)
+    capsys.readouterr()
+    sweep = hpscan.launch_sweep(both, tmp_path)
+    assert "tiny: 50 runs, 25 in " in (told := capsys.readouterr().out)
+    assert "at most 7 to train" in told
+    assert f"\n{priced.n_packs} packs, 1 at once\n" in told
+    assert "of 32 runs" in told
+    assert 0 < sweep.status["variants"][1]["states"]["completed"] <= 7
+    assert estimate(both, Store(tmp_path)).to_train == 0
 
 
 @pytest.mark.parametrize("strategy", ["fused", "loop"])
