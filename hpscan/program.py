@@ -96,6 +96,22 @@ def check_task(task: Task, training: Training) -> None:
         raise WorkloadError("training.snapshots: the workload's task cannot `average` predictions")
 
 
+def _further_places(model: nn.Module) -> dict[str, str]:
+    """Where else a tied parameter or buffer stands, with the name it goes by.
+
+    Not as ``functional_call`` would tie them: it puts a tensor into a module once for each name of that module, and what it
+    puts back is, where there are several, no longer tied to other modules'.
+    """
+    named = {id(tensor): name for name, tensor in (*model.named_parameters(), *model.named_buffers())}
+    places = {
+        f"{prefix}.{name}" if prefix else name: tensor
+        for prefix, module in model.named_modules()
+        for name, tensor in (*module._parameters.items(), *module._buffers.items())  # noqa: SLF001
+        if tensor is not None
+    }
+    return {place: named[id(tensor)] for place, tensor in places.items() if named[id(tensor)] != place}
+
+
 @dataclass
 class Program:
     """A task made ready to be trained in this process; every pack that trains it shares what is compiled here."""
@@ -121,6 +137,7 @@ class Program:
         statistics = {name for name, buffer in self.template.named_buffers() if buffer.is_floating_point()}
         self.averaged = self.trained | statistics
         """What an average of the weights is taken of: BatchNorm's statistics go along."""
+        self.places = _further_places(self.template)
         self.random_layers = [
             f"{name}.stream" if name else "stream"
             for name, module in self.template.named_modules()
@@ -170,15 +187,20 @@ class Program:
         """The training loss of one run, and its buffers after the forward pass."""
         # BatchNorm updates its statistics in place, which vmap refuses for captured tensors: work on copies.
         buffers = {name: buffer.clone() for name, buffer in buffers.items()}
-        state = {**params, **buffers}  # in one dict, what a forward pass assigns to a buffer comes back
+        state = self._placed({**params, **buffers})  # in one dict, what a forward pass assigns to a buffer comes back
         with sdpa_kernel(SDPBackend.MATH):  # the fused attentions have no batching rule
-            outputs = self.forward(lambda x: functional_call(self.template, state, (x,)), inputs)
+            outputs = self.forward(lambda x: functional_call(self.template, state, (x,), tie_weights=False), inputs)
         return self.loss(outputs, targets), {name: state[name] for name in buffers}
 
     def outputs(self, state: Named, inputs: Tensor) -> Tensor:
         """Outputs in evaluation mode of one run, its parameters and buffers given together."""
+        state = self._placed(state)
         with sdpa_kernel(SDPBackend.MATH):
-            return self.forward(lambda x: functional_call(self.frozen, state, (x,)), inputs)
+            return self.forward(lambda x: functional_call(self.frozen, state, (x,), tie_weights=False), inputs)
+
+    def _placed(self, state: Named) -> Named:
+        """A state with its tensors in every place where the model has them."""
+        return {**state, **{place: state[name] for place, name in self.places.items()}}
 
     def first_average(self, state: Named) -> Named:
         """Where the average of the weights begins; nothing if none is asked for."""

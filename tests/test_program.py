@@ -70,6 +70,30 @@ def test_outputs_are_those_of_the_stock_module_in_evaluation_mode():
     assert all(torch.equal(state[name], value) for name, value in model.state_dict().items())
 
 
+class _Tied(nn.Module):
+    """An embedding that stands in two places, as an encoder's and a decoder's, and whose weight is the head's, too."""
+
+    def __init__(self):
+        super().__init__()
+        self.token, self.norm, self.head = nn.Embedding(7, 6), nn.LayerNorm(6), nn.Linear(6, 7, bias=False)
+        self.decoder = self.token
+        self.head.weight = self.token.weight
+
+    def forward(self, tokens):
+        return self.head(self.norm(self.token(tokens) + self.decoder(tokens.flip(0))))
+
+
+def test_a_tied_weight_of_a_module_that_stands_in_two_places_is_the_run_s_own_at_every_call():
+    program, tokens = program_of(_Tied), torch.arange(14).view(1, 14) % 7
+    for seed in (1, 2, 3):
+        model = initial_model(_Tied, seed)
+        params = {name: value.detach() for name, value in model.named_parameters()}
+        torch.testing.assert_close(program.outputs(params, tokens[0]), model(tokens[0]).detach())
+        grads, _ = program.gradients(stacked([params]), {}, tokens, tokens.flip(1))
+        F.cross_entropy(model(tokens[0]), tokens[0].flip(0)).backward()
+        torch.testing.assert_close(grads["token.weight"][0], model.token.weight.grad)
+
+
 def test_in_bf16_outputs_are_rounded_and_handed_over_in_float32():
     inputs = torch.randn(20, 6, generator=torch.Generator().manual_seed(0))
     state = initial_model(lambda: PlainMLP((6, 5, 3)), 0).state_dict()
