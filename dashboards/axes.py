@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import base64
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from hpscan import numerals
+from hpscan.conventions import IN_TORCH
 from hpscan.separation import coordinates
+from hpscan.variants import VARIANTS, Decay
 
 __all__ = [
     "MANY_CELLS",
@@ -113,9 +116,14 @@ def metric_title(metric: str) -> str:
     return name if len(name) < 28 else metric.replace("_", " ")
 
 
-def axis_name(axis: str) -> str:
-    """An axis in words, with the paper's letter."""
-    return {"lr": "learning rate α", "wd": "weight decay λ"}.get(axis, axis)
+def axis_name(axis: str, variants: Iterable[str], units: str) -> str:
+    """An axis of some variants' landscapes in words, with the paper's letters; they are drawn in ``units`` where they have such."""
+    if axis != "wd":
+        return "learning rate α" if axis == "lr" else axis
+    in_torch = {units == Decay.TORCH and VARIANTS[name].decay is Decay.TORCH for name in variants}
+    if len(in_torch) > 1:
+        return "in each map's units"
+    return IN_TORCH if in_torch == {True} else "weight decay λ"
 
 
 def cell_name(lr: float, wd: float) -> str:

@@ -21,7 +21,7 @@ from hpscan.spec import SpecError
 from hpscan.store import StoreError
 
 from .admission import LaunchError
-from .axes import cell_name
+from .axes import axis_name, cell_name
 from .blocks import table
 from .callbacks import Pages
 from .charts import cells_of
@@ -133,8 +133,8 @@ def _hovered(reader: Reader, view: View, name: str, i: int, j: int) -> list[Any]
     metric, states = shape.metric, shape.states[:, i, j]
     mean = float(shape.mean()[i, j])
     rows = [
-        ("learning rate", numerals.quantity(float(shape.lr[i]))),
-        ("weight decay", numerals.quantity(float(shape.wd[j]))),
+        (axis_name("lr", [shape.variant], view.units), numerals.quantity(float(shape.lr[i]))),
+        (axis_name("wd", [shape.variant], view.units), numerals.quantity(float(shape.wd[j]))),
     ]
     seen = states != OUTSIDE
     if math.isfinite(mean):

@@ -140,7 +140,7 @@ def heatmap(
             "marker": {"size": 13, "symbol": "square", "color": "rgba(0,0,0,0)", "line": {"width": 0}}, "showlegend": False, "name": "cells",
             "selected": {"marker": {"color": "rgba(255,255,255,0.55)"}}, "unselected": {"marker": {"opacity": 0}},
         })  # fmt: skip
-    return {"data": data, "layout": _layout(shape, uirevision, window)}
+    return {"data": data, "layout": _layout(shape, view, uirevision, window)}
 
 
 def cells_of(shape: Landscape, points: Sequence[dict[str, Any]]) -> list[tuple[int, int]]:
@@ -165,13 +165,14 @@ def _with_gap(z: np.ndarray, wd: np.ndarray, blocks: list[tuple[int, int]]) -> n
 
 
 def _layout(
-    shape: Landscape, uirevision: str, window: tuple[tuple[float, float], tuple[float, float]] | None
+    shape: Landscape, view: View, uirevision: str, window: tuple[tuple[float, float], tuple[float, float]] | None
 ) -> dict[str, Any]:
     # what lies out of sight, such as the best cell, would else widen the axes again
     across, along = ({"range": list(ends), "autorange": False} if ends else {} for ends in window or (None, None))
+    along_name, across_name = (axis_name(axis, [shape.variant], view.units) for axis in shape.axes)
     return {
         **plain(), "uirevision": uirevision, "dragmode": "select" if shape.lr.size * shape.wd.size <= MOST_MARKED else "zoom",
         "clickmode": "event+select", "hovermode": "closest", "showlegend": False, "height": 340, "selectionrevision": uirevision,
-        "xaxis": {**ticked(shape.axes[1], shape.wd, window[0] if window else None), **across, "title": {"text": axis_name(shape.axes[1])}, "showgrid": False},
-        "yaxis": {**ticked(shape.axes[0], shape.lr, window[1] if window else None), **along, "title": {"text": axis_name(shape.axes[0])}, "showgrid": False},
+        "xaxis": {**ticked(shape.axes[1], shape.wd, window[0] if window else None), **across, "title": {"text": across_name}, "showgrid": False},
+        "yaxis": {**ticked(shape.axes[0], shape.lr, window[1] if window else None), **along, "title": {"text": along_name}, "showgrid": False},
     }  # fmt: skip

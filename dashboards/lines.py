@@ -46,6 +46,7 @@ def slices(
     if not shapes:
         return {"data": []}, {"data": []}
     first = shapes[0][1]
+    variants = [shape.variant for _, shape in shapes]
     title = metric_title(first.metric)
     logged = view.scale == "log" and first.metric not in {"gap", "sharpness"} and view.shows != "n"
 
@@ -55,7 +56,7 @@ def slices(
             "data": found,
             "layout": {
                 **plain(), "showlegend": len(found) > 1 and axis == "wd", "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "font": {"size": 11}}, "height": 250,
-                "xaxis": {**ticked(axis, values), "title": {"text": axis_name(axis)}},
+                "xaxis": {**ticked(axis, values), "title": {"text": axis_name(axis, variants, view.units)}},
                 "yaxis": {"title": {"text": title}, "type": "log" if logged else "linear", **gridded(), "automargin": True},
             },
         }  # fmt: skip

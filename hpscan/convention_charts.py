@@ -8,13 +8,13 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from hpscan.analysis import Analysis, VariantAnalysis
-from hpscan.conventions import UNITS, agreement, partner, redrawn
-from hpscan.figures import PAGE, STYLE, add_below, colour_bar, draw_landscape, shared_norm
+from hpscan.conventions import IN_TORCH, UNITS, agreement, partner, redrawn
+from hpscan.figures import PAGE, STYLE, add_below, colour_bar, draw_landscape, heatmaps, shared_norm
 from hpscan.landscape import Landscape
 from hpscan.spec import SpecError
 from hpscan.variants import VARIANTS, Decay
 
-__all__ = ["conventions_caption", "conventions_chart", "in_convention"]
+__all__ = ["conventions_caption", "conventions_chart", "heatmaps_in", "in_convention"]
 
 
 def in_convention(analysis: Analysis, to: Decay) -> Analysis:
@@ -33,6 +33,15 @@ def in_convention(analysis: Analysis, to: Decay) -> Analysis:
             f"{analysis.spec.name}: no variant has a form in {UNITS[to]}; adamw, sgdw and their -torch have"
         )
     return Analysis(analysis.spec, drawn, analysis.store, analysis.planned)
+
+
+def heatmaps_in(analysis: Analysis, to: Decay) -> Figure:
+    """The heatmaps of the decoupled variants in one form's units; raises SpecError where there are none."""
+    figure = heatmaps(in_convention(analysis, to))
+    for axes in figure.axes:
+        if to is Decay.TORCH and axes.images:
+            axes.set_xlabel(IN_TORCH)
+    return figure
 
 
 def conventions_chart(analysis: Analysis) -> Figure:
@@ -60,7 +69,7 @@ def conventions_chart(analysis: Analysis) -> Figure:
                 draw_landscape(axes, variant, norm)
                 axes.set_title(f"{label}\n{axes.get_title(loc='left')}", loc="left")
             for axes in axes_row[1:]:
-                axes.set_xlabel("torch's weight_decay, λ/α")
+                axes.set_xlabel(IN_TORCH)
         colour_bar(figure, norm, grid, every)
         add_below(figure, [analysis], every)
     return figure

@@ -19,10 +19,12 @@ from hpscan.landscape import Landscape
 from hpscan.spec import SpecError
 from hpscan.variants import VARIANTS, Decay
 
-__all__ = ["OUTSIDE", "UNITS", "agreement", "on_grid", "pairs", "partner", "redrawn"]
+__all__ = ["IN_TORCH", "OUTSIDE", "UNITS", "agreement", "on_grid", "pairs", "partner", "redrawn"]
 
 OUTSIDE = "outside"
 """The state of a cell that no run was asked for, which a shear leaves at the corners of a grid."""
+IN_TORCH = "torch's weight_decay, λ/α"
+"""What the weight decay of a landscape in torch's units is; λ is the paper's."""
 UNITS = {Decay.PAPER: "the paper's units", Decay.TORCH: "torch's units"}
 TOLERANCE = 1e-6
 """Of a step, for a logarithm to lie on it."""

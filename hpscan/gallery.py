@@ -12,7 +12,7 @@ from hpscan import numerals
 from hpscan.analysis import Analysis
 from hpscan.animation import save_animation
 from hpscan.collapse_charts import collapse_chart
-from hpscan.convention_charts import conventions_caption, conventions_chart, in_convention
+from hpscan.convention_charts import conventions_caption, conventions_chart, heatmaps_in
 from hpscan.curve_charts import curves_chart, has_curves
 from hpscan.figures import FIGURES, heatmaps, save_figure, save_figures, separability_chart
 from hpscan.paper_charts import paper_fig1, paper_fig2, paper_fig3, paper_fig4
@@ -182,4 +182,4 @@ def save_kind(kind: str, analyses: Sequence[Analysis], folders: Sequence[Path]) 
 
 def save_in_convention(analysis: Analysis, to: Decay, folder: Path) -> list[Path]:
     """Draw the heatmaps of the decoupled variants in one form's units; raises SpecError where there are none."""
-    return save_figure(heatmaps(in_convention(analysis, to)), folder, f"heatmaps-{to}")
+    return save_figure(heatmaps_in(analysis, to), folder, f"heatmaps-{to}")

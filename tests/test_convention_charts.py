@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from hpscan.analysis import Analysis, VariantAnalysis, analyze
-from hpscan.convention_charts import conventions_caption, conventions_chart, in_convention
+from hpscan.convention_charts import conventions_caption, conventions_chart, heatmaps_in, in_convention
 from hpscan.conventions import redrawn
 from hpscan.gallery import save_gallery, save_in_convention
 from hpscan.rounds import AdaptiveRounds
@@ -63,6 +63,13 @@ def test_all_that_have_a_form_are_redrawn_in_the_units_asked_for(make_analysis, 
         "heatmaps-torch.svg",
         "heatmaps-torch.pdf",
     ]
+
+
+def test_heatmaps_in_a_form_s_units_name_its_weight_decay(make_analysis):
+    analysis = make_analysis("sgdw", "adamw", "adamw-torch")
+    for to, label in ((Decay.TORCH, "torch's weight_decay, λ/α"), (Decay.PAPER, "weight decay λ")):
+        figure = heatmaps_in(analysis, to)
+        assert {axes.get_xlabel() for axes in figure.axes if axes.images} == {label}
 
 
 def test_a_sweep_with_nothing_to_redraw_says_so(make_analysis):

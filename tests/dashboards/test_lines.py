@@ -1,5 +1,7 @@
 """Slices and learning curves, read back as Plotly would, against landscapes and files."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -44,6 +46,21 @@ def test_a_landscape_of_another_grid_has_its_own_places(shape):
 def test_an_axis_is_logarithmic_only_of_what_is_positive(shape, shows, scale, kind):
     for figure in slices([("one", shape)], View(shows=shows, scale=scale), 1.0, 1.0):
         assert figure["layout"]["yaxis"]["type"] == kind
+
+
+@pytest.mark.parametrize(
+    ("variants", "units", "label"),
+    [
+        (["sgdw", "sgd"], "", "weight decay λ"),
+        (["adamw-torch", "sgdw-torch"], "torch", "torch's weight_decay, λ/α"),
+        (["adamw-torch", "sgd"], "torch", "in each map's units"),
+    ],
+)
+def test_slices_name_the_weight_decay_that_they_go_along(shape, variants, units, label):
+    shapes = [(name, replace(shape, variant=name)) for name in variants]
+    over_wd, over_lr = slices(shapes, View(units=units), 1.0, 1.0)
+    assert over_wd["layout"]["xaxis"]["title"]["text"] == label
+    assert over_lr["layout"]["xaxis"]["title"]["text"] == "learning rate α"
 
 
 def test_no_landscapes_are_no_lines():

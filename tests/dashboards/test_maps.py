@@ -75,6 +75,25 @@ def test_an_address_chooses_maps_and_what_they_show(reader):
     assert "after 6 steps" in text_of(page)
 
 
+@pytest.mark.parametrize(
+    ("units", "labels"),
+    [
+        ("", {"tiny/sgd": "weight decay λ", "tiny/sgdw": "weight decay λ", "tiny/adamw": "weight decay λ"}),
+        (
+            "torch",
+            {
+                "tiny/sgd": "weight decay λ",
+                "tiny/sgdw": "torch's weight_decay, λ/α",
+                "tiny/adamw": "torch's weight_decay, λ/α",
+            },
+        ),
+    ],
+)
+def test_a_map_names_the_weight_decay_that_it_is_drawn_over(reader, units, labels):
+    figures = drawn(maps.page(reader, ["tiny"], f"?units={units}"))
+    assert {name: figure["layout"]["xaxis"]["title"]["text"] for name, figure in figures.items()} == labels
+
+
 def test_a_comparison_is_of_the_sweeps_it_names_or_of_some(reader):
     assert maps.compared(reader, "?sweep=b&sweep=a&sweep=b") == ["b", "a"]
     assert maps.compared(reader, "") == ["tiny"]
