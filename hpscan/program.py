@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 import time
 from collections.abc import Callable, Hashable, Sequence
@@ -96,6 +95,29 @@ def check_task(task: Task, training: Training) -> None:
         raise WorkloadError("training.snapshots: the workload's task cannot `average` predictions")
 
 
+def _check_own(one: nn.Module, other: nn.Module) -> None:
+    """Raise WorkloadError if the models of two seeds share what training changes, or differ in what is not part of a state."""
+    theirs = {id(tensor) for tensor in (*other.parameters(), *other.buffers())}
+    for (prefix, module), counterpart in zip(one.named_modules(), other.modules(), strict=False):
+        changed = {name: tensor for name, tensor in module.named_parameters(recurse=False) if tensor.requires_grad}
+        changed |= dict(module.named_buffers(recurse=False)) if module.training else {}
+        for name, tensor in changed.items():
+            if id(tensor) in theirs:
+                raise WorkloadError(
+                    f"the workload's model: {prefix}{'.' if prefix else ''}{name} is the same tensor in every model that is made; "
+                    "make or deep-copy each layer where `model` is called"
+                )
+        for name, tensor in vars(module).items():
+            if not isinstance(tensor, Tensor) or tensor.requires_grad or f"{name}_orig" in module._parameters:  # noqa: SLF001
+                continue  # what is computed of parameters, as by torch's old spectral_norm, is the run's own
+            same = vars(counterpart).get(name)
+            if not (isinstance(same, Tensor) and torch.equal(tensor, same)):
+                raise WorkloadError(
+                    f"the workload's model: {prefix}{'.' if prefix else ''}{name} is drawn, and neither parameter nor buffer; "
+                    "give it to register_buffer, or every run has another's"
+                )
+
+
 def _further_places(model: nn.Module) -> dict[str, str]:
     """Where else a tied parameter or buffer stands, with the name it goes by.
 
@@ -128,8 +150,9 @@ class Program:
         torch.backends.mha.set_fastpath_enabled(False)  # nn.MultiheadAttention's has no batching rule
         if self.compiled:  # every number of rows is a graph of its own; dynamo's default gives up after eight
             torch._dynamo.config.recompile_limit = 256  # noqa: SLF001
-        self.template = initial_model(self.task.model, 0).to(self.device)
-        self.frozen = copy.deepcopy(self.template).eval()
+        self.template, self.frozen = (initial_model(self.task.model, seed).to(self.device) for seed in (0, 1))
+        _check_own(self.template, self.frozen)
+        self.frozen.eval()
         check_task(self.task, self.training)
         smoothing = self.training.label_smoothing
         self.loss = self.task.smoothed(smoothing) if smoothing and self.task.smoothed else self.task.loss

@@ -1,5 +1,6 @@
 """A task made ready for training, against stock torch."""
 
+import warnings
 from functools import partial
 
 import pytest
@@ -92,6 +93,61 @@ def test_a_tied_weight_of_a_module_that_stands_in_two_places_is_the_run_s_own_at
         grads, _ = program.gradients(stacked([params]), {}, tokens, tokens.flip(1))
         F.cross_entropy(model(tokens[0]), tokens[0].flip(0)).backward()
         torch.testing.assert_close(grads["token.weight"][0], model.token.weight.grad)
+
+
+def test_a_model_that_cannot_be_copied_is_trained():
+    def make():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # deprecated, and what many models have
+            return nn.utils.weight_norm(nn.Linear(6, 3))  # its weight is computed, which deepcopy refuses
+
+    program, inputs = program_of(make), torch.randn(20, 6, generator=torch.Generator().manual_seed(0))
+    model = initial_model(make, 3)
+    state = {name: value.detach() for name, value in model.named_parameters()}
+    torch.testing.assert_close(program.outputs(state, inputs), model(inputs).detach())
+
+
+MADE_ONCE = nn.Sequential(nn.Linear(6, 6), nn.BatchNorm1d(6))
+
+
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        (lambda: MADE_ONCE, "0.weight"),
+        (lambda: nn.Sequential(MADE_ONCE[0], nn.Linear(6, 3)), "0.weight"),
+        (lambda: nn.Sequential(MADE_ONCE[1].requires_grad_(requires_grad=False), nn.Linear(6, 3)), "0.running_mean"),
+    ],
+    ids=["the whole model", "a layer", "what a frozen layer counts"],
+)
+def test_what_runs_would_share_and_change_is_refused(make, named):
+    with pytest.raises(WorkloadError, match=f"model: {named} is the same tensor in every model that is made"):
+        program_of(make)
+
+
+def test_what_runs_share_and_none_changes_is_not():
+    backbone = nn.Sequential(nn.Linear(6, 6), nn.BatchNorm1d(6)).eval().requires_grad_(requires_grad=False)
+    assert program_of(lambda: nn.Sequential(backbone, nn.Linear(6, 3))).trained == {"1.weight", "1.bias"}
+
+
+class _Fourier(nn.Module):
+    """Random features (Rahimi & Recht 2007)."""
+
+    def __init__(self, *, registered=False):
+        super().__init__()
+        self.head, self.period = nn.Linear(8, 3), torch.tensor(2 * torch.pi)
+        if registered:
+            self.register_buffer("directions", torch.randn(6, 8))
+        else:
+            self.directions = torch.randn(6, 8)
+
+    def forward(self, inputs):
+        return self.head((self.period * inputs @ self.directions).sin())
+
+
+def test_a_drawn_tensor_that_is_no_buffer_is_refused():
+    with pytest.raises(WorkloadError, match=r"model: directions is drawn, and neither parameter nor buffer"):
+        program_of(_Fourier)
+    assert program_of(partial(_Fourier, registered=True)).trained == {"head.weight", "head.bias"}
 
 
 def test_in_bf16_outputs_are_rounded_and_handed_over_in_float32():
