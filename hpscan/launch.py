@@ -340,7 +340,7 @@ def _git_commit() -> str | None:
     """The commit of the folder we were launched in, with ``+`` if it has uncommitted changes; None outside git."""
     try:
         commit, status = (
-            subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+            subprocess.run(command, capture_output=True, check=True, timeout=10).stdout.decode(errors="replace").strip()
             for command in (["git", "rev-parse", "HEAD"], ["git", "status", "--porcelain", "--untracked-files=no"])
         )
     except (OSError, subprocess.SubprocessError):

@@ -1,6 +1,8 @@
 """What the driver does besides scheduling; with real processes: tests/e2e."""
 
 import math
+import os
+import subprocess
 from contextlib import nullcontext
 
 import pytest
@@ -19,6 +21,20 @@ from tests.test_course import STEPS, launched
 def test_the_commit_of_a_checkout_is_recorded(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert launch._git_commit() is None
+    strange = os.fsdecode(b"b\xffd")  # git tells names as they are if it is told to
+    (tmp_path / strange).write_text("as committed")
+    who = ["-c", "user.name=n", "-c", "user.email=n@example.org"]
+    for words in (
+        ["init", "-q"],
+        ["config", "core.quotepath", "false"],
+        ["add", "."],
+        [*who, "commit", "-qm", "first"],
+    ):
+        subprocess.run(["git", *words], check=True)
+    commit = launch._git_commit()
+    assert len(commit) == 40
+    (tmp_path / strange).write_text("changed")
+    assert launch._git_commit() == f"{commit}+"
 
 
 def test_a_client_is_told_each_pack_once_in_order():
