@@ -53,7 +53,7 @@ class Files:
     Raises
     ------
     StoreError
-        With ``bad_input`` if the URI is malformed or of a scheme that ``pyarrow.fs`` does not know.
+        With ``bad_input`` if the URI is malformed or of a scheme that ``pyarrow.fs`` does not know, or a path no text.
     """
 
     def __init__(self, root: str | Path) -> None:
@@ -61,6 +61,8 @@ class Files:
         if uri is None:
             self._system, self._root = fs.LocalFileSystem(), str(Path(root).absolute())
             self.location = self._root
+            if any("\ud800" <= character <= "\udfff" for character in self._root):  # of bytes that are no UTF-8
+                raise StoreError(f"--store {str(root)!a}: pyarrow opens only what is named in UTF-8", bad_input=True)
         else:
             self._system, self._root = _from_uri(str(root))
             self.location = str(root)

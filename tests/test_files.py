@@ -64,6 +64,16 @@ def test_a_uri_that_cannot_be_is_bad_input_in_one_line(uri, reason):
     assert "\n" not in str(error.value)
 
 
+def test_a_path_that_is_no_text_is_bad_input_in_one_line(tmp_path, monkeypatch):
+    strange = os.fsdecode(b"b\xffd")
+    (tmp_path / strange).mkdir()
+    for folder, store in ((tmp_path, strange), (tmp_path / strange, "results")):
+        monkeypatch.chdir(folder)
+        with pytest.raises(StoreError, match=r"^--store '.*': pyarrow opens only what is named in UTF-8$") as error:
+            Store(store)
+        assert error.value.bad_input
+
+
 def test_a_store_says_where_it_is(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert Store("here").location == str(tmp_path / "here")
