@@ -122,7 +122,7 @@ class _Checkpoints:
 def _require(store: Store, sweep: str) -> None:
     """Raise StoreError if a sweep's folder is gone: writing would make it anew, where nobody looks for it."""
     if sweep not in store.sweeps():
-        raise StoreError(f"{store.location}/{sweep}: is not there any more; nothing more was stored")
+        raise StoreError(f"{store.files.shown(sweep)}: is not there any more; nothing more was stored")
 
 
 class PackTrainable(tune.Trainable):

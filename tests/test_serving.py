@@ -84,6 +84,15 @@ def test_a_store_that_is_empty_is_served(tmp_path):
         assert json.loads(get(f"{url_in(line)}/api/v1/sweeps")[1])["items"] == []
 
 
+def test_the_options_of_a_uri_are_not_printed(tmp_path, monkeypatch, capsys):
+    from hpscan.cli.serving import dashboard
+
+    monkeypatch.setattr(Store, "sweeps", lambda _: [])
+    monkeypatch.setattr("hpscan.dashboards.server.serve", lambda app, listener: listener.close())
+    dashboard(store="s3://KEY:SECRET@bucket/p?endpoint_override=http://127.0.0.1:1&region=us-east-1", port=0)
+    assert re.fullmatch(r"hpscan dashboard of s3://bucket/p: http://127\.0\.0\.1:\d+\n", capsys.readouterr().out)
+
+
 def test_beyond_loopback_a_token_is_made_and_printed(tmp_path):
     with serving("--host", "0.0.0.0", cwd=tmp_path) as (process, line):
         port = url_in(line).rpartition(":")[2]

@@ -7,8 +7,8 @@ import pytest
 
 from hpscan.grid import runs
 from hpscan.rungs import next_round
-from hpscan.store import RUNS, Store
-from hpscan.worker import Assignment, order
+from hpscan.store import RUNS, Store, StoreError
+from hpscan.worker import Assignment, _require, order
 from hpscan.workloads import Data, Split
 from tests.workers import train_through
 
@@ -119,6 +119,13 @@ def test_a_store_that_is_gone_is_not_made_anew(worker, tmp_path):
     shutil.rmtree(tmp_path / "tiny")
     assert "not there any more" in worker.step()["store_error"]
     assert not (tmp_path / "tiny").exists()
+
+
+def test_a_store_that_is_gone_is_named_without_its_keys(monkeypatch):
+    monkeypatch.setattr(Store, "sweeps", lambda _: [])
+    store = Store("s3://KEY:SECRET@bucket/p?endpoint_override=http://127.0.0.1:1&region=us-east-1")
+    with pytest.raises(StoreError, match=r"^s3://bucket/p/tiny: is not there any more; nothing more was stored$"):
+        _require(store, "tiny")
 
 
 def test_a_fault_of_the_machine_makes_no_failed_runs(worker, tmp_path, monkeypatch):

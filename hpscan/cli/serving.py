@@ -77,7 +77,7 @@ def dashboard(
     launcher = Launcher(source, allowed=allow_launch, address=address, allow=tuple(allow_workload or ()))
     app = make_app(Reader(source), launcher, tokens=tokens, hosts=Hosts.of(host, allowed_host or ()))
     named = f"[{host}]" if ":" in host else host
-    print(f"hpscan dashboard of {source.location}: http://{named}:{listener.getsockname()[1]}", flush=True)
+    print(f"hpscan dashboard of {source.files.shown()}: http://{named}:{listener.getsockname()[1]}", flush=True)
     if made:
         print(f"token, until this ends (or set HPSCAN_TOKEN): {tokens.full}", flush=True)
     serve(app, listener)
