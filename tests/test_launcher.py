@@ -101,6 +101,12 @@ def test_what_would_make_every_run_another_one_is_refused_unless_it_is_meant(her
     assert set(hpscan.launch_sweep(longer, tmp_path, revise=True).runs()["steps"]) == {15}
 
 
+def test_runs_without_a_spec_are_gone_on_from(here, spec, make_spec, tmp_path):
+    hpscan.launch_sweep(spec, tmp_path)
+    (tmp_path / "tiny" / "spec.yaml").unlink()
+    assert hpscan.launch_sweep(make_spec(variants=["sgdw"]), tmp_path).status["states"]["completed"] == 24
+
+
 def test_a_sweep_that_another_holds_is_left_alone(here, spec, tmp_path):
     with held(Store(tmp_path), spec.name), pytest.raises(StoreError, match=r"^tiny: is being launched by"):
         hpscan.launch_sweep(spec, tmp_path)
