@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import parse_qsl, quote
@@ -140,10 +141,12 @@ def _legend(reader: Reader, names: Sequence[str], view: View) -> list[Any]:
     for name in names:
         for state, count in reader.status(name)["states"].items():
             counts[state] = counts.get(state, 0) + count
-    ends = [
-        numerals.metric_value(metric, scale.value_at(share)) if view.shows != "n" else f"{scale.value_at(share):.0f}"
-        for share in (0.0, 0.25, 0.5, 0.75, 1.0)
-    ]
+    values = [scale.value_at(share) for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    ends = (
+        [f"{value:.0f}" if math.isclose(value, round(value)) else "" for value in values]
+        if view.shows == "n"
+        else numerals.scale_labels(metric, values)
+    )
     title = (
         numerals.metric_name(metric)
         if view.shows == "mean" or view.seed is not None

@@ -268,7 +268,7 @@ def colour_bar(figure: Figure, norm: Normalize, grid: np.ndarray, variants: Sequ
     bar.outline.set_visible(False)
     at = np.linspace(float(norm.vmin or 0), float(norm.vmax or 0), 6)
     values = at if metric in LINEAR else np.exp(at)
-    bar.set_ticks(at.tolist(), labels=[numerals.metric_value(metric, value) for value in values])
+    bar.set_ticks(at.tolist(), labels=numerals.scale_labels(metric, values.tolist()))
 
 
 def logarithm(z: np.ndarray) -> np.ndarray:

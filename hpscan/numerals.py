@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hpscan.intervals import Interval
@@ -30,6 +30,7 @@ __all__ = [
     "predictions",
     "quantity",
     "regret",
+    "scale_labels",
 ]
 
 IN_WORDS = {
@@ -40,6 +41,8 @@ IN_WORDS = {
     "gap": "validation loss less training batches' loss",
     "sharpness": "top Hessian eigenvalue at the end",
 }
+MOST_MORE = 4
+"""Digits more than a metric is told with that may tell values apart: beyond, a float32 has none."""
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -70,26 +73,36 @@ def metric_name(metric: str) -> str:
     return metric.replace("_", " ").replace("val ", "validation ", 1)
 
 
-def metric_value(metric: str, value: float, standard_error: float = math.nan) -> str:
+def metric_value(metric: str, value: float, standard_error: float = math.nan, *, more: int = 0) -> str:
     """A metric with its standard error: ``0.281 ± 0.004`` for a loss, ``2.8 ± 0.3 %`` for an error rate.
 
-    Losses have three decimals; small ones three digits (``0.00152``), very small and very large ones a power of ten.
+    Losses have three decimals; small ones three digits (``0.00152``), very small and very large ones a power of ten;
+    ``more`` digits where values have to be told apart.
     """
     if math.isnan(value):
         return "—"
     if metric in FURTHER:
-        return minus(f"{value:.3g}")
+        return minus(f"{value:.{3 + more}g}")
     percent = metric.endswith("_error")
     scale, unit = (100.0, " %") if percent else (1.0, "")
-    form = "1f" if percent else _form(value)
+    form = f"{1 + more}f" if percent else _form(value, more)
     spread = "" if math.isnan(standard_error) else f" ± {standard_error * scale:.{form}}"
     return minus(f"{value * scale:z.{form}}{spread}{unit}")
 
 
-def _form(loss: float) -> str:
+def scale_labels(metric: str, values: Sequence[float]) -> list[str]:
+    """The values along a scale, with as many digits as tell them apart; empty where one would be told again."""
+    tried = [[metric_value(metric, value, more=more) for value in values] for more in range(MOST_MORE + 1)]
+    labels = next((each for each in tried if len(set(each)) == len(set(values))), tried[0])
+    return [label if label not in labels[:place] else "" for place, label in enumerate(labels)]
+
+
+def _form(loss: float, more: int) -> str:
     """How many digits a loss is told with."""
     size = math.floor(math.log10(abs(loss))) if loss and math.isfinite(loss) else 0
-    return f"{max(3, 2 - size)}f" if -4 <= size < 3 else f"{5 - size}f" if 3 <= size < 6 else "2e"
+    return (
+        f"{max(3, 2 - size) + more}f" if -4 <= size < 3 else f"{5 - size + more}f" if 3 <= size < 6 else f"{2 + more}e"
+    )
 
 
 def decimals(difference: Interval) -> int:

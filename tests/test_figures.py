@@ -92,6 +92,14 @@ def test_ticks_are_few_and_sit_on_cells(make_analysis, points):
     assert set(ticks) <= set(range(points))
 
 
+@pytest.mark.parametrize("rise", [1.0, 1e-3, 1e-5])
+def test_a_colour_bar_tells_its_colours_apart_however_alike_they_are(make_analysis, rise):
+    figure = figures.heatmaps(make_analysis({"sgdw": 0.108 + rise * bowl()}))
+    (bar,) = [axes for axes in figure.axes if not axes.images and axes.get_ylabel()]
+    labels = [label.get_text() for label in bar.get_yticklabels()]
+    assert len(set(labels)) == len(labels) == 6
+
+
 @pytest.mark.parametrize("fill", [np.nan, np.inf, 1.0])
 def test_degenerate_landscapes_are_drawn(make_analysis, fill):
     analysis = make_analysis({"sgd": np.full((1, 3, 3), fill), "sgdw": np.full((1, 3, 3), fill)})

@@ -52,6 +52,23 @@ def test_metrics_carry_their_standard_error_and_unit(metric, value, error, text)
     assert numerals.metric_value(metric, value, error) == text
 
 
+@pytest.mark.parametrize(
+    ("metric", "values", "labels"),
+    [
+        ("val_loss", [0.1, 0.2], ["0.100", "0.200"]),
+        ("val_loss", [0.10801, 0.10804, 0.10812], ["0.10801", "0.10804", "0.10812"]),
+        ("val_error", [0.1081, 0.1083, 0.1096], ["10.81 %", "10.83 %", "10.96 %"]),
+        ("val_mse", [1.2345e-7, 1.2346e-7], ["1.2345e−07", "1.2346e−07"]),
+        ("gap", [-0.01234, 0.0, 0.01235], ["−0.0123", "0", "0.0123"]),
+        ("gap", [0.01234, 0.01233], ["0.01234", "0.01233"]),
+        ("val_loss", [0.3, 0.3, 0.30004], ["0.30000", "", "0.30004"]),
+        ("val_loss", [1.0, 1.0 + 1e-12], ["1.000", ""]),
+    ],
+)
+def test_no_label_of_a_scale_is_told_twice(metric, values, labels):
+    assert numerals.scale_labels(metric, values) == labels
+
+
 def test_nothing_is_less_than_nothing_by_rounding():
     assert numerals.interval(Interval(-0.001, -0.02, 0.0)) == "0.00 [−0.02, 0.00]"
     assert numerals.interval(Interval(-0.001, -0.02, 0.004), sign=True) == "+0.00 [−0.02, +0.00]"

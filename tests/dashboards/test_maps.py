@@ -127,6 +127,25 @@ def test_the_legend_goes_from_the_best_cell_to_the_quantile_of_the_stored(reader
         assert words.split()[-1] == numerals.metric_value("val_loss", high)
 
 
+def test_the_legend_tells_its_colours_apart_however_alike_they_are(tmp_path, make_spec):
+    spec, store = make_spec(variants=["sgdw"]), Store(tmp_path / "alike")
+    store.save_spec(spec)
+    rows = [result_of(run) for run in runs(spec)]
+    alike = [row | {"val_loss": 0.108 + row["val_loss"] / 1e5} for row in rows]
+    store.save_pack("tiny", "p", alike, [])
+    told = Reader(store, Never())
+
+    def labels(**view):
+        *_, ticks = maps._legend(told, ["tiny"], View(**view))[0].children
+        return [span.children for span in ticks.children if span.children]
+
+    assert len(set(labels())) == 5
+    assert labels()[0].startswith("0.1080")
+    assert labels(shows="n") == ["2"]  # there is no part of a seed
+    for view in ({"scale": "rank"}, {"shows": "se"}):
+        assert len(set(labels(**view))) == len(labels(**view)) > 0
+
+
 def test_the_legend_has_a_mark_for_each_state_that_occurs_and_no_other(reader, store, make_spec):
     told = text_of(maps._legend(reader, ["tiny"], View()))
     assert [word in told for word in ("diverged", "failed", "not trained yet", "stopped early")] == [
