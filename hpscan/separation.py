@@ -314,9 +314,14 @@ def held_out_regrets(z: Float[np.ndarray, "*batch seeds lrs wds"], worst: float)
 def _evidence(
     raw: Seeds, cut_seeds: Seeds, cells: Bool[np.ndarray, "lrs wds"], noise: Noise, rng: np.random.Generator
 ) -> Evidence:
+    known = ~np.isnan(raw).all(axis=0)
+    # moved by one step a coarse grid within a fine one would meet nothing but holes, and none of its cells has a neighbour
+    some = (slice(None), *np.ix_(known.any(axis=1), known.any(axis=0)))
+    raw, cut_seeds, cells = raw[some], cut_seeds[some], cells[some[1:]]
+
     def ranked(axes: tuple[int, ...]) -> float:
         def of_noise(n: int) -> np.ndarray:
-            drawn = np.where(np.isnan(raw), np.nan, noise.draw(rng, n * len(raw)).reshape(n, *raw.shape))
+            drawn = np.where(np.isnan(raw), np.nan, noise.draw(rng, n * len(raw))[some].reshape(n, *raw.shape))
             return nulls.centred_ranks(drawn.reshape(-1, *raw.shape[1:]), axes).reshape(drawn.shape)
 
         return nulls.p_value(nulls.centred_ranks(raw, axes), rng, of_noise)

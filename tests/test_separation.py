@@ -231,3 +231,24 @@ def test_two_seeds_of_a_small_grid_of_noise_are_seldom_evidence(make_landscape, 
         for k in range(60)
     ]
     assert np.mean(np.array(found) < 0.05) <= 0.15
+
+
+@pytest.mark.parametrize("n_seeds", [1, 3])
+def test_noise_on_a_coarse_grid_within_a_fine_one_is_seldom_evidence(make_landscape, n_seeds):
+    """Its moves are those of the coarse grid: moved by odd steps of the fine one a seed would meet only holes."""
+
+    def p_values(k):
+        z = np.full((n_seeds, 9, 9), np.nan)
+        z[:, ::2, ::2] = np.random.default_rng(k).standard_normal((n_seeds, 5, 5))
+        evidence = separability(make_landscape(z)).evidence
+        return evidence.surface, evidence.first, evidence.second, evidence.interaction
+
+    found = np.array([p_values(k) for k in range(60)])
+    assert ((found < 0.05).mean(axis=0) <= 0.15).all()
+    assert (found.min(axis=0) < 0.5).all()
+
+
+def test_a_single_seed_of_a_coarse_grid_shows_its_surface(make_landscape):
+    z = np.full((1, 9, 9), np.nan)
+    z[:, ::2, ::2] = furrow(-1.0)[None, :9:2, :9:2]
+    assert separability(make_landscape(z)).evidence.surface < 0.05
