@@ -217,7 +217,7 @@ class Program:
 
     def outputs(self, state: Named, inputs: Tensor) -> Tensor:
         """Outputs in evaluation mode of one run, its parameters and buffers given together."""
-        state = self._placed(state)
+        state, inputs = self._placed(state), inputs.clone()  # which a model may write into
         with sdpa_kernel(SDPBackend.MATH):
             return self.forward(lambda x: functional_call(self.frozen, state, (x,), tie_weights=False), inputs)
 

@@ -325,3 +325,26 @@ def test_frozen_parameters_stay_as_they_are(kind, options):
     kept = strategy.buffers["1.weight"] if kind is Fused else [one.model[1].weight for one in strategy.singles]
     assert all(torch.equal(one, other) for one, other in zip(frozen, kept, strict=True))
     assert not torch.equal(losses[0], losses[-1])
+
+
+class _Halved(nn.Module):
+    """Writes into what it is given, as a first layer with ``inplace=True`` does."""
+
+    def __init__(self, *, in_place):
+        super().__init__()
+        self.linear, self.in_place = nn.Linear(192, 4), in_place
+
+    def forward(self, x):
+        return self.linear((x.mul_(0.5) if self.in_place else x * 0.5).flatten(1))
+
+
+@pytest.mark.parametrize("kind", [Fused, Loop])
+def test_a_model_that_writes_into_its_inputs_leaves_the_data_as_they_are(kind):
+    found, split = [], images()
+    inputs, targets = (torch.from_numpy(part.copy()) for part in (split.inputs, split.targets))
+    for in_place in (True, False):
+        training = training_of(kind, lambda in_place=in_place: _Halved(in_place=in_place), lambda: split)
+        training.advance(range(4))
+        found += [training.judge(inputs, targets), training.sharpness(inputs, targets)]
+    assert found[:2] == found[2:]
+    np.testing.assert_array_equal(inputs, split.inputs)
