@@ -210,7 +210,7 @@ def is_client() -> bool:
 def _of_this_machine(resources: Resources) -> dict[str, Any]:
     """What a Ray of our own is told that there is: room for as many packs as are asked for, else the cores."""
     asked = resources.per_pack
-    cpus = resources.workers * asked.cpus if resources.workers else resources.workers_here
+    cpus = resources.workers * asked.cpus if resources.workers else resources.cores_here
     packs = resources.workers or int(cpus / asked.cpus)
     custom = {name: math.ceil(packs * amount) for name, amount in asked.custom.items()}  # Ray counts by whole ones
     return {"num_cpus": math.ceil(max(cpus, resources.gpus or 0)), "num_gpus": resources.gpus, "resources": custom}

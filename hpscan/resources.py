@@ -51,9 +51,17 @@ class Resources(Model):
     """On a GPU, replay the compiled step as a CUDA graph."""
 
     @property
+    def cores_here(self) -> int:
+        """Cores that this process may use."""
+        return len(os.sched_getaffinity(0))
+
+    @property
     def workers_here(self) -> int:
-        """``workers``, or one for every core that this process may use."""
-        return self.workers or len(os.sched_getaffinity(0))
+        """``workers``, or as many packs as the cores that this process may use hold, and the ``gpus`` if they are given."""
+        packs = max(self.cores_here, self.gpus or 0) / self.per_pack.cpus
+        if self.gpus and self.per_pack.gpus != 0:
+            packs = min(packs, self.gpus / (self.per_pack.gpus or 1.0))
+        return self.workers or max(1, int(packs + 1e-9))  # shares such as 0.1 do not add up to whole numbers exactly
 
     @property
     def most_runs(self) -> int:

@@ -114,3 +114,30 @@ def test_of_a_halved_sweep_later_rounds_have_room_whatever_is_left_of_the_first(
     launch.launch(spec, store, next_round(spec, store), None, lambda _: None)
     assert len(seen[0].course.packs()) == 1
     assert (seen[0].at_once, seen[0].assignment.workers) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("given", "packs"),
+    [
+        ({}, 4),
+        ({"per_pack": {"cpus": 2}}, 2),
+        ({"per_pack": {"cpus": 3}}, 1),
+        ({"per_pack": {"cpus": 0.1}}, 40),
+        ({"gpus": 0, "per_pack": {"gpus": 0}}, 4),
+        ({"gpus": 2}, 2),
+        ({"gpus": 2, "per_pack": {"gpus": 0.5}}, 4),
+        ({"gpus": 2, "per_pack": {"gpus": 0}}, 4),
+        ({"gpus": 2, "per_pack": {"cpus": 4}}, 1),
+        ({"gpus": 8}, 8),
+        ({"workers": 5, "per_pack": {"cpus": 2}}, 5),
+        ({"workers": 5, "gpus": 2}, 5),
+    ],
+    ids=str,
+)
+def test_a_dry_run_knows_how_many_packs_a_ray_of_our_own_holds_at_once(monkeypatch, given, packs):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(4))
+    resources = Resources.model_validate(given)
+    here = cluster._of_this_machine(resources)
+    node = {"CPU": here["num_cpus"], "GPU": here["num_gpus"] or 0, **here["resources"]}
+    monkeypatch.setattr(cluster, "alive_nodes", lambda: [{"Resources": node}])
+    assert cluster._slots(resources, local=True).workers == resources.workers_here == packs
