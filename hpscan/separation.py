@@ -236,11 +236,14 @@ def _interaction_forms(
     cells = unexplained_cells(surface, censored)
     basis = additive_basis(cells)
 
+    reference = int(known.argmax())
+
     def unexplained(v: np.ndarray) -> np.ndarray:
-        v = v * cells.ravel()
+        v = (v - v[..., [reference]]) * cells.ravel()
         return v - (v @ basis) @ basis.T
 
     def about_the_mean(v: np.ndarray) -> np.ndarray:
+        v = (v - v[..., [reference]]) * known  # a constant is 0 then, not what rounding leaves of it
         return (v - (v @ known / known.sum())[..., None]) * known
 
     return Form(unexplained, unexplained), Form(about_the_mean, about_the_mean)

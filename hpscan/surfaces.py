@@ -147,9 +147,9 @@ def interaction_share(z: Surface, censored: Cells | None = None) -> float:
     """
     known = ~np.isnan(z)
     values = z[known]
-    total = float(np.sum((values - values.mean()) ** 2)) if len(values) else 0.0
-    if total == 0.0 or min(z.shape) < 2:
+    if not len(values) or np.ptp(values) == 0.0 or min(z.shape) < 2:
         return float("nan")
+    total = float(np.sum((values - values.mean()) ** 2))
     cells = unexplained_cells(z, np.zeros(z.shape, dtype=bool) if censored is None else censored)
     basis = additive_basis(cells)
     flat = np.where(cells, z, 0.0).ravel()

@@ -72,3 +72,7 @@ def test_a_sweep_without_rotation_has_the_other_columns(make_landscape, make_spe
     titles = [axes.get_title(loc="left") for axes in figure.axes]
     assert sum(title.startswith("unexplained") for title in titles) == 3 + 4
     assert [len(row) for row in analysis.collapses.values()] == [3, 4]
+
+
+def test_of_a_constant_landscape_no_parameter_leaves_anything_unexplained(make_landscape):
+    assert all(np.isnan(share.value) for share in unexplained(make_landscape(np.full((3, 7, 7), 0.1))).values())

@@ -75,3 +75,12 @@ def test_residuals_of_seeds_with_holes_are_those_of_their_own_cells():
 
 def test_where_nothing_varies_there_is_no_p_value():
     assert np.isnan(p_value(np.zeros((3, 4, 5)), np.random.default_rng(0)))
+
+
+@pytest.mark.parametrize(
+    "surface", [np.full((5, 5), 0.1), np.add.outer(0.1 * X[:5], np.zeros(5))], ids=["constant", "lr"]
+)
+def test_how_a_sum_is_rounded_is_no_interaction(surface):
+    """Seeds that are equal to the bit, as of an error rate where nothing was learnt, are rounded alike, too."""
+    residuals = additive_residuals(np.stack([surface] * 3), np.ones(surface.shape, dtype=bool))
+    assert np.isnan(p_value(residuals, np.random.default_rng(0)))

@@ -252,3 +252,15 @@ def test_a_single_seed_of_a_coarse_grid_shows_its_surface(make_landscape):
     z = np.full((1, 9, 9), np.nan)
     z[:, ::2, ::2] = furrow(-1.0)[None, :9:2, :9:2]
     assert separability(make_landscape(z)).evidence.surface < 0.05
+
+
+def test_a_constant_landscape_has_no_interaction_share_and_no_evidence(make_landscape):
+    numbers = separability(make_landscape(np.full((3, 5, 5), 0.1)))
+    assert np.isnan(numbers.interaction_share.value)
+    assert np.isnan(numbers.evidence.interaction)
+
+
+def test_a_constant_beside_the_metric_changes_no_share(make_landscape):
+    """As far as its own rounding goes: a metric of 10⁶ has digits enough for it."""
+    one, other = (separability(make_landscape(sweep(-1.0) + level)).interaction_share for level in (0.0, 1e6))
+    assert (other.value, other.low, other.high) == pytest.approx((one.value, one.low, one.high), rel=1e-6)

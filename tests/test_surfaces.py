@@ -142,3 +142,8 @@ def test_ranks_are_scipys_less_their_mean(z):
         theirs = scipy.stats.rankdata(row[known]) - (known.sum() + 1) / 2
         assert mine[known] == pytest.approx(theirs)
         assert (mine[~known] == 0).all()
+
+
+@pytest.mark.parametrize("level", [0.0, 0.1, 0.7])
+def test_a_constant_surface_has_no_share_whatever_its_mean_is_rounded_to(level):
+    assert np.isnan(interaction_share(np.full((7, 7), level)))
