@@ -116,7 +116,8 @@ def adopt_dropout(model: nn.Module) -> nn.Module:
     for module in list(model.modules()):
         for name, child in list(module._modules.items()):  # noqa: SLF001  (named_children leaves out what stands twice)
             if type(child) in _DROPOUTS:
-                setattr(module, name, RunDropout(float(child.p), channelwise=_DROPOUTS[type(child)]))  # type: ignore[union-attr,arg-type]
+                adopted = RunDropout(float(child.p), channelwise=_DROPOUTS[type(child)])  # type: ignore[union-attr,arg-type]
+                setattr(module, name, adopted.train(child.training))  # type: ignore[union-attr]
     return model
 
 

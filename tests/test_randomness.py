@@ -113,3 +113,9 @@ def test_a_dropout_that_stands_twice_is_replaced_at_both_places():
     model = adopt_dropout(nn.Sequential(nn.Linear(2, 2), again, nn.Linear(2, 2), again))
     assert [type(model[at]) for at in (1, 3)] == [RunDropout, RunDropout]
     assert model[1] is not model[3]
+
+
+def test_a_dropout_that_is_in_evaluation_mode_stays_in_it():
+    backbone = nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5)).eval()
+    model = adopt_dropout(nn.Sequential(backbone, nn.Dropout(0.5)))
+    assert [model[0][1].training, model[1].training] == [False, True]
