@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Literal
 
+from hpscan.course import Course
 from hpscan.errors import told_in_short
 from hpscan.grid import Pack, Recipe, Run, packs, runs
 from hpscan.numerals import duration, operations
@@ -155,7 +156,7 @@ def estimate(spec: Spec, store: Store, *, retry_failed: bool = False) -> Estimat
         plan = packs(every, spec.resources.most_runs, others, spec.resources.workers_here)
     else:
         chosen = coming.open
-        plan = packs(every, spec.resources.most_runs, coming.done, spec.resources.workers_here, coming.legs)
+        plan = Course(spec, store.location, every, spec.resources.workers_here, coming).packs()
     completed = stored[(stored["state"] == "completed") & (stored["steps_done"] > 0)]
     seconds = completed["device_s"] / completed["steps_done"]
     rates = _Rates(spec, every, dict(zip(completed["run_id"], seconds, strict=True)))

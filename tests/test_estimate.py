@@ -3,8 +3,10 @@ from datetime import UTC, datetime
 import pytest
 
 from hpscan import choice
+from hpscan.course import Course
 from hpscan.estimate import estimate
 from hpscan.grid import runs
+from hpscan.rungs import next_round
 from hpscan.store import Store
 
 RAISING = """
@@ -49,6 +51,16 @@ def test_stored_runs_say_what_a_run_costs(tmp_path, make_spec):
     assert sum(cost.by_variant.values()) == 32
     assert cost.parts[0].seconds_per_run_step == 0.024 / 12
     assert "measured on this sweep's stored runs" in cost.text()
+
+
+def test_packs_that_a_launch_goes_on_with_are_counted_as_it_cuts_them(tmp_path, make_spec):
+    spec, store = make_spec(resources={"pack_size": 8, "workers": 1}), Store(tmp_path)
+    course = Course(spec, store.location, runs(spec), 1, next_round(spec, store))
+    for pack in course.packs():  # of each half is stored, and the rest can be gone on with
+        store.save_pack(spec.name, pack.pack_id, [stored(run) for run in pack.runs[:4]], [])
+        store.save_checkpoint(spec.name, pack.pack_id, b"")
+    left = Course(spec, store.location, runs(spec), 1, next_round(spec, store)).packs()
+    assert len(left) == estimate(spec, store).n_packs == 9
 
 
 def test_a_finished_sweep_costs_nothing(tmp_path, make_spec):
