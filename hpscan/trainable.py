@@ -38,12 +38,31 @@ class RunOptimizer(torch.optim.Optimizer):
         self.steps_taken = 0
         self.optimizer = OPTIMIZERS[self.run.variant.optimizer]
 
+    def state_dict(self) -> dict[str, Any]:
+        """As of any optimizer, with the number of steps taken."""
+        return {**super().state_dict(), "steps_taken": self.steps_taken}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from what :meth:`state_dict` gave."""
+        super().load_state_dict(state_dict)
+        self.steps_taken = state_dict["steps_taken"]
+
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """Take one step; the learning rate follows the schedule by the number of steps taken."""
+    def step(self, closure: Any = None) -> Any:
+        """Take one step; the learning rate follows the schedule by the number of steps taken. Returns the closure's loss."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        thetas = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
+        if thetas:
+            self._update(thetas)
+        self.steps_taken += 1
+        return loss
+
+    def _update(self, thetas: list[Tensor]) -> None:
         recipe = self.run.recipe
         first = min(self.steps_taken, recipe.steps - 1)
-        thetas = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
         (at,) = numbers_of([self.run], range(first, first + 1), thetas[0].device)
         for theta in thetas:
             if not self.state[theta]:
@@ -58,7 +77,6 @@ class RunOptimizer(torch.optim.Optimizer):
             at,
             recipe.training.clip_norm,
         )
-        self.steps_taken += 1
 
 
 def train_one_by_one(pack: Pack) -> Iterator[list[RunResult]]:

@@ -1,5 +1,7 @@
 """A user's own training function, and the optimizer that follows a run's config."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -136,3 +138,48 @@ def test_the_run_optimizer_trains_as_the_engine_does(variant):
             model(task.prepare(torch.from_numpy(data.validation.inputs))), torch.from_numpy(data.validation.targets)
         )
     np.testing.assert_allclose(packed.metrics["val_loss"], loss.item(), rtol=1e-4)
+
+
+def quadratic(**changes):
+    """A parameter, its optimizer and a step of a quadratic loss as a closure."""
+    spec = Spec.validated(
+        {**TINY, "variants": ["adamw"], "seeds": [0], "grid": {"lr": [0.1], "wd": [0.05]}, "decay_on": "all", **changes}
+    )
+    (run,) = runs(spec)
+    theta = torch.nn.Parameter(torch.ones(3))
+    optimizer = RunOptimizer([theta], {**run.config, "run": run})
+
+    def closure():
+        optimizer.zero_grad()
+        loss = (theta**2).sum()
+        loss.backward()
+        return loss
+
+    return theta, optimizer, closure
+
+
+def test_the_run_optimizer_calls_a_closure_as_torchs_do():
+    (one, by_closure, closure), (other, by_hand, again) = quadratic(), quadratic()
+    for _ in range(3):
+        assert by_closure.step(closure).item() == again().item()
+        assert by_hand.step() is None
+    assert torch.equal(one, other)
+
+
+def test_the_run_optimizer_goes_on_where_its_state_was_saved():
+    theta, optimizer, closure = quadratic()
+    for _ in range(4):
+        optimizer.step(closure)
+    later, resumed, again = quadratic()
+    resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))  # as a file would have it
+    later.data.copy_(theta)
+    optimizer.step(closure)
+    resumed.step(again)
+    assert torch.equal(theta, later)
+
+
+def test_a_step_without_gradients_moves_the_schedule_on_alone():
+    theta, optimizer, _ = quadratic()
+    optimizer.step()
+    assert optimizer.steps_taken == 1
+    assert torch.equal(theta, torch.ones(3))
