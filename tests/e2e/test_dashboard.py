@@ -139,15 +139,38 @@ def test_no_page_is_wider_than_a_phone(site, path):
         browser.driver.quit()
 
 
-def test_dark_is_kept(site, browser):
+def test_the_system_s_theme_is_followed_until_one_is_chosen_which_is_kept(site, browser):
+    def prefer(scheme):
+        feature = {"name": "prefers-color-scheme", "value": scheme}
+        browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+
+    def shows(theme):
+        """Whether the page says so, and its ground is as dark as that."""
+        red = browser.script("return Number(getComputedStyle(document.documentElement).backgroundColor.match(/\\d+/)[0])")
+        return browser.script("return document.documentElement.dataset.theme") == theme == ("light", "dark")[red < 128]
+
+    prefer("dark")
     browser.open(site)
-    first = browser.script("return document.documentElement.dataset.theme")
+    browser.one("#theme")
+    assert shows("dark")
+    prefer("light")
+    wait_for(lambda: shows("light"), what="the system's theme")
+
     browser.click("#theme")
-    browser.open(f"{site}/compare")
-    second = browser.script("return document.documentElement.dataset.theme")
-    assert {first, second} == {"light", "dark"}
+    wait_for(lambda: shows("dark"), what="the theme chosen")
+    for path in ("", "/compare"):
+        browser.open(site + path)
+        browser.one("#theme")
+        assert shows("dark")
     browser.until("Landscapes of several sweeps")
     assert browser.violations() == []
+
+    browser.click("#theme")
+    wait_for(lambda: shows("light"), what="the other theme")
+    prefer("dark")  # what is chosen goes before what the system prefers
+    browser.driver.refresh()
+    browser.one("#theme")
+    assert shows("light")
 
 
 def test_a_page_that_is_not_there_says_so(site, browser):
