@@ -122,7 +122,8 @@ def train_missing(
         store.tidy(spec.name, complete=not missing)
     if states["failed"] or missing:
         why = f" ({len(lost)} {'pack was' if len(lost) == 1 else 'packs were'} lost: {lost[0]})" if lost else ""
-        raise SweepIncompleteError(f"{states['failed']} runs failed and {states['missing']} are missing{why}")
+        absent = "" if spec.adaptive else f" and {states['missing']} are missing"
+        raise SweepIncompleteError(f"{states['failed']} runs failed{absent}{why}")
 
 
 def check_cluster(address: str | None) -> None:

@@ -142,6 +142,17 @@ def test_an_adaptive_sweep_that_leaves_cells_out_is_complete(here, make_spec, tm
     assert hpscan.launch_sweep(spec, tmp_path).status["states"] == states
 
 
+def test_cells_that_an_adaptive_sweep_leaves_out_are_not_told_as_missing(here, make_spec, tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(MINE)
+    monkeypatch.chdir(tmp_path)
+    spec = make_spec(
+        variants=["sgdw"], adaptive={"most_cells": 0.5}, seeds=[0, 1], workload={"trainable": "mine:train"},
+        grid={"lr": {"log2": [-6, -2], "points": 5}, "wd": {"log2": [-8, -4], "points": 5}},
+    )  # fmt: skip
+    with pytest.raises(hpscan.SweepIncompleteError, match=r"^12 runs failed$"):
+        hpscan.launch_sweep(spec)
+
+
 def test_a_variant_beside_one_that_is_trained_whole_has_a_budget_of_its_own(here, make_spec, tmp_path, capsys):
     grid = {"lr": {"log2": [-6, -2], "points": 5}, "wd": {"log2": [-8, -4], "points": 5}}
     hpscan.launch_sweep(make_spec(variants=["sgdw"], seeds=[0], grid=grid), tmp_path)
