@@ -58,19 +58,21 @@ class AdaptiveRounds:
         chosen = {
             str(run_id)
             for shape in shapes
-            for cell in self._cells(shape, cells_each, training)
+            for cell in self._cells(shape, cells_each, training, again=rows.loc[again, "run_id"])
             for run_id in shape.run_ids[:, *cell][shape.states[:, *cell] == "missing"]
         } - self.asked
         self.asked |= chosen
         others = (run.run_id for run in self.every if run.run_id not in chosen)
         return packs(self.every, self.spec.resources.most_runs, others, self.workers) if chosen else []
 
-    def _cells(self, shape: Landscape, n: int, training: Collection[str]) -> list[Index]:
-        """At most ``n`` new cells of a landscape, and those of which seeds are missing."""
+    def _cells(self, shape: Landscape, n: int, training: Collection[str], again: Collection[str]) -> list[Index]:
+        """At most ``n`` new cells of a landscape, and those of which seeds are missing or are to be trained ``again``."""
         missing = shape.states == "missing"
         run_ids = shape.run_ids.astype(str)
-        asked, in_training = (np.isin(run_ids, list(some)).any(axis=0) for some in (self.asked, training))
-        begun = ~missing.all(axis=0)
+        asked, in_training, retried = (
+            np.isin(run_ids, list(some)).any(axis=0) for some in (self.asked, training, again)
+        )
+        begun = ~missing.all(axis=0) | retried
         partial = _indices(begun & missing.any(axis=0) & ~asked)
         budget = most_cells(missing[0].size, self.adaptive.most_cells) - int((begun | asked).sum())
         n = max(0, min(n - len(partial), budget))

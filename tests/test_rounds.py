@@ -101,6 +101,22 @@ def test_failed_cells_are_neither_values_nor_chosen_again(adaptive):
     assert stored <= retried
 
 
+def test_cells_that_failed_are_all_retried_before_any_new_one(adaptive):
+    spec, store = adaptive
+    rounds = AdaptiveRounds(spec, store.location, frozenset(), 2)
+    while chosen := rounds.next():
+        for pack in chosen:
+            spoilt = tuple(run for run in pack.runs if run.cell.lr == 2.0**-5)
+            trained(store, spec, [replace(pack, runs=tuple(run for run in pack.runs if run not in spoilt))])
+            trained(store, spec, [replace(pack, runs=spoilt)] if spoilt else [], "failed")
+    failed = set(store.runs(spec.name).query("state == 'failed'")["run_id"])
+    done = frozenset(set(store.runs(spec.name)["run_id"]) - failed)
+    (first, *_) = all_rounds(spec, store, AdaptiveRounds(spec, store.location, done, 2))
+    assert set(first) == failed
+    assert (store.runs(spec.name).groupby("variant").size() <= 2 * most_cells(81, 0.4)).all()
+    assert set(store.runs(spec.name)["state"]) == {"completed"}
+
+
 @pytest.mark.parametrize("row", [True, False])
 def test_a_seed_that_fails_or_is_lost_does_not_keep_a_landscape_open(make_spec, tmp_path, row):
     spec = make_spec(grid=GRID, adaptive=True, resources={"pack_size": 12, "workers": 2})
