@@ -83,8 +83,10 @@ def fit_noise(
     mean = np.divide(total, n, out=np.full(total.shape, np.nan), where=n > 0)
     live = (n > 0) & ~(mean >= ceiling)
     if not (live & (n > 1)).any():
-        reach_x, reach_y = (USUAL_REACH * _step(axis) for axis in (x, y))
-        return Noise(np.where(live, _of_one_seed(mean), 0.0), USUAL_NEAR, 0.0, reach_x, reach_y, x, y)
+        rows, columns = (n > 0).any(axis=1), (n > 0).any(axis=0)  # closed up where nothing is known
+        reach_x, reach_y = USUAL_REACH * _step(x[rows]), USUAL_REACH * _step(y[columns])
+        size = _of_one_seed(mean[np.ix_(rows, columns)])
+        return Noise(np.where(live, size, 0.0), USUAL_NEAR, 0.0, reach_x, reach_y, x, y)
     residual = np.where(known & live & (n > 1), (z - mean) * np.sqrt(n / np.maximum(n - 1, 1)), 0.0)
     squares, seeds = (residual**2).sum(axis=0), np.where(live & (n > 1), n, 0)
     sd = np.where(live, _pooled_sd(squares, seeds, 1), 0.0)
@@ -119,13 +121,21 @@ def _of_one_seed(surface: Float[np.ndarray, "lrs wds"]) -> float:
 
     On an even grid the mixed second difference of a 3×3 window removes every f(x) + g(y), and every quadratic, and has
     variance 36 σ² if cells are independent (Rice 1984; Gasser et al. 1986), less where neighbours are alike. One σ
-    for the whole surface, from the median of what the windows say, so that kinks do not pass for noise.
+    for the whole surface, from the median of what the windows say, so that kinks do not pass for noise. Along an axis of
+    two values the first difference takes its place. Where every window has a hole all that varies may be noise.
     """
-    mixed = np.diff(np.diff(surface, 2, axis=0), 2, axis=1) if min(surface.shape) > 2 else np.zeros((0, 0))
-    sizes = np.abs(mixed[~np.isnan(mixed) & (mixed != 0.0)])
+    if np.isnan(surface).all():
+        return 0.0
+    orders = [min(2, size - 1) for size in surface.shape]
+    mixed = np.diff(np.diff(surface, orders[0], axis=0), orders[1], axis=1)
+    mixed = mixed[~np.isnan(mixed)]
+    if not len(mixed):
+        return float(np.nanstd(surface))
+    sizes = np.abs(mixed[mixed != 0.0])
     fall = np.exp(-1.0 / USUAL_REACH)
-    along = 6.0 - 8.0 * fall + 2.0 * fall**2  # the variance of (1, −2, 1) along one axis
-    gain = USUAL_NEAR * along**2 + (1.0 - USUAL_NEAR) * 36.0
+    # the variances of (1), (1, −1) and (1, −2, 1) along one axis, of noise that is alike and of noise that is not
+    alike, own = (1.0, 2.0 - 2.0 * fall, 6.0 - 8.0 * fall + 2.0 * fall**2), (1.0, 2.0, 6.0)
+    gain = USUAL_NEAR * alike[orders[0]] * alike[orders[1]] + (1.0 - USUAL_NEAR) * own[orders[0]] * own[orders[1]]
     return float(np.median(sizes)) / 0.6745 / float(np.sqrt(gain)) if len(sizes) else 0.0
 
 

@@ -61,3 +61,28 @@ def test_a_lucky_seed_does_not_make_its_cells_look_better_where_others_are_missi
     spread = np.nanmax(level - surface) - np.nanmin(level - surface)
     assert spread < 1e-6
     assert np.array_equal(np.isnan(level), np.isnan(z))
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [np.s_[:, ::2, ::2], np.s_[:, :, :2], np.s_[:, :2, :2]],
+    ids=["coarse", "two columns", "four cells"],
+)
+def test_a_single_seed_of_few_rows_or_columns_shows_its_noise_too(seen):
+    """Wherever the rows and columns are that are known; of noise as alike as usual in cells that are next to one another."""
+    rng = np.random.default_rng(0)
+    sizes = []
+    for _ in range(200):
+        z = np.full((1, len(X), len(Y)), np.nan)
+        shape = z[seen].shape[1:]
+        usual = Noise(np.full(shape, 0.3), USUAL_NEAR, 0.0, 2.0, 2.0, X[: shape[0]], Y[: shape[1]])
+        z[seen] = usual.draw(rng, 1)
+        sizes.append(fit_noise(z, X, Y).sd.max())
+    assert np.sqrt(np.mean(np.square(sizes))) == pytest.approx(0.3, rel=0.6)
+    assert min(sizes) > 0.0
+
+
+def test_of_a_single_seed_whose_windows_all_have_holes_everything_may_be_noise():
+    z = drawn(1)
+    z[:, ::2, ::2] = z[:, 1::2, 1::2] = np.nan
+    assert fit_noise(z, X, Y).sd.max() == pytest.approx(np.nanstd(z))
