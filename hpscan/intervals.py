@@ -137,6 +137,9 @@ def ratio(top: Form, bottom: Form, sample: Sample, unknown: float = 0.0) -> Inte
     upper, lower = (float(value) for value in np.concatenate([m.times(m) for m in means]) - share)
     if lower <= 0.0:
         return Interval(math.nan, -math.inf, math.inf)
+    terms = [m.terms(m)[0] for m in means]
+    if unknown and len(terms[0]) < 2:  # one of a population says nothing of the others
+        return Interval(upper / lower, -math.inf, math.inf)
     if not sample.noise.any() and not unknown:
         return Interval(upper / lower, math.nan, math.nan)
     linear = np.cov([2 * m.times(e) for m, e in zip(means, noises, strict=True)])
@@ -145,7 +148,6 @@ def ratio(top: Form, bottom: Form, sample: Sample, unknown: float = 0.0) -> Inte
     values, vectors = np.linalg.eigh(linear - 4 * square)
     variance = vectors @ np.diag(np.maximum(values, 0.0)) @ vectors.T + pairs * square
     if unknown:
-        terms = [m.terms(m)[0] for m in means]
         variance = variance + unknown * len(terms[0]) * np.cov(terms)
     return Interval(upper / lower, *_fieller(upper, lower, student(PATCHES * max(n_seeds - 1, 1)) ** 2 * variance))
 

@@ -169,3 +169,10 @@ def test_a_difference_is_recovered_from_two_intervals(a, b, spreads):
 def test_the_difference_of_two_means_has_the_width_of_the_normal_theory():
     gap = difference(Interval(1.0, 0.4, 1.6), Interval(0.0, -0.8, 0.8))
     assert (gap.low, gap.high) == pytest.approx((0.0, 2.0))
+
+
+def test_one_term_of_a_population_sets_no_bound_on_the_ratio_of_the_others():
+    form = Form(lambda v: v[..., :1], lambda v: v[..., :1])
+    z = 1.0 + 0.01 * np.random.default_rng(0).standard_normal((3, 1, 1))
+    found = ratio(form, form, sample_of(z, 0.01), unknown=0.75)
+    assert (found.value, found.low, found.high) == (pytest.approx(1.0), -np.inf, np.inf)
