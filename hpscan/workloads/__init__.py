@@ -17,7 +17,8 @@ from pydantic import BeforeValidator, Field
 
 from hpscan._model import accept_name
 from hpscan.workloads.base import Data, DataAbsentError, Split, UserWorkload, WorkloadError
-from hpscan.workloads.images import CIFAR10, CIFAR100, Digits, FashionMNIST, ImageNet32
+from hpscan.workloads.imagenet import ImageNet32
+from hpscan.workloads.images import CIFAR10, CIFAR100, Digits, FashionMNIST
 from hpscan.workloads.imported import Imported
 from hpscan.workloads.text import CharLM
 from hpscan.workloads.user import Factory, Trainable

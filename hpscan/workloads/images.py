@@ -1,14 +1,13 @@
-"""Image classification: scikit-learn's digits, Fashion-MNIST, CIFAR-10 and -100, ImageNet32×32.
+"""Image classification, and its small data sets: scikit-learn's digits, Fashion-MNIST, CIFAR-10 and -100.
 
 Torch is needed by what :meth:`task` makes, and not to read the images.
 """
 
 from __future__ import annotations
 
-import math
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib.metadata import distribution
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,30 +18,28 @@ from pydantic import Field, model_validator
 
 from hpscan._model import Model
 from hpscan.workloads.architectures import Architecture, NormalisedMLPConfig, ResNetConfig
-from hpscan.workloads.base import Data, DataAbsentError, Split, WorkloadError
+from hpscan.workloads.base import Data, Split, WorkloadError
 from hpscan.workloads.files import data_home, find_file
-from hpscan.workloads.formats import read_idx, read_npz, read_pickle
+from hpscan.workloads.formats import read_idx, read_pickle
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from hpscan.tasks import Task
 
-__all__ = ["CIFAR10", "CIFAR100", "Digits", "FashionMNIST", "ImageNet32"]
-
-_TRAIN, _VALIDATION = "Imagenet32_train.zip", "Imagenet32_val.zip"
+__all__ = ["CIFAR10", "CIFAR100", "Digits", "FashionMNIST", "Images", "Part"]
 
 Augmentation = Literal["crop_flip", "cutout", "autoaugment"]
 
 
-class _Part(NamedTuple):
+class Part(NamedTuple):
     """Images (n, channels, height, width) and classes (n,) as published."""
 
     images: np.ndarray
     classes: np.ndarray
 
 
-class _Images(Model):
+class Images(Model):
     """What every image workload has.
 
     The split and the noisy labels depend on ``data_seed`` only, so every run of a sweep sees the same data; a run's
@@ -73,7 +70,7 @@ class _Images(Model):
     2017); ``autoaugment``: the CIFAR-10 policy of Cubuk et al. 2019, by kornia. Applied in this order."""
 
     @model_validator(mode="after")
-    def _sizes(self) -> _Images:
+    def _sizes(self) -> Images:
         if self.train + self.validation > self.available:
             raise ValueError(
                 f"train: with {self.validation} validation images at most {self.available - self.validation} are left; "
@@ -133,7 +130,7 @@ class _Images(Model):
         order = split_rng.permutation(len(known.classes))
         train, validation, rest = np.split(order, [self.train, self.train + self.validation])
         if test is None:
-            test = _Part(known.images[rest], known.classes[rest])
+            test = Part(known.images[rest], known.classes[rest])
         noisy = known.classes[train].astype(np.int64)
         flipped = noise_rng.permutation(self.train)[: round(self.label_noise * self.train)]
         noisy[flipped] = noise_rng.integers(0, self.classes, len(flipped))
@@ -166,7 +163,7 @@ class _Images(Model):
 
         return standardise(self.mean, self.std, self._scale)
 
-    def _read(self) -> tuple[_Part, _Part | None]:
+    def _read(self) -> tuple[Part, Part | None]:
         """The published training and test parts; without the latter, what neither trains nor validates is the test."""
         raise NotImplementedError
 
@@ -178,7 +175,7 @@ class _Images(Model):
         return blocks.mean((3, 5), dtype=np.float32)
 
 
-class Digits(_Images):
+class Digits(Images):
     """Scikit-learn's 8×8 handwritten digits: 1,797 images, embedded in its wheel.
 
     What is neither for training nor for validation is the test set.
@@ -193,15 +190,15 @@ class Digits(_Images):
     train: int = Field(default=1000, ge=1)
     validation: int = Field(default=398, ge=1)
 
-    def _read(self) -> tuple[_Part, None]:
+    def _read(self) -> tuple[Part, None]:
         # load_digits() reads this file, and importing scikit-learn for it takes every worker seconds
         table = np.loadtxt(
             str(distribution("scikit-learn").locate_file("sklearn/datasets/data/digits.csv.gz")), delimiter=","
         )
-        return _Part(table[:, :-1].reshape(-1, 1, 8, 8).astype(np.float32), table[:, -1].astype(np.int64)), None
+        return Part(table[:, :-1].reshape(-1, 1, 8, 8).astype(np.float32), table[:, -1].astype(np.int64)), None
 
 
-class FashionMNIST(_Images):
+class FashionMNIST(Images):
     """Fashion-MNIST, Xiao et al. 2017: 60,000 and 10,000 images of 28×28.
 
     Read from ``HPSCAN_DATA/fashion-mnist``, from Debian's package ``dataset-fashion-mnist``, or downloaded.
@@ -233,12 +230,12 @@ class FashionMNIST(_Images):
             find_file(name, folders, checksums, self.url + name, fetch=fetch) for name, checksums in self.files.items()
         ]
 
-    def _read(self) -> tuple[_Part, _Part]:
+    def _read(self) -> tuple[Part, Part]:
         images, classes, test_images, test_classes = map(read_idx, self.files_here(fetch=True))
-        return _Part(images[:, None], classes), _Part(test_images[:, None], test_classes)
+        return Part(images[:, None], classes), Part(test_images[:, None], test_classes)
 
 
-class _CIFAR(_Images):
+class _CIFAR(Images):
     """Krizhevsky 2009, the python version: 50,000 and 10,000 images of 3×32×32.
 
     Read from ``HPSCAN_DATA``, the archive or its folder, or downloaded.
@@ -267,7 +264,7 @@ class _CIFAR(_Images):
             for name, checksum in {**self.training, **self.testing}.items()
         ]
 
-    def _read(self) -> tuple[_Part, _Part]:
+    def _read(self) -> tuple[Part, Part]:
         folder = data_home() / self.folder
         if not folder.is_dir():
             (path,) = self.files_here(fetch=True)
@@ -281,13 +278,13 @@ class _CIFAR(_Images):
     def _url(self) -> str:
         return f"https://www.cs.toronto.edu/~kriz/{self.archive}"
 
-    def _part(self, folder: Path, files: dict[str, str]) -> _Part:
+    def _part(self, folder: Path, files: dict[str, str]) -> Part:
         batches = [
             read_pickle(find_file(name, [folder], [checksum], self._url, fetch=False))
             for name, checksum in files.items()
         ]
         images = np.concatenate([batch[b"data"] for batch in batches]).reshape(-1, 3, 32, 32)
-        return _Part(images, np.concatenate([np.asarray(batch[self.label_key]) for batch in batches]))
+        return Part(images, np.concatenate([np.asarray(batch[self.label_key]) for batch in batches]))
 
 
 class CIFAR10(_CIFAR):
@@ -325,82 +322,3 @@ class CIFAR100(_CIFAR):
     testing: ClassVar[dict[str, str]] = {"test": "f0ef6b0ae62326f3e7ffdfab6717acfc"}
 
     name: Literal["cifar100"] = "cifar100"
-
-
-class ImageNet32(_Images):
-    """ImageNet downsampled to 32×32, Chrabaszcz et al. 2017: 1,281,167 and 50,000 images, 1,000 classes.
-
-    Read from ``HPSCAN_DATA/imagenet32``: the published batches, pickled or npz. The training set's mean image, which
-    is part of the first batch, is subtracted, and the result divided by 255. Reports the top-1 and the top-5 error.
-    """
-
-    shape: ClassVar[tuple[int, int, int]] = (3, 32, 32)
-    classes: ClassVar[int] = 1000
-    available: ClassVar[int] = 1_281_167
-    url: ClassVar[str] = "https://image-net.org/data/downsample/"
-
-    name: Literal["imagenet32"] = "imagenet32"
-    model: Architecture = ResNetConfig()
-    train: int = Field(default=1_231_167, ge=1)
-    validation: int = Field(default=50_000, ge=1)
-    mean_image: bytes | None = Field(default=None, exclude=True, repr=False)
-    """The training set's, in float32, filled in at launch: batches are prepared where no file need be. Not for specs."""
-
-    def resolved(self) -> Self:
-        """The same workload with the mean image, if the data are here."""
-        try:
-            return self.model_copy(update={"mean_image": self._mean_image().tobytes()})
-        except DataAbsentError:  # to say what a launch costs takes no data
-            return self
-
-    def _metrics(self) -> dict[str, Any]:
-        from hpscan.tasks import top_error
-
-        return {"top5_error": top_error(5)}
-
-    def _prepare(self) -> Callable[[Tensor], Tensor]:
-        from hpscan.workloads.augmentation import subtract_image
-
-        carried = self.mean_image or self._mean_image().tobytes()
-        mean = np.frombuffer(bytearray(carried), np.float32).reshape(1, *self.shape)  # torch wants it writable
-        return subtract_image(self._pooled(mean)[0])
-
-    def files_here(self) -> list[Path]:
-        """The published batches; raises as :func:`find_file` does."""
-        return [self._file(f"train_data_batch_{number}", _TRAIN) for number in range(1, 11)] + [
-            self._file("val_data", _VALIDATION)
-        ]
-
-    def _mean_image(self) -> np.ndarray:
-        (first, *_) = self._batches("train_data_batch_{}", range(1, 2), _TRAIN)
-        if np.size(first.get("mean", ())) != math.prod(self.shape):
-            raise WorkloadError(f"{self.files_here()[0]}: has no mean image, `mean`, of {self.shape}; get it again")
-        return np.asarray(first["mean"], dtype=np.float32).reshape(self.shape)
-
-    def _read(self) -> tuple[_Part, _Part]:
-        train = self._joined(self._batches("train_data_batch_{}", range(1, 11), _TRAIN))
-        return train, self._joined(self._batches("val_data", range(1), _VALIDATION))
-
-    def _batches(self, pattern: str, numbers: range, archive: str) -> Iterator[dict[str, Any]]:
-        for number in numbers:
-            path = self._file(pattern.format(number), archive)
-            batch = read_npz(path) if path.suffix == ".npz" else read_pickle(path, encoding="ASCII")
-            classes, pixels = np.asarray(batch.get("labels", [])), math.prod(self.shape)
-            fit = np.shape(batch.get("data", ())) == (*classes.shape, pixels) and classes.ndim == 1
-            if not fit or not np.isin(classes, np.arange(1, 1001)).all():
-                raise WorkloadError(
-                    f"{path}: `data` must be of shape (images, {pixels}), with a class from 1 to 1000 for each in `labels`; get it again"
-                )
-            yield batch
-
-    def _file(self, name: str, archive: str) -> Path:
-        folder = data_home() / "imagenet32"
-        npz = folder / f"{name}.npz"
-        if npz.is_file():
-            return npz
-        return find_file(name, [folder, folder / archive[:-4]], [], self.url + archive, fetch=False)
-
-    def _joined(self, batches: Iterator[dict[str, Any]]) -> _Part:
-        parts = [(batch["data"], np.asarray(batch["labels"]) - 1) for batch in batches]  # classes count from 1
-        images = np.concatenate([images for images, _ in parts]).reshape(-1, *self.shape)
-        return _Part(images, np.concatenate([classes for _, classes in parts]))
