@@ -47,7 +47,8 @@ def measure(
 
 
 def _rows(stacked: Tensor) -> Tensor:
-    return stacked.detach().reshape(len(stacked), -1).double()
+    values = torch.view_as_real(stacked.detach().resolve_conj()) if stacked.is_complex() else stacked.detach()
+    return values.reshape(len(stacked), -1).double()
 
 
 def _dot(one: Tensor, other: Tensor) -> Tensor:

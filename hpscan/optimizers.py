@@ -142,6 +142,11 @@ def lion(grad: Stacked, moments: Sequence[Stacked], at: StepNumbers) -> Stacked:
     return direction
 
 
+def _real(stacked: Tensor) -> Tensor:
+    """Complex numbers as pairs of real ones, as ``torch.optim`` has them: in the same memory, with an axis more."""
+    return torch.view_as_real(stacked.resolve_conj()) if stacked.is_complex() else stacked
+
+
 def apply_step(  # noqa: PLR0917  (torch.compile takes positional arguments best)
     direction: Direction,
     thetas: Sequence[Stacked],
@@ -158,6 +163,7 @@ def apply_step(  # noqa: PLR0917  (torch.compile takes positional arguments best
     """
     at = StepNumbers(*numbers.unbind(0))
     with torch.no_grad():
+        thetas, grads, *moments = ([_real(part) for part in parts] for parts in (thetas, grads, *moments))
         if clip is not None:
             squares = torch.stack([grad.reshape(len(grad), -1).square().sum(1) for grad in grads])
             scale = (clip / (squares.sum(0).sqrt() + 1e-6)).clamp(max=1.0)

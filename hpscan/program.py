@@ -201,10 +201,10 @@ class Program:
         return nullcontext()
 
     def forward(self, model: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
-        """Outputs in float32 for inputs as stored."""
+        """Outputs in float32, or complex, for inputs as stored."""
         with self.autocast():
             outputs = model(inputs if self.task.prepare is None else self.task.prepare(inputs))
-        return outputs.float()
+        return outputs if outputs.is_complex() else outputs.float()
 
     def _loss_of_one(self, params: Named, buffers: Named, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Named]:
         """The training loss of one run, and its buffers after the forward pass."""

@@ -38,6 +38,12 @@ def test_shrinking_alone_turns_nothing_and_rows_do_not_mix():
     assert torch.equal(alone[:, 0], measure(before, after, before)[:, 1])
 
 
+def test_complex_weights_are_measured_as_pairs_of_real_ones():
+    pairs = torch.randn(3, 2, 4, 5, 2, generator=torch.Generator().manual_seed(0))
+    before, after, grads = ([torch.view_as_complex(part)] for part in pairs)
+    torch.testing.assert_close(measure(before, after, grads), measure(*([part] for part in pairs)))
+
+
 def test_of_a_model_without_matrices_the_vectors_are_its_weights():
     before = [torch.tensor([[3.0, 4.0]])]
     assert measured(before, before, before)["weight_norm"].item() == pytest.approx(5.0)

@@ -118,6 +118,20 @@ def test_settings_are_per_run():
         assert np.array_equal(together[run], alone[run])
 
 
+def complex_grads_of(step, shape, runs):
+    return grads_of(step, (*shape, 2), runs).view(np.complex64)[..., 0]
+
+
+@pytest.mark.parametrize("clip", [None, 0.5])
+@pytest.mark.parametrize("variant", TORCH)
+def test_complex_parameters_are_pairs_of_real_ones_as_in_torch(variant, clip):
+    start = np.random.default_rng(1).normal(size=(3, 4, 5, 2)).astype(np.float32).view(np.complex64)[..., 0]
+    stacked = train(variant, LR, WD, cosine, start, grad=complex_grads_of, clip=clip)
+    for run in range(3):
+        alone = torch_alone(TORCH[variant], cosine, run, start=start, grad=complex_grads_of, clip=clip)
+        np.testing.assert_allclose(stacked[run], alone, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("clip", [0.05, 0.5, 100.0])
 def test_clipping_agrees_with_torch(clip):
     stacked = train("sgd", LR, WD, constant, START, clip=clip)

@@ -348,3 +348,37 @@ def test_a_model_that_writes_into_its_inputs_leaves_the_data_as_they_are(kind):
         found += [training.judge(inputs, targets), training.sharpness(inputs, targets)]
     assert found[:2] == found[2:]
     np.testing.assert_array_equal(inputs, split.inputs)
+
+
+class _Spectral(nn.Module):
+    """Complex weights and outputs, as of a Fourier layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.weight = nn.Linear(192, 8), nn.Parameter(torch.randn(8, 4, dtype=torch.cfloat))
+
+    def forward(self, x):
+        return self.linear(x.flatten(1)).to(torch.cfloat) @ self.weight
+
+
+@pytest.mark.parametrize("kind", [Fused, Loop])
+def test_complex_weights_and_outputs_are_trained_as_torch_does(kind):
+    def loss(outputs, targets):
+        return ((outputs - targets[:, None]).abs() ** 2).mean()
+
+    split = images()
+    training = training_of(kind, _Spectral, lambda: split, variant="adam", seeds=(0,), task=Task(_Spectral, loss))
+    found = training.advance(range(8), measured=True)[:, 0]
+    run = training.results[0].run
+    model, order = initial_model(_Spectral, 0), batches(0, len(split.targets), 16)
+    weights = [{"params": [model.linear.weight, model.weight], "weight_decay": run.cell.wd}]
+    optimizer = torch.optim.Adam([*weights, {"params": [model.linear.bias]}], lr=run.cell.lr)
+    for step in range(8):
+        for group in optimizer.param_groups:
+            group["lr"] = run.cell.lr * run.recipe.schedule.multiplier(step, run.recipe.steps)
+        index = next(order)
+        optimizer.zero_grad()
+        expected = loss(model(torch.from_numpy(split.inputs[index])), torch.from_numpy(split.targets[index]))
+        expected.backward()
+        optimizer.step()
+        torch.testing.assert_close(found[step], expected.detach(), rtol=1e-4, atol=1e-5)
