@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from hpscan.optimizers import apply_average, apply_step
 from hpscan.randomness import RandomLayer, initial_model, layer_keys
@@ -175,7 +176,11 @@ class Program:
         """(gradients, (losses, buffers)) of K runs, from their parameters, buffers, inputs and targets, all stacked."""
         self.update = self._ready(apply_step)
         self.average = self._ready(apply_average)
-        self.predict = self._ready(self.outputs, stacked=False) if self.one_by_one else self.outputs
+        # a chunk is filled up to be compiled once, which would change what it is normalised by
+        alone = not any(
+            isinstance(module, _BatchNorm) and module.running_mean is None for module in self.frozen.modules()
+        )
+        self.predict = self._ready(self.outputs, stacked=False) if self.one_by_one and alone else self.outputs
         """What :meth:`outputs` gives, without gradients; stacked, judging takes so little that compiling never pays."""
 
     def _ready(self, function: Callable[..., Any], *, stacked: bool = True) -> Callable[..., Any]:

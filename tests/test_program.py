@@ -71,6 +71,15 @@ def test_outputs_are_those_of_the_stock_module_in_evaluation_mode():
     assert all(torch.equal(state[name], value) for name, value in model.state_dict().items())
 
 
+@pytest.mark.parametrize("tracked", [True, False])
+def test_chunks_are_not_filled_up_where_examples_are_normalised_by_those_beside_them(tracked):
+    def make():
+        return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=tracked), nn.Flatten())
+
+    program = Program(classification(make), Training(), CPU, compiled=True)
+    assert program.wants_whole_chunks == tracked
+
+
 class _Tied(nn.Module):
     """An embedding that stands in two places, as an encoder's and a decoder's, and whose weight is the head's, too."""
 
