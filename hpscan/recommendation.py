@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from hpscan.basin import reach
 from hpscan.intervals import NOTHING, Interval, mean_of_seeds
 from hpscan.landscape import Landscape
-from hpscan.separation import coordinates
+from hpscan.separation import coordinates, has_place, value_at
 
 __all__ = ["NEAR", "OCTAVE", "Range", "Recommendation", "less", "recommend"]
 
@@ -32,9 +32,10 @@ class Range:
 
     low: float
     high: float
-    """The values between which the mean over seeds, taken as straight between cells, stays in the basin."""
+    """The values between which the mean over seeds stays in the basin, taken as straight over octaves between cells, and over
+    wd between no decay and the least."""
     octaves: tuple[float, float]
-    """How far those are below and above, in octaves (:func:`hpscan.separation.coordinates`); nan from 0, which has none."""
+    """How far those are below and above, in octaves (:func:`hpscan.separation.coordinates`); nan from a decay of 0, which has none."""
     is_open: tuple[bool, bool]
     """Whether they are the ends of what is known, so that the basin may go on."""
     slip: Interval
@@ -87,8 +88,8 @@ def recommend(landscape: Landscape) -> Recommendation | None:
     ended = np.where(landscape.states == "stopped", np.nan, landscape.z)
     ceiling = float(z[best]) + within
     ranges = (
-        _range(landscape.z[:, :, j], ended[:, :, j], x, i, landscape.lr, ceiling=ceiling),
-        _range(landscape.z[:, i, :], ended[:, i, :], y, j, landscape.wd, ceiling=ceiling),
+        _range(landscape.z[:, :, j], ended[:, :, j], i, landscape.axes[0], landscape.lr, ceiling=ceiling),
+        _range(landscape.z[:, i, :], ended[:, i, :], j, landscape.axes[1], landscape.wd, ceiling=ceiling),
     )
     return Recommendation(
         lr=float(landscape.lr[i]),
@@ -144,10 +145,11 @@ def _middle(
 
 
 def _range(
-    seeds: Float[np.ndarray, "seeds points"], ended: Float[np.ndarray, "seeds points"], x: Float[np.ndarray, " points"],
-    at: int, values: Float[np.ndarray, " points"], *, ceiling: float,
+    seeds: Float[np.ndarray, "seeds points"], ended: Float[np.ndarray, "seeds points"], at: int, axis: str,
+    values: Float[np.ndarray, " points"], *, ceiling: float,
 ) -> Range:  # fmt: skip
     """Along one axis, through ``at``; what a slip costs is read from the runs that ``ended``."""
+    x, placed = coordinates(axis, values), has_place(axis, values)
     n_known = (~np.isnan(seeds)).sum(axis=0)
     comparable = n_known == n_known[at]
     filled = np.where(np.isnan(seeds), 0.0, seeds).sum(axis=0) / np.maximum(n_known, 1)
@@ -155,19 +157,37 @@ def _range(
     rim, start = np.array([ceiling]), np.array([at])
     (up,), (open_up,) = reach(mean, start, x, rim)
     (down,), (open_down,) = reach(mean[:, ::-1], len(x) - 1 - start, -x[::-1], rim)
-    if values[at] == 0.0:  # up to the next value the line is one in wd, not in its logarithm
-        high = float(np.interp(x[at] + up, x, values))
+
+    def value(place: float) -> float:
+        # down to no decay the line is one in wd, not in its logarithm
+        if not placed[0] and (len(x) == 1 or place < x[1]):
+            return float(np.interp(place, x[:2], values[:2]))
+        return value_at(axis, place)
+
+    low, high = (float(values[at]) if moved == 0.0 else value(x[at] + moved) for moved in (-down, up))
+    if not placed[at]:
         return Range(0.0, high, (np.nan, np.nan), (False, bool(open_up)), NOTHING)
-    low, high = (float(values[at] * 2.0**octaves) for octaves in (-down, up))
-    if values[0] == 0.0 and down >= x[at] - x[0]:
+    if not placed[0] and down >= x[at] - x[0]:
         low, open_down = 0.0, False  # there is nothing below no decay
-    slips = [_rise(ended, x, at, x[at] + step) for step in (-OCTAVE, OCTAVE)]
+    elif not placed[0]:
+        down = x[at] - coordinates(axis, np.array([low]))[0]
+    slips = [_rise(ended, x, at, x[at] + step, to_zero=not placed[0]) for step in (-OCTAVE, OCTAVE)]
     worst = max(slips, key=lambda slip: -np.inf if np.isnan(slip.value) else slip.value)
     return Range(low, high, (float(down), float(up)), (bool(open_down), bool(open_up)), worst)
 
 
-def _rise(seeds: Float[np.ndarray, "seeds points"], x: Float[np.ndarray, " points"], at: int, to: float) -> Interval:
-    """The metric at ``to`` on the axis less that at the cell ``at``, straight between cells; nothing beyond the ends."""
+def _rise(
+    seeds: Float[np.ndarray, "seeds points"], x: Float[np.ndarray, " points"], at: int, to: float, *, to_zero: bool
+) -> Interval:
+    """The metric at ``to`` on the axis less that at the cell ``at``, straight between cells; nothing beyond the ends.
+
+    ``to_zero``: the first cell is that of no decay, to which the line is one in wd.
+    """
+    nearest = x[np.abs(x - to).argmin()]
+    if np.isclose(nearest, to, rtol=0.0, atol=1e-9):
+        to = nearest  # an ulp beyond a cell is no share of the next one, which may have diverged
+    if to_zero and to < x[1]:
+        to = x[0] + 2.0 ** (to - x[1]) * (x[1] - x[0])
     whole = np.minimum(seeds, _BARRED)
     there = np.array([np.interp(to, x, of_seed, left=np.nan, right=np.nan) for of_seed in whole])
     if (there > _BARRED / 1e6).any():

@@ -40,9 +40,11 @@ __all__ = [
     "Extent",
     "Separability",
     "coordinates",
+    "has_place",
     "held_out_regrets",
     "separability",
     "settled",
+    "value_at",
     "without_choices",
     "worst_finite_cell",
 ]
@@ -121,6 +123,18 @@ def coordinates(axis: str, values: Float[np.ndarray, " points"]) -> Float[np.nda
     return octaves
 
 
+def value_at(axis: str, place: float) -> float:
+    """The value of an axis that lies there: the other way round than :func:`coordinates`."""
+    if axis in SWITCHES:
+        return float(place)
+    return float(1.0 - 2.0**-place if axis in MEMORIES else 2.0**place)
+
+
+def has_place(axis: str, values: Float[np.ndarray, " points"]) -> Bool[np.ndarray, " points"]:
+    """Where an axis's values have coordinates: all but the zeros of axes in octaves."""
+    return (values > 0) | (axis in MEMORIES or axis in SWITCHES)
+
+
 def separability(landscape: Landscape) -> Separability:
     """Every number of a landscape, with intervals over seeds.
 
@@ -135,7 +149,7 @@ def separability(landscape: Landscape) -> Separability:
         return _nothing(landscape)
     first, second = landscape.axes
     x, y = coordinates(first, landscape.lr), coordinates(second, landscape.wd)
-    has_place = np.outer(_has_place(first, landscape.lr), _has_place(second, landscape.wd))
+    has_coordinates = np.outer(has_place(first, landscape.lr), has_place(second, landscape.wd))
     rng = np.random.default_rng(0)
     z = capped(landscape.z, at)
     complete = len({seed.tobytes() for seed in np.isnan(z)}) == 1
@@ -144,7 +158,7 @@ def separability(landscape: Landscape) -> Separability:
     surface = _mean(z)
     censored = 2 * np.sum(landscape.censored | (landscape.z >= at), axis=0) > n
     redraws = Redraws.about(z, landscape.states == "diverged", x, y, at)
-    placed = np.where(has_place, surface, np.nan)
+    placed = np.where(has_coordinates, surface, np.nan)
     widths = basin.extents(placed, x, y, at)
     errors = np.where(np.isnan(placed), np.inf, redraws.noise.sd / np.sqrt(np.maximum(n, 1)))
     slack = float(np.sqrt(2) * NORMAL_95 * errors.flat[np.nan_to_num(placed, nan=np.inf).argmin()])
@@ -152,15 +166,15 @@ def separability(landscape: Landscape) -> Separability:
     found, means = _resampled(
         redraws,
         {
-            "tilt": lambda seeds: basin.tilt(np.where(has_place, _mean(seeds), np.nan), x, y),
-            "extents": lambda seeds: np.stack(basin.extents(np.where(has_place, _mean(seeds), np.nan), x, y, at)),
+            "tilt": lambda seeds: basin.tilt(np.where(has_coordinates, _mean(seeds), np.nan), x, y),
+            "extents": lambda seeds: np.stack(basin.extents(np.where(has_coordinates, _mean(seeds), np.nan), x, y, at)),
             "reliability": lambda seeds: basin.likeness(placed, _mean(seeds[::SOME]), at),
         },
         rng,
         keep_means=True,
     )
     sample = Sample(_flat(z), np.nan_to_num(_flat(surface)), means)
-    placed_cells = (n > 0) & has_place
+    placed_cells = (n > 0) & has_coordinates
     slope = ratio(*_slope_forms(placed_cells, x, y), sample, 1.0 - _share_of_blocks(_closed_up(placed_cells)))
     share = ratio(*_interaction_forms(surface, censored), sample, redraws.hidden)
     tilt = percentile_interval(float(basin.tilt(placed, x, y)), found["tilt"])
@@ -205,10 +219,6 @@ def without_choices(numbers: Separability) -> Separability:
     )
     nowhere = Extent(NOTHING, is_open=False)
     return replace(numbers, **blank, worst_regret=float("nan"), extents=(nowhere, nowhere))
-
-
-def _has_place(axis: str, values: Float[np.ndarray, " points"]) -> Bool[np.ndarray, " points"]:
-    return (values > 0) | (axis in MEMORIES or axis in SWITCHES)
 
 
 def _closed_up(known: Bool[np.ndarray, "lrs wds"]) -> Bool[np.ndarray, "some fewer"]:

@@ -135,3 +135,48 @@ def test_no_decay_reaches_up_to_a_value_and_has_no_octaves(make_landscape):
     assert shape.wd[1] < wd.high < shape.wd[2]
     assert np.isnan([*wd.octaves, wd.slip.value]).all()
     assert wd.is_open == (False, False)
+
+
+@pytest.mark.parametrize("rises", [(np.inf, 0.1, 0.0, 0.2, np.inf), (0.1, 0.0, 0.2)], ids=["divergence", "the end"])
+@pytest.mark.parametrize("base", np.geomspace(0.001, 0.9, 20))
+def test_an_octave_that_ends_on_a_cell_knows_nothing_of_what_is_beyond(make_landscape, rises, base):
+    """Whatever the logarithms of the values are rounded to."""
+    z = np.add.outer(np.array(rises), [1.5, 1.0, 1.5])[None]
+    shape = replace(make_landscape(z), lr=base * 2.0 ** np.arange(len(rises)))
+    assert recommend(shape).ranges[0].slip.value == pytest.approx(0.2)
+
+
+def test_between_the_least_decay_and_none_the_line_is_one_in_the_decay(make_landscape):
+    decays = np.array([0.0, 0.01, 0.02, 0.04])
+    shape = replace(make_landscape(np.add.outer([0.1, 0.0, 0.1], 0.5 + 10 * abs(decays - 0.01))[None]), wd=decays)
+    found = recommend(shape)
+    wd = found.ranges[1]
+    assert found.wd == 0.01
+    assert wd.low == pytest.approx(0.01 - found.within / 10)
+    assert wd.octaves[0] == pytest.approx(np.log2(0.01 / wd.low))
+    steep = replace(shape, values={"val_loss": shape.z + np.where(decays == 0.0, 1.0, 0.0)})
+    assert recommend(steep).ranges[1].slip.value == pytest.approx(1.1 / 2)  # half the decay is half the way
+
+
+def test_from_no_decay_the_line_is_one_in_octaves_beyond_the_least(make_landscape):
+    decays = np.array([0.0, 0.01, 0.02, 0.04])
+    surface = np.add.outer([0.1, 0.0, 0.1], [1.0, 1.0 + 1e-9, 1.04, 1.08])
+    surface[:, 1] += [0.1, 0.0, 0.1]
+    found = recommend(replace(make_landscape(surface[None]), wd=decays))
+    assert found.wd == 0.0
+    assert found.ranges[1].high == pytest.approx(0.01 * 2**0.5)
+
+
+def test_the_range_of_a_momentum_is_one_of_momenta(make_landscape):
+    """Its octaves are those of 1/(1 − β): half of 1/(1 − 0.75) is 1/(1 − 0.5)."""
+    momenta = np.array([0.0, 0.5, 0.75, 0.875, 0.9375])
+    surface = 1.0 + np.where(np.eye(5)[2][:, None] > 0, 0.0, 0.04) + np.abs(np.arange(5) - 2)
+    found = recommend(replace(make_landscape(surface[None]), lr=momenta, axes=("momentum", "wd")))
+    reach = found.ranges[0]
+    assert found.lr == 0.75
+    assert reach.octaves == pytest.approx((0.5, 0.5))
+    assert (1 / (1 - reach.low), 1 / (1 - reach.high)) == pytest.approx((4 * 2**-0.5, 4 * 2**0.5))
+    none = recommend(replace(make_landscape(surface[[2, 1, 0, 3, 4]][None]), lr=momenta, axes=("momentum", "wd")))
+    assert none.lr == 0.0
+    assert none.ranges[0].octaves == pytest.approx((0.0, 0.5))  # of no momentum there is an octave
+    assert none.ranges[0].slip.value == pytest.approx(0.04)
