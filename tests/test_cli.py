@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from hpscan import cli
+from tests import processes
 from tests.commands import check_command
 from tests.conftest import assert_refused
 
@@ -18,6 +19,12 @@ def test_version_and_help(hpscan):
     assert code == 0
     for command in ("launch", "specs", "status", "analyze", "figures", "report"):
         assert command in out
+
+
+def test_characters_that_a_locale_lacks_are_no_error(tmp_path):
+    done = processes.hpscan("--help", cwd=tmp_path, env={"PYTHONIOENCODING": "ascii"})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "learning rate ? weight decay" in done.stdout
 
 
 def test_every_command_is_grouped_and_has_an_example_that_parses(hpscan):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import io
+import sys
 from collections.abc import Callable
 from typing import Annotated
 
@@ -60,6 +62,9 @@ for heading, commands in COMMANDS.items():
 
 def main() -> None:
     """Run the command line; what a user can cause ends in one line on stderr."""
+    for stream in (sys.stdout, sys.stderr):  # of a locale without some characters, which are no reason to fail
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     # the runs of a sweep, many and none of them garbage, are not worth looking through
     gc.set_threshold(100_000, 20, 20)
     with one_line_errors():
