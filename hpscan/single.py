@@ -56,6 +56,8 @@ class Single:
         for parameter in model.parameters():
             if parameter.requires_grad:
                 kinds.setdefault((decay_all or parameter.dim() > 1, parameter.dtype), []).append(parameter)
+        if not kinds:
+            raise ValueError("the model has no parameter that requires a gradient: there is nothing to train")
         thetas, grads = map(list, zip(*map(_end_to_end, kinds.values()), strict=True))
         moments = [[torch.zeros_like(theta) for _ in range(n_moments)] for theta in thetas]
         return cls(model, thetas, grads, [decay for decay, _ in kinds], moments, averages={})

@@ -51,6 +51,12 @@ def test_gradients_are_those_of_the_stock_module_and_add_up_where_they_lie():
     assert all(not parameter.grad.any() for parameter in single.model.parameters())
 
 
+def test_a_model_with_nothing_to_train_is_refused():
+    model = nn.Linear(2, 2).requires_grad_(False)
+    with pytest.raises(ValueError, match="no parameter that requires a gradient"):
+        Single.of(model, 1, decay_all=False)
+
+
 def test_frozen_and_tied_parameters_are_left_frozen_and_tied():
     tied = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4))
     tied[2].weight = tied[0].weight
