@@ -92,10 +92,17 @@ def _ray_trial(folder: Path, trial: Mapping[str, Any], metadata: Mapping[str, An
             **{f"config/{name}": value for name, value in config.items()},
             "trial_id": trial["trial_id"],
             "state": {"TERMINATED": "completed", "ERROR": "failed"}.get(status, status.lower()),
-            "error": errors[-1].strip() if errors else None,
+            "error": _raised(errors),
         },
         tuple({**_flat(result), "step": result.get("training_iteration")} for result in results),
     )
+
+
+def _raised(traceback: list[str]) -> str | None:
+    """The error that a traceback ends with: the first line of its message, which may have many."""
+    frames = [place for place, line in enumerate(traceback) if line.startswith('  File "')]
+    rest = [line for line in traceback[max(frames, default=-1) + 1 :] if line.strip()]
+    return next((line for line in rest if not line.startswith(" ")), rest[-1].strip() if rest else None)
 
 
 def read_optuna(source: str) -> list[Trial]:

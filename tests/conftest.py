@@ -191,7 +191,9 @@ def ray_trial(folder, number, config, results, status="TERMINATED", error=None):
     if results:
         (folder / name / "result.json").write_text("".join(json.dumps(result) + "\n" for result in results))
     if error:
-        (folder / name / "error.txt").write_text(f"Traceback (most recent call last):\n  …\n{error}\n")
+        (folder / name / "error.txt").write_text(
+            f'Traceback (most recent call last):\n  File "train.py", line 3, in train\n    step()\n{error}\n'
+        )
     trial = {"trial_id": f"x_{number:05d}", "config": config, "status": status, "relative_logdir": name}
     return [json.dumps(trial), json.dumps({"last_result": results[-1] if results else {}})]
 

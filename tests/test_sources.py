@@ -46,6 +46,15 @@ def test_a_ray_experiment_says_what_was_tried_and_how_it_ended(experiment):
     assert trials[2].values["error"] == "RuntimeError: boom"
 
 
+@pytest.mark.parametrize("message", ["bad", "bad\nand more", "bad\n  at: 3\nand more", "bad\n  at: 3"])
+def test_of_an_error_in_many_lines_the_first_is_told(experiment, message):
+    for path in experiment.glob("*/error.txt"):
+        path.write_text(
+            f'Traceback (most recent call last):\n  File "a.py", line 3, in train\n    f()\n    ^^^\nmy.Odd: {message}\n'
+        )
+    assert read_ray(str(experiment))[2].values["error"] == "my.Odd: bad"
+
+
 def test_a_ray_experiment_without_its_loggers_has_last_results(experiment):
     for path in experiment.glob("*/result.json"):
         path.unlink()
