@@ -71,8 +71,11 @@ def _of_variant(analysis: Analysis, variant: VariantAnalysis) -> list[Caveat]:
         ("stopped", f"were stopped at a rung; {STOPPED}"),
     ):
         if counts[state]:
-            share = f" ({counts[state] / total:.0%})" if state == "diverged" else ""
-            found.append((variant.name, f"{counts[state]} of {total} runs{share} {verb}.", ""))
+            of, share = total, ""
+            if state == "diverged":  # what was not trained could not
+                of -= counts["missing"]
+                share = f" ({counts[state] / of:.0%})"
+            found.append((variant.name, f"{counts[state]} of {of} runs{share} {verb}.", ""))
     ranked = shape.ranked()
     if len(ranked) > 1:
         behind = less(shape, ranked[1], shape, ranked[0])

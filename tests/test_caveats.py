@@ -39,6 +39,23 @@ def test_missing_uneven_and_diverged_runs_are_told(filled):
     assert not any(line.startswith("sgdw") for line in text.splitlines())
 
 
+def test_diverged_runs_are_a_share_of_those_trained(tmp_path, make_spec):
+    spec = make_spec(name="tiny", variants=["sgdw"])
+    store = Store(tmp_path)
+    store.save_spec(spec)
+    rows = [
+        {"run_id": run.run_id, "variant": "sgdw", "lr": run.cell.lr, "wd": run.cell.wd, "seed": run.seed,
+         "state": state, "finished_at": datetime.now(UTC)}
+        for run, state in zip(runs(spec), ["diverged", "failed"] * 5, strict=False)
+    ]  # fmt: skip
+    store.save_pack(spec.name, "p", rows, [])
+    n_runs = len(runs(spec))
+    text = "\n".join(told(store))
+    assert "sgdw 5 of 10 runs (50%) diverged." in text
+    assert f"sgdw 5 of {n_runs} runs failed." in text
+    assert f"sgdw {n_runs - 10} of {n_runs} runs are missing." in text
+
+
 def test_an_edge_comes_with_the_command_that_extends_the_grid(tmp_path, make_spec, monkeypatch):
     monkeypatch.chdir(tmp_path)
     spec = make_spec(name="tiny", variants=["sgdw"])
