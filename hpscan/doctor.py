@@ -121,7 +121,9 @@ def store(location: str) -> Iterator[Check]:
                     )
                     return
         finally:
-            files.remove(name)
+            with suppress(StoreError):  # what went wrong before is what to tell
+                files.remove(name)
+        files.remove(name)  # once more, for what it raises if it cannot
         took = (time.perf_counter() - started) / 2
         with files.locked("") as alone:
             pass

@@ -123,6 +123,7 @@ def test_a_read_only_mount_fails(small_disk):
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     check = only(doctor.store(str(small_disk)))
     assert check.state == "fail"
+    assert "cannot be written (Read-only" in check.found
     assert "Read-only file system" in check.found
 
 
