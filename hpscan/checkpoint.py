@@ -162,6 +162,8 @@ def _plain(value: Any) -> Any:
         return [_plain(part) for part in value]
     if isinstance(value, Tensor):
         value = value.detach()
+        if value.layout is not torch.strided:  # sparse: no view, and without a storage of its own
+            return value
         return value.clone() if value.untyped_storage().nbytes() > value.nbytes else value
     assert type(value) in {bool, int, float, str, type(None)}, f"{type(value)} could not be read back"
     return value

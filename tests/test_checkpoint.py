@@ -8,12 +8,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from hpscan import checkpoint, choice, engine
 from hpscan.engine import train_pack
-from hpscan.grid import Pack
+from hpscan.grid import Pack, runs
 from hpscan.hardware import prepare_worker
+from hpscan.program import Program
+from hpscan.session import Session
 from hpscan.spec import Spec
+from hpscan.strategies import Loop
 from tests.checkpoints import Kept, content_after, outcome, pack_of, resealed
 from tests.conftest import TINY
 
@@ -132,3 +136,29 @@ def test_a_checkpoint_beyond_the_packs_end_is_not_gone_on_from(interrupted):
     asked = choice.Asked("fused", False, False, "cpu", 1e9, 1.0)
     found = [checkpoint.decode(content, replace(pack, until=end), data, asked) for end in (taken - 1, taken)]
     assert [standing is None for standing in found] == [True, False]
+
+
+class _Graph(nn.Module):
+    """Features mixed along the edges of a graph, a sparse matrix."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(64, 10)
+        self.register_buffer("edges", torch.eye(64).to_sparse())
+
+    def forward(self, images):
+        return self.linear((self.edges @ images.flatten(1).T).T)
+
+
+def test_a_model_with_a_sparse_matrix_goes_on_from_its_checkpoint():
+    spec = Spec.validated({**TINY, "variants": ["sgd"], "budget": {"steps": 60}})
+    (run, *_), data, task = runs(spec), spec.workload.load(), replace(spec.workload.task(), model=_Graph)
+    program = Program(task, spec.training, torch.device("cpu"), compiled=False)
+    whole = Session.start(Loop, program, [run], data, 1)
+    first = whole.advance(range(4))
+    assert torch.isfinite(first).all()
+    payload = io.BytesIO()
+    torch.save(checkpoint._plain(whole.state()), payload)
+    payload.seek(0)
+    resumed = Session.resume(Loop, program, [run], data, torch.load(payload, weights_only=True))
+    assert torch.equal(resumed.advance(range(4, 8)), whole.advance(range(4, 8)))
