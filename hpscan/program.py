@@ -94,6 +94,9 @@ def check_task(task: Task, training: Training) -> None:
         raise WorkloadError("training.label_smoothing: the workload's task has no `smoothed` loss")
     if training.snapshots and task.average is None:
         raise WorkloadError("training.snapshots: the workload's task cannot `average` predictions")
+    for name in {"loss"} | ({"error"} if task.error else set()):
+        if name in task.metrics:
+            raise WorkloadError(f"the workload's metrics: {name!r} is the task's own; give it another name")
 
 
 def _check_own(one: nn.Module, other: nn.Module) -> None:
@@ -209,6 +212,8 @@ class Program:
         """Outputs in float32, or complex, for inputs as stored."""
         with self.autocast():
             outputs = model(inputs if self.task.prepare is None else self.task.prepare(inputs))
+        if not isinstance(outputs, Tensor):
+            raise WorkloadError(f"the workload's model: must return a tensor; got {type(outputs).__name__}")
         return outputs if outputs.is_complex() else outputs.float()
 
     def _loss_of_one(self, params: Named, buffers: Named, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Named]:

@@ -71,6 +71,30 @@ def test_outputs_are_those_of_the_stock_module_in_evaluation_mode():
     assert all(torch.equal(state[name], value) for name, value in model.state_dict().items())
 
 
+class _Named(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(6, 3)
+
+    def forward(self, inputs):
+        return {"logits": self.linear(inputs)}
+
+
+def test_a_model_that_returns_no_tensor_is_told_so():
+    program = program_of(_Named)
+    with pytest.raises(WorkloadError, match="the workload's model: must return a tensor; got dict"):
+        program.outputs(dict(program.template.named_parameters()), torch.zeros(2, 6))
+
+
+@pytest.mark.parametrize("name", ["loss", "error"])
+def test_a_metric_that_would_stand_in_for_the_tasks_own_is_refused(name):
+    task = classification(partial(PlainMLP, (6, 3)), metrics={name: F.cross_entropy})
+    with pytest.raises(WorkloadError, match=f"metrics: {name!r} is the task's own; give it another name"):
+        Program(task, Training(), CPU, compiled=False)
+    regression = Task(partial(PlainMLP, (6, 3)), F.mse_loss, metrics={"error": F.l1_loss})
+    assert list(Program(regression, Training(), CPU, compiled=False).task.judges) == ["loss", "error"]
+
+
 @pytest.mark.parametrize("tracked", [True, False])
 def test_chunks_are_not_filled_up_where_examples_are_normalised_by_those_beside_them(tracked):
     def make():
