@@ -107,7 +107,7 @@ def examples_at_once(data: Data) -> int:
     A function of the data, not of the pack: where a split is cut decides how its mean is rounded.
     """
     splits = (data.train.targets, data.validation.targets, data.test.targets)
-    most = max(1, min(CHUNK, MOST_TARGETS // splits[0][0].size))
+    most = max(1, min(CHUNK, MOST_TARGETS // max(1, splits[0][0].size)))
     return min(range(most, most // 2, -1), key=lambda n: sum(math.ceil(len(split) / n) * n for split in splits))
 
 

@@ -60,6 +60,7 @@ def data_of(train, validation, test, targets=()):
         (((10, 10, 10), ()), 257),  # nothing fits better than another: the fewest places
         (((10, 10, 10), (8192,)), 1),
         (((10, 10, 10), (9000,)), 1),
+        (((10, 10, 10), (0,)), 257),  # a loss that needs no targets
     ],
 )
 def test_as_many_examples_are_judged_at_once_as_go_best_into_the_splits(sizes, at_once):
