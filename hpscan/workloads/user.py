@@ -169,6 +169,11 @@ def _loaded(reference: str, folder: str | None, args: str) -> Data:
         raise WorkloadError(f"workload.factory: load of {reference} must return hpscan.Data; got {type(data).__name__}")
     for name in ("train", "validation", "test"):
         split: Split = getattr(data, name)
+        for part in (split.inputs, split.targets):
+            if not isinstance(part, np.ndarray):
+                raise WorkloadError(
+                    f"workload.factory: {name} of {reference} must hold NumPy arrays; got a {type(part).__name__}"
+                )
         if not len(split.inputs) == len(split.targets) > 0:
             raise WorkloadError(
                 f"workload.factory: {name} of {reference} must hold as many inputs as targets, at least one; "

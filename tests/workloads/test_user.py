@@ -88,6 +88,11 @@ def test_epochs_are_counted_in_the_users_examples(write):
         ("def make():\n    raise ValueError('my mistake')", "{m}:make", r"raised ValueError: my mistake \(users_module_\d+.py, line 2\)"),
         ("def make(a): ...", "{m}:make", "raised TypeError"),
         ("x = 1", "not_there:make", "raised ModuleNotFoundError: No module named 'not_there'"),
+        (
+            GOOD.replace("{n}", "9").replace("Split(x, ", "Split(__import__('torch').tensor(x), "),
+            "{m}:make",
+            "train of .* must hold NumPy arrays; got a Tensor",
+        ),
         (GOOD.replace("{n}", "0"), "{m}:make", "train of .* must hold as many inputs as targets, at least one; got 0 and 0"),
         (GOOD.replace("{n}", "10"), "{m}:make", "must be at most the 10 training examples"),
     ],
