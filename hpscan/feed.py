@@ -23,10 +23,12 @@ RESIDENT_SHARE = 0.5
 
 
 def on_device(split: Split, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The inputs and targets of a split; on a CPU they share the arrays' memory."""
+    """The inputs and targets of a split; on a CPU they share the arrays' memory, if torch can have it as it is laid."""
+    arrays = (part.copy() if min(part.strides, default=0) < 0 else part for part in (split.inputs, split.targets))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nobody writes to it
-        return torch.from_numpy(split.inputs).to(device), torch.from_numpy(split.targets).to(device)
+        inputs, targets = (torch.from_numpy(array).to(device) for array in arrays)
+    return inputs, targets
 
 
 class Feed:

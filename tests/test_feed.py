@@ -63,3 +63,8 @@ def test_on_a_cpu_nothing_is_copied():
     frozen.setflags(write=False)
     inputs, _ = on_device(Split(frozen, SPLIT.targets), CPU)
     assert inputs.data_ptr() == frozen.ctypes.data
+
+
+def test_what_is_laid_backwards_is_copied():
+    inputs, _ = on_device(Split(SPLIT.inputs[:, ::-1], SPLIT.targets), CPU)
+    np.testing.assert_array_equal(inputs, SPLIT.inputs[:, ::-1])
