@@ -9,9 +9,11 @@ import logging
 import math
 import os
 import re
+import signal
 import socket
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -108,7 +110,7 @@ def connected(resources: Resources, address: str | None, working_dir: str | None
         if working_dir and "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:
             options |= {"runtime_env": {"working_dir": working_dir}}
     failure: ClusterError | None = None
-    with _what_ray_writes() as written:
+    with _what_ray_writes() as written, _kept_sigterm():
         try:
             if address is not None and address != "auto":
                 _probe(address)
@@ -139,6 +141,17 @@ def _what_ray_writes() -> Iterator[IO[str]]:
         finally:
             os.dup2(terminal, 2)
             os.close(terminal)
+
+
+@contextmanager
+def _kept_sigterm() -> Iterator[None]:
+    """Leave what SIGTERM does to whoever has said so: Ray takes it, prints a stack and ends the process with one code or another."""
+    said = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if callable(said) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, said)
 
 
 def _probe(address: str) -> None:

@@ -2,6 +2,7 @@
 
 import math
 import os
+import signal
 import subprocess
 from contextlib import nullcontext
 
@@ -88,6 +89,17 @@ def test_a_process_that_is_connected_to_a_ray_of_its_own_is_told_to_leave_it(mon
     monkeypatch.setattr(cluster.ray, "is_initialized", lambda: True)
     with pytest.raises(ClusterError, match=r"ray\.shutdown\(\) first"), cluster.connected(Resources(), None):
         pass
+
+
+def test_what_sigterm_does_stays_what_was_said_of_it(monkeypatch):
+    monkeypatch.setattr(cluster, "_init", lambda _: signal.signal(signal.SIGTERM, lambda *_: None))
+    monkeypatch.setattr(cluster, "_slots", lambda *_, **__: None)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), cluster.connected(Resources(), None):
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -70,7 +71,7 @@ def launch(
     if dry_run:
         from hpscan.estimate import estimate
 
-        cost = estimate(spec, opened(store), retry_failed=retry_failed)
+        cost = estimate(spec, opened(store), retry_failed=retry_failed, revise=revise)
         console.print(cost.text(), highlight=False, soft_wrap=True, markup=False)
         return
     launch_spec(spec, store=store, address=address, retry_failed=retry_failed, revise=revise)
@@ -84,6 +85,7 @@ def launch_spec(
     from hpscan.launcher import train_missing
 
     option, source = store_option(store), opened(store)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: schedulers and containers end a process so
 
     def told() -> dict[str, int]:
         analysis = analyze_sweep(source, spec.name)

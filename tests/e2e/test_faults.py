@@ -232,6 +232,17 @@ def test_ctrl_c_twice_stops_at_once_and_leaves_nothing_behind(spec_file, tmp_pat
     assert hpscan("launch", spec_file(budget={"steps": 20}), "--revise", cwd=tmp_path).returncode == 0
 
 
+def test_a_launch_that_a_scheduler_ends_stops_as_by_ctrl_c(spec_file, tmp_path):
+    launch = started("launch", spec_file(budget={"steps": 20_000}), cwd=tmp_path, command=HPSCAN)
+    wait_for(lambda: workers(launch), what="workers")
+    os.kill(launch.pid, signal.SIGTERM)
+    assert launch.wait(timeout=20) == 130
+    end(launch)
+    text = (tmp_path / "out.log").read_text()
+    assert "SIGTERM" not in text  # nor Ray's stack
+    assert "hpscan: stopped; what is trained is stored" in text
+
+
 @pytest.mark.slow
 def test_a_sweep_in_a_bucket_is_the_same_sweep(bucket, spec_file, tmp_path, whole):
     store = f"{bucket}/results"
