@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hpscan.landscape import Landscape
+from hpscan.landscape import Landscape, is_chosen_by
 from hpscan.spec import SpecError
 
 __all__ = ["OVER", "view"]
@@ -16,7 +16,7 @@ __all__ = ["OVER", "view"]
 Layers = tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]
 """Metrics, states and run ids with dimensions (seeds, lr, wd, further axes …)."""
 OVER = ("best", "mean")
-"""How an axis can be taken together: at the value that is best for each cell on average over seeds, or all values as more seeds."""
+"""How an axis can be taken together: at the value that is best for each cell on average over seeds, or by the mean over its values."""
 
 
 def view(
@@ -34,13 +34,19 @@ def view(
     Raises
     ------
     SpecError
-        If an axis is not the sweep's, is asked for in two ways, or has several values and is asked for in none.
+        If an axis is not the sweep's, is asked for in two ways, or has several values and is asked for in none; or if the
+        best is asked for of a metric that chooses nothing (:func:`hpscan.landscape.is_chosen_by`).
     """
     at, over = dict(at or {}), dict(over or {})
     by_variant: dict[str, list[Landscape]] = {}
     for shape in landscapes:
         by_variant.setdefault(shape.variant, []).append(shape)
     _check(list(map(_axes_of, by_variant.values())), axes, at, over)
+    for name in (name for name, how in over.items() if how == "best" and not is_chosen_by(landscapes[0].metric)):
+        raise SpecError(
+            f"--over {name}=best: is chosen by a validation metric, such as val_loss, never by {landscapes[0].metric}; "
+            f"add `--at {name}=VALUE` or `--over {name}=mean`"
+        )
     return [_view(shapes, axes, at, over) for shapes in by_variant.values() if set(axes) <= _axes_of(shapes).keys()]
 
 
@@ -148,7 +154,7 @@ def _together(layers: Layers, axis: int, how: str, metric: str) -> Layers:
     if how == "best":
         z = numbers[metric]
         mean = z.mean(axis=0)  # inf if a seed diverged, nan if one is unknown
-        index = np.where(np.isnan(mean), np.inf, mean).argmin(axis=axis - 1)
+        index = np.where(np.isnan(mean), np.inf, np.minimum(mean, np.finfo(float).max)).argmin(axis=axis - 1)
         index = np.expand_dims(np.broadcast_to(index, (z.shape[0], *index.shape)), axis)
         chosen = [
             np.take_along_axis(array, index, axis).squeeze(axis) for array in (*numbers.values(), states, run_ids)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -70,6 +72,25 @@ def test_the_best_is_one_value_for_all_seeds_and_never_a_diverged_one(shapes):
     shapes[2].z[:, 0, 0] = [2.0, 2.0]
     (found,) = view(shapes, over={"momentum": "best"})
     assert found.z[:, 0, 0].tolist() == [2.0, 2.0]
+
+
+@pytest.mark.parametrize("places", [(0, 1), (1, 0)])
+def test_what_diverged_is_known_and_comes_before_what_is_missing(shapes, places):
+    """Whichever of the two has the lesser value of the axis."""
+    diverged, missing = (shapes[place] for place in places)
+    diverged.z[:, 0, 0], diverged.states[:, 0, 0] = np.inf, "diverged"
+    for shape in (missing, shapes[2]):
+        shape.z[:, 0, 0], shape.states[:, 0, 0] = np.nan, "missing"
+    (found,) = view(shapes, over={"momentum": "best"})
+    assert found.states[:, 0, 0].tolist() == ["diverged", "diverged"]
+
+
+@pytest.mark.parametrize("metric", ["test_loss", "train_loss"])
+def test_nothing_is_chosen_by_the_test_set(shapes, metric):
+    shown = [replace(shape, metric=metric) for shape in shapes]
+    with pytest.raises(SpecError, match="momentum=best: is chosen by a validation metric"):
+        view(shown, over={"momentum": "best"})
+    assert view(shown, over={"momentum": "mean"})[0].metric == metric
 
 
 def test_a_mean_over_a_diverged_value_has_diverged(shapes):
