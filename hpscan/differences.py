@@ -4,10 +4,38 @@ from __future__ import annotations
 
 from typing import Any
 
-from hpscan.grid import Recipe
-from hpscan.spec import Spec
+import pandas as pd
 
-__all__ = ["differences"]
+from hpscan.grid import Recipe, runs
+from hpscan.spec import Spec
+from hpscan.store import Store
+
+__all__ = ["differences", "objection"]
+
+
+def objection(spec: Spec, store: Store, rows: pd.DataFrame) -> str | None:
+    """Why a launch does not go on under this name unless it is meant to; ``rows`` are those of :meth:`Store.runs`.
+
+    It would make every run of a variant another one than those stored. A spec of which some are stored was launched before.
+    """
+    if rows.empty or spec.name not in store.sweeps():  # an import that was killed leaves runs without a spec
+        return None
+    changed = differences(store.spec(spec.name), spec)
+    if not changed:
+        return None
+    stored = set(rows["run_id"])
+    counting = {run.cell.variant for run in runs(spec) if run.run_id in stored}
+    lost = [name for name in spec.variants if name not in counting and name in set(rows["variant"])]
+    if not lost:
+        return None
+    field, (earlier, now) = next(iter(changed.items()))
+    more = f" (and {', '.join(list(changed)[1:])})" if len(changed) > 1 else ""
+    which = "" if len(lost) == len(spec.variants) else f" of {', '.join(lost)}"
+    return (
+        f"{spec.name}: {field} is {earlier!r} in the store and {now!r} in this spec{more}: every run{which} would be "
+        f"another one, and none of the {rows['variant'].isin(lost).sum()} stored would count. Give it another name "
+        "(--set name=…), or go on under this one with --revise; the stored runs stay"
+    )
 
 
 def differences(earlier: Spec, spec: Spec) -> dict[str, tuple[Any, Any]]:

@@ -12,6 +12,7 @@ from statistics import median
 from typing import Literal
 
 from hpscan.course import Course
+from hpscan.differences import objection
 from hpscan.errors import told_in_short
 from hpscan.grid import Pack, Recipe, Run, packs, runs
 from hpscan.numerals import duration, operations
@@ -88,6 +89,8 @@ class Estimate:
     stop: Stop
     adaptive: float | None
     """The share of each landscape's cells that an adaptive sweep trains at most; it may end before."""
+    objection: str | None = None
+    """Why a launch would be refused as it is."""
 
     @property
     def to_train(self) -> int:
@@ -131,6 +134,8 @@ class Estimate:
             if math.isfinite(self.core_s):
                 costs.append(wall)
             lines.append(f"cost: {'; '.join(costs) or 'unknown'}")
+        if self.objection is not None:
+            lines.append(f"a launch would be refused: {self.objection}")
         return "\n".join([*lines, "nothing was written"])
 
     def _saving(self) -> list[str]:
@@ -144,7 +149,7 @@ class Estimate:
                 f"1/{self.stop.reduction:g} of each landscape's cells go on"]  # fmt: skip
 
 
-def estimate(spec: Spec, store: Store, *, retry_failed: bool = False) -> Estimate:
+def estimate(spec: Spec, store: Store, *, retry_failed: bool = False, revise: bool = False) -> Estimate:
     """Price a launch of ``spec``: nothing is written, and Ray is not started."""
     every = runs(spec)
     stored = store.runs(spec.name, without=["config"])
@@ -181,6 +186,7 @@ def estimate(spec: Spec, store: Store, *, retry_failed: bool = False) -> Estimat
         workers=max(1, min(spec.resources.workers_here, len(plan))),
         stop=spec.stop,
         adaptive=spec.adaptive.most_cells if spec.adaptive else None,
+        objection=None if revise else objection(spec, store, stored),
     )
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.markup import escape
 
-from hpscan.differences import differences
+from hpscan.differences import objection
 from hpscan.errors import SweepIncompleteError
 from hpscan.grid import Pack, runs
 from hpscan.landscape import recorded
@@ -148,8 +148,9 @@ def _train(
     """Train what the store lacks and say how it goes; one line for each pack that was lost."""
     every = {run.run_id for run in runs(spec)}
     rows = store.runs(spec.name, without=["config"])
-    if not revise:
-        _refuse_another_recipe(spec, store, len(rows))
+    refused = None if revise else objection(spec, store, rows)
+    if refused is not None:
+        raise SpecError(refused)
     first = next_round(spec, store, rows, retry_failed=retry_failed)
     revised = store.save_spec(spec)
     if first.stopped:  # a launch was killed before it could
@@ -195,21 +196,6 @@ def _train(
         known = [name for name in recorded(rows) if is_validation(name) and rows[name].notna().any()]
         raise WorkloadError(f"metric: the trainable yields {', '.join(sorted(known))}; got {spec.metric!r}")
     return lost
-
-
-def _refuse_another_recipe(spec: Spec, store: Store, n_stored: int) -> None:
-    """Raise SpecError if a sweep of this name holds runs that the spec would train otherwise."""
-    if not n_stored or spec.name not in store.sweeps():  # an import that was killed leaves runs without a spec
-        return
-    changed = differences(store.spec(spec.name), spec)
-    if changed:
-        field, (earlier, now) = next(iter(changed.items()))
-        more = f" (and {', '.join(list(changed)[1:])})" if len(changed) > 1 else ""
-        raise SpecError(
-            f"{spec.name}: {field} is {earlier!r} in the store and {now!r} in this spec{more}: every run would be "
-            f"another one, and none of the {n_stored} stored would count. Give it another name (--set name=…), or go on "
-            "under this one with --revise; the stored runs stay"
-        )
 
 
 def _stored(

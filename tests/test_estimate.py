@@ -63,6 +63,19 @@ def test_packs_that_a_launch_goes_on_with_are_counted_as_it_cuts_them(tmp_path, 
     assert len(left) == estimate(spec, store).n_packs == 9
 
 
+def test_what_a_launch_would_refuse_is_told_unless_it_is_meant(tmp_path, make_spec):
+    spec, store = make_spec(), Store(tmp_path)
+    store.save_spec(spec)
+    store.save_pack(spec.name, "p", [stored(run) for run in runs(spec)], [])
+    longer = make_spec(budget={"steps": 13})
+    assert (
+        "a launch would be refused: tiny: steps is 12 in the store and 13 in this spec"
+        in estimate(longer, store).text()
+    )
+    assert "refused" not in estimate(longer, store, revise=True).text()
+    assert "refused" not in estimate(spec, store).text()
+
+
 def test_a_finished_sweep_costs_nothing(tmp_path, make_spec):
     spec, store = make_spec(), Store(tmp_path)
     store.save_pack(spec.name, "p", [stored(run) for run in runs(spec)], [])
