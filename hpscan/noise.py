@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
+from hpscan.surfaces import mean_of_known
+
 __all__ = ["Noise", "fit_noise", "without_seed_effects"]
 
 REACHES = (0.3, 0.7, 1.0, 1.5, 2.0, 3.0, 4.5, 7.0)
@@ -55,14 +57,12 @@ def without_seed_effects(z: Float[np.ndarray, "seeds lrs wds"], ceiling: float) 
     would otherwise show as a better cell.
     """
     live = ~np.isnan(z) & (z < ceiling)
-    shift = np.zeros((len(z), 1, 1))
-    n_seeds, n_cells = live.sum(axis=(1, 2), keepdims=True), live.sum(axis=0)
-    for _ in range(50):
-        rest = np.where(live, z - shift, 0.0)
-        mean = rest.sum(axis=0) / np.maximum(n_cells, 1)
-        shift = np.where(live, z - mean, 0.0).sum(axis=(1, 2), keepdims=True) / np.maximum(n_seeds, 1)
-        shift = shift - shift.mean()
-    return np.where(live, z - shift, z)
+    mean = mean_of_known(np.where(live, z, np.nan), (0,))
+    flat = live.reshape(len(z), -1).astype(float)
+    # normal equations, cells taken out; of seeds that share no cells each group is about its own mean
+    normal = np.diag(flat.sum(axis=1)) - flat / np.maximum(flat.sum(axis=0), 1.0) @ flat.T
+    shift = np.linalg.lstsq(normal, np.where(live, z - mean, 0.0).sum(axis=(1, 2)))[0]
+    return np.where(live, z - shift[:, None, None], z)
 
 
 def fit_noise(

@@ -86,3 +86,20 @@ def test_of_a_single_seed_whose_windows_all_have_holes_everything_may_be_noise()
     z = drawn(1)
     z[:, ::2, ::2] = z[:, 1::2, 1::2] = np.nan
     assert fit_noise(z, X, Y).sd.max() == pytest.approx(np.nanstd(z))
+
+
+@pytest.mark.parametrize("shared", [1, 3])
+def test_what_a_seed_adds_is_found_from_few_cells_that_it_shares(shared):
+    rng = np.random.default_rng(0)
+    surface = rng.standard_normal((len(X), len(Y)))
+    z = (surface + np.array([0.0, 1.0])[:, None, None]).reshape(2, -1)
+    order = rng.permutation(surface.size)
+    z[1, order[:60]] = z[0, order[60 + shared :]] = np.nan
+    level = np.nanmean(without_seed_effects(z.reshape(2, *surface.shape), np.inf), axis=0)
+    assert np.ptp(level - surface) < 1e-9
+
+
+def test_seeds_without_a_cell_in_common_stay_as_they_are():
+    z = drawn(2)
+    z[0, :6] = z[1, 6:] = np.nan
+    assert without_seed_effects(z, np.inf) == pytest.approx(z, nan_ok=True)
