@@ -307,7 +307,7 @@ def _scaling(scaling: Scaling) -> dict[str, Any]:
             for source, exponent in scaling.predictions.items()
         ],
         "best": [
-            {scaling.axis: best.at, **_interval(best.wd), "lr": best.lr, "edge": best.edge or None}
+            {scaling.axis: best.at, **_interval(best.wd), "lr": _finite(best.lr), "edge": best.edge or None}
             for best in scaling.optima
         ],
     }

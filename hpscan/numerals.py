@@ -188,9 +188,12 @@ def in_words(config: Mapping[str, Any]) -> str:
 
 
 def optima(scaling: Scaling) -> str:
-    """The best weight decays along an axis: ``100: 0.021, 400: ≤ 0.0078``, those on an edge as the bounds they are."""
+    """The best weight decays along an axis: ``100: 0.021, 400: ≤ 0.0078``, those on an edge as the bounds they are, ``—`` where there is none."""
     bound = {"": "", "lower": "≤ ", "upper": "≥ "}
-    return ", ".join(f"{best.at:g}: {bound[best.edge]}{best.wd.value:.2g}" for best in scaling.optima)
+    return ", ".join(
+        f"{best.at:g}: " + ("—" if math.isnan(best.wd.value) else f"{bound[best.edge]}{best.wd.value:.2g}")
+        for best in scaling.optima
+    )
 
 
 def predictions(scaling: Scaling) -> str:

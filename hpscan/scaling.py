@@ -47,7 +47,7 @@ class Optimum:
     wd: Interval
     """With a 95 % interval over seeds; a cell's own value, without one, where the optimum is on an edge."""
     lr: float
-    """The learning rate of the least cell."""
+    """The learning rate of the least cell; nan where no cell's seeds all ended with a value."""
     edge: Literal["", "lower", "upper"]
     """The edge of the known weight decays that the least cell lies on: the best λ may lie beyond."""
 
@@ -256,7 +256,7 @@ def _best(at: float, shape: Landscape, draws: Int[np.ndarray, "draws seeds"]) ->
         low, high = 2 ** (value - half), 2 ** (value + half)
     means = np.where(np.isnan(z), np.inf, z).mean(axis=0)
     lr = float(shape.lr[np.unravel_index(means.argmin(), means.shape)[0]])
-    return Optimum(at, Interval(2**value, low, high), lr, edge), logs
+    return Optimum(at, Interval(2**value, low, high), math.nan if math.isnan(value) else lr, edge), logs
 
 
 def _mean(z: Float[np.ndarray, "seeds lrs wds"], draws: Int[np.ndarray, "draws seeds"]) -> np.ndarray:

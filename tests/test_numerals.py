@@ -4,6 +4,7 @@ import pytest
 
 from hpscan import numerals
 from hpscan.intervals import Interval
+from hpscan.scaling import Optimum, Scaling
 from hpscan.separation import Extent
 
 
@@ -123,3 +124,13 @@ def test_durations_have_a_unit_that_suits_them(seconds, exact, rough):
 def test_a_regret_has_decimals_enough_to_be_seen(ends, text):
     assert numerals.regret(Interval(*ends)) == text
     assert numerals.difference("val_loss", ends[0]) == text.partition(" ")[0]
+
+
+def test_an_optimum_that_is_not_known_is_a_dash():
+    optima = [
+        Optimum(100, Interval(0.021, 0.01, 0.04), 0.1, ""),
+        Optimum(400, Interval(math.nan, math.nan, math.nan), math.nan, ""),
+        Optimum(900, Interval(0.0078, math.nan, math.nan), 0.1, "lower"),
+    ]
+    scaling = Scaling("sgdw", "sgdw", "steps", "wd", optima, Interval(math.nan, math.nan, math.nan), math.nan, {})
+    assert numerals.optima(scaling) == "100: 0.021, 400: —, 900: ≤ 0.0078"
