@@ -128,9 +128,9 @@ def test_a_regret_has_decimals_enough_to_be_seen(ends, text):
 
 def test_an_optimum_that_is_not_known_is_a_dash():
     optima = [
-        Optimum(100, Interval(0.021, 0.01, 0.04), 0.1, ""),
-        Optimum(400, Interval(math.nan, math.nan, math.nan), math.nan, ""),
-        Optimum(900, Interval(0.0078, math.nan, math.nan), 0.1, "lower"),
+        Optimum(100.0, Interval(0.021, 0.01, 0.04), 0.1, ""),
+        Optimum(400.0, Interval(math.nan, math.nan, math.nan), math.nan, ""),
+        Optimum(900.0, Interval(0.0078, math.nan, math.nan), 0.1, "lower"),
     ]
     scaling = Scaling("sgdw", "sgdw", "steps", "wd", optima, Interval(math.nan, math.nan, math.nan), math.nan, {})
     assert numerals.optima(scaling) == "100: 0.021, 400: —, 900: ≤ 0.0078"

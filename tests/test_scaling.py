@@ -213,6 +213,6 @@ def test_intervals_cover_a_planted_exponent_about_as_often_as_they_say(
 
 @pytest.mark.parametrize("unknown", [math.nan, math.inf], ids=["missing", "diverged"])
 def test_where_nothing_is_known_there_is_no_learning_rate_either(make_landscape, unknown):
-    (best,), _, _ = fit([100], [make_landscape(np.full((2, 3, 3), unknown))])
+    (best,), _, _ = fit([100.0], [make_landscape(np.full((2, 3, 3), unknown))])
     assert math.isnan(best.wd.value)
     assert math.isnan(best.lr)
