@@ -15,7 +15,7 @@ from hpscan.spec import Spec, SpecError
 from hpscan.store import DIAGNOSTICS
 
 __all__ = [
-    "FURTHER", "STATES", "Best", "Landscape", "arranged", "is_chosen_by", "landscapes", "metrics_among", "recorded",
+    "FURTHER", "STATES", "SWITCHES", "Best", "Landscape", "arranged", "is_chosen_by", "landscapes", "metrics_among", "recorded",
     "showing", "shown_by",
 ]  # fmt: skip
 
@@ -23,6 +23,9 @@ STATES = ("completed", "diverged", "stopped", "failed", "missing")
 
 FURTHER = (*DIAGNOSTICS, "sharpness")
 """What may be shown beside the metrics, where it was recorded."""
+
+SWITCHES = ("nesterov",)
+"""Axes that are off or on: they have no octaves, and nothing lies beyond their ends."""
 
 PerCell = Float[np.ndarray, "lrs wds"]
 
@@ -140,7 +143,10 @@ class Landscape:
                 metric: float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
                 for metric, values in seeds.items()
             },
-            on_edge=_on_edge(self.lr, i) or _on_edge(self.wd, j),
+            on_edge=any(
+                axis not in SWITCHES and _on_edge(values, at)
+                for axis, values, at in zip(self.axes, (self.lr, self.wd), (i, j), strict=True)
+            ),
         )
 
 

@@ -20,7 +20,7 @@ from hpscan.intervals import (
     ratio,
     without_attenuation,
 )
-from hpscan.landscape import Landscape
+from hpscan.landscape import SWITCHES, Landscape
 from hpscan.noise import Noise, without_seed_effects
 from hpscan.redraws import Redraws
 from hpscan.surfaces import (
@@ -54,8 +54,8 @@ NORMAL_95 = 1.644854
 """The 95 % quantile of the normal distribution."""
 SOME = 5
 """One resample in so many is ranked to say how alike they are: a mean needs fewer than a quantile does."""
-MEMORIES, SWITCHES = ("momentum", "beta1", "beta2"), ("nesterov",)
-"""Axes that are not read in octaves of their value (:func:`coordinates`)."""
+MEMORIES = ("momentum", "beta1", "beta2")
+"""Axes that are read in octaves of 1/(1 − β) (:func:`coordinates`)."""
 
 Seeds = Float[np.ndarray, "seeds lrs wds"]
 

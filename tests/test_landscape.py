@@ -143,3 +143,12 @@ def test_the_first_of_the_ranking_are_those_of_the_whole(make_landscape):
     shape = make_landscape(np.random.default_rng(0).normal(size=(2, 4, 5)))
     assert shape.ranked(3) == shape.ranked()[:3]
     assert shape.ranked(100) == shape.ranked()
+
+
+@pytest.mark.parametrize("best", [0, 1])
+def test_nothing_lies_beyond_the_ends_of_a_switch(make_landscape, best):
+    z = np.add.outer([abs(0 - best), abs(1 - best)], [1.0, 0.5, 1.0])[None]
+    shape = replace(make_landscape(z), lr=np.array([0.0, 1.0]), axes=("nesterov", "wd"))
+    assert shape.best().index == (best, 1)
+    assert not shape.best().on_edge
+    assert replace(shape, axes=("lr", "wd"), lr=np.array([0.5, 1.0])).best().on_edge
