@@ -60,6 +60,8 @@ def p_value(
     it is Friedman's (1937). The null distribution shifts every seed's field around the torus by random steps along
     both axes and mirrors it at random: that breaks the agreement of seeds and keeps how a seed's noise hangs
     together from cell to cell, which permuting cells one by one would not, and so find structure in smooth noise.
+    Where seeds have holes in common, moved fields have fewer cells in common than those that were seen: what the null
+    distribution has is scaled by the root of the ratio, as the spread of a sum of so many products is.
 
     A few seeds of a small grid that agree well are moved onto themselves too often for that to tell anything: of ranks
     that are the same in every column, a torus of n rows has 2n arrangements, and n where they are symmetric. Then
@@ -72,32 +74,38 @@ def p_value(
         return float("nan")
     seen = fields[[bool(field.any()) for field in fields]]
     if len(seen) > 1:
-        observed = float((seen.sum(axis=0) ** 2).sum())  # less Σ |r_s|², which no move changes
-        total = np.zeros((PERMUTATIONS, *seen.shape[1:]))
+        own = (seen**2).sum()
+        observed = float((seen.sum(axis=0) ** 2).sum() - own)
+        total, met = np.zeros((2, PERMUTATIONS, *seen.shape[1:]))
         for field in seen:
-            total += _moved(field, rng)
-        by_chance = np.square(total, out=total).sum(axis=(-1, -2))
-        own = float((seen**2).sum())
-        alike = observed - own >= ALIKE * (len(seen) - 1) * own
-        if alike and of_noise is not None and np.mean(by_chance - own >= AS_GOOD * (observed - own)) >= FEW:
-            by_chance = (of_noise(DRAWS).sum(axis=1) ** 2).sum(axis=(-1, -2))
+            moves = _moves(field.shape, rng)
+            total += field[moves]
+            met += field[moves] != 0.0
+        by_chance = np.square(total, out=total).sum(axis=(-1, -2)) - own
+        n_products = (met * (met - 1.0)).sum(axis=(-1, -2))
+        here = (seen != 0.0).sum(axis=0)
+        by_chance *= np.sqrt((here * (here - 1.0)).sum() / np.maximum(n_products, 1.0))
+        alike = observed >= ALIKE * (len(seen) - 1) * own
+        if alike and of_noise is not None and np.mean(by_chance >= AS_GOOD * observed) >= FEW:
+            drawn = of_noise(DRAWS)
+            by_chance = (drawn.sum(axis=1) ** 2).sum(axis=(-1, -2)) - (drawn**2).sum(axis=(-1, -2, -3))
     else:
         observed = float(_neighbours(seen)[0])
         known = seen[0] != 0
         permuted = np.zeros((PERMUTATIONS, *known.shape))
         permuted[:, known] = rng.permuted(np.tile(seen[0][known], (PERMUTATIONS, 1)), axis=1)
         by_chance = _neighbours(permuted)
-    return float(1 + np.sum(by_chance >= observed - 1e-12 * abs(observed))) / (1 + len(by_chance))
+    return float(1 + np.sum(by_chance >= observed - 1e-12 * (fields**2).sum())) / (1 + len(by_chance))
 
 
-def _moved(field: Float[np.ndarray, "lrs wds"], rng: np.random.Generator) -> Float[np.ndarray, "permutations lrs wds"]:
-    """The field shifted around the torus and mirrored, each time at random."""
-    n_x, n_y = field.shape
+def _moves(shape: tuple[int, ...], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Where in a field its cells come from, moved around the torus and mirrored, each time at random."""
+    n_x, n_y = shape
     down, along = rng.integers(n_x, size=PERMUTATIONS), rng.integers(n_y, size=PERMUTATIONS)
     flip_x, flip_y = rng.choice([-1, 1], size=(2, PERMUTATIONS))
     rows = (down[:, None] + flip_x[:, None] * np.arange(n_x)) % n_x
     columns = (along[:, None] + flip_y[:, None] * np.arange(n_y)) % n_y
-    return field[rows[:, :, None], columns[:, None, :]]
+    return rows[:, :, None], columns[:, None, :]
 
 
 def _neighbours(fields: Float[np.ndarray, "n lrs wds"]) -> Float[np.ndarray, " n"]:
