@@ -112,16 +112,23 @@ def decimals(difference: Interval) -> int:
     return 3 if largest == 0.0 or largest >= 5e-4 else min(12, 1 - math.floor(math.log10(largest)))
 
 
+def _form_of(difference: Interval) -> str:
+    """How a difference of losses is told: with :func:`decimals`, or as a power of ten where those would hide or drown it."""
+    sizes = [abs(end) for end in (difference.value, difference.low, difference.high) if math.isfinite(end)]
+    largest = max(sizes, default=0.0)
+    return "2e" if largest >= 1e6 or 0.0 < largest < 1e-10 else f"{decimals(difference)}f"
+
+
 def difference(metric: str, value: float) -> str:
     """A difference of a metric's values: ``0.009`` of losses, ``0.4 %`` of error rates."""
     if metric.endswith("_error") or math.isnan(value):
         return metric_value(metric, value)
-    return minus(f"{value:z.{decimals(Interval(value, math.nan, math.nan))}f}")
+    return minus(f"{value:z.{_form_of(Interval(value, math.nan, math.nan))}}")
 
 
 def regret(number: Interval, *, sign: bool = False) -> str:
     """A regret, or a difference of two, with its interval: ``0.114 [0.077, 0.151]``."""
-    return interval(number, decimals(number), sign=sign)
+    return _interval(number, _form_of(number), sign=sign)
 
 
 def metric_interval(metric: str, mean: Interval) -> str:
@@ -135,12 +142,16 @@ def metric_interval(metric: str, mean: Interval) -> str:
 
 def interval(number: Interval, digits: int = 2, *, sign: bool = False) -> str:
     """``−1.13 [−1.20, −1.05]``; the value alone where there is no interval, ``—`` where neither it nor an end is known."""
+    return _interval(number, f"{digits}f", sign=sign)
+
+
+def _interval(number: Interval, form: str, *, sign: bool) -> str:
     if math.isnan(number.value) or (math.isinf(number.low) and math.isinf(number.high)):
         return "—"
     plus = "+" if sign else ""
 
     def text(value: float) -> str:
-        return minus(f"{value:{plus}z.{digits}f}").replace("inf", "∞")
+        return minus(f"{value:{plus}z.{form}}").replace("inf", "∞")
 
     return (
         text(number.value)

@@ -134,3 +134,11 @@ def test_an_optimum_that_is_not_known_is_a_dash():
     ]
     scaling = Scaling("sgdw", "sgdw", "steps", "wd", optima, Interval(math.nan, math.nan, math.nan), math.nan, {})
     assert numerals.optima(scaling) == "100: 0.021, 400: —, 900: ≤ 0.0078"
+
+
+def test_regrets_of_any_size_are_told_in_few_digits():
+    """A sum over examples or a density can be as large or as small."""
+    assert numerals.regret(Interval(1e30, 9e29, 2e30)) == "1.00e+30 [9.00e+29, 2.00e+30]"
+    assert numerals.regret(Interval(1e-30, 0.0, 2e-30)) == "1.00e−30 [0.00e+00, 2.00e−30]"
+    assert numerals.difference("val_loss", 3e-20) == "3.00e−20"
+    assert numerals.regret(Interval(0.0, 0.0, 0.0)) == "0.000 [0.000, 0.000]"
