@@ -27,12 +27,13 @@ def tilt(z: Surfaces, x: Float[np.ndarray, " lrs"], y: Float[np.ndarray, " wds"]
 
     −1 where the basin is a diagonal furrow along which x + y is constant, 0 where it is upright or round. A cell weighs
     what it lies below the first one outside, so that two cells of nearly the same value may change places without
-    the number jumping.
+    the number jumping. ``nan`` where no cell is outside, or all that are known lie in one row or column.
     """
     cells = z.reshape(*z.shape[:-2], -1)
-    known = int((~np.isnan(cells)).reshape(-1, cells.shape[-1])[0].sum())
+    places = ~np.isnan(z.reshape(-1, *z.shape[-2:])[0])
+    known = int(places.sum())
     n_best = max(round(BEST * known), 5)
-    if known <= n_best:
+    if known <= n_best or min(places.any(axis=0).sum(), places.any(axis=1).sum()) < 2:
         return np.full(z.shape[:-2], np.nan)
     filled = np.where(np.isnan(cells), np.inf, cells)
     first_outside = np.partition(filled, n_best, axis=-1)[..., n_best, None].copy()  # a view would keep all of it

@@ -127,3 +127,11 @@ def test_tied_cells_share_their_rank_as_scipys_do():
     assert rank_agreement(z, np.ones(6, dtype=bool), np.inf) == pytest.approx(theirs.mean())
     assert np.isnan(rank_agreement(np.ones((2, 8)), np.ones(2, dtype=bool), np.inf))
     assert likeness(z[:1], z[1:2, None], np.inf) == pytest.approx(scipy.stats.spearmanr(z[0], z[1]).statistic)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_cells_of_one_row_or_column_have_no_tilt(axis):
+    """Not 0, as an upright basin has among many columns."""
+    z = np.full((9, 9), np.nan)
+    np.moveaxis(z, axis, 0)[3] = np.arange(9.0)
+    assert np.isnan(tilt(z, np.arange(9.0), np.arange(9.0)))
