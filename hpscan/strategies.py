@@ -25,7 +25,8 @@ __all__ = ["MIN_ROWS", "Fused", "Loop", "Strategy"]
 
 MIN_ROWS = 8
 """Rows of a compiled pack at the least. From four rows on, the compiler's kernels round alike whatever the number of
-rows; below, it vectorises some sums along another axis, and a run's last bits would depend on its pack."""
+rows; below, it vectorises some sums along another axis, and a run's last bits would depend on its pack.
+They do where a product is of 512 multiplications or fewer: torch takes it to oneDNN once those of all rows are more than 4096."""
 
 
 def _seed_generators(seed: int, device: torch.device) -> None:
