@@ -103,6 +103,7 @@ def test_runs_that_were_judged_compiled_come_back_to_the_last_digit(trained, mon
     """Whether or not one run alone would be worth compiling."""
     with monkeypatch.context() as patched:
         patched.setattr(choice, "START_S", 0.0)
+        patched.setattr(choice, "JUDGING_S", 0.0)
         patched.setattr(choice, "OPERATION_S", 0.0)
         store = trained(
             workload=CNN, variants=["sgd", "adamw"], grid={"lr": [0.01, 0.05], "wd": [0.01]},
