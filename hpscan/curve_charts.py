@@ -5,11 +5,11 @@ from __future__ import annotations
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from hpscan import numerals
 from hpscan.analysis import Analysis
-from hpscan.figures import PAGE, STYLE
+from hpscan.figures import PAGE, STYLE, MetricTicks
 from hpscan.footer import add_footer
 from hpscan.spec import SpecError
 
@@ -53,7 +53,7 @@ def curves_chart(analysis: Analysis) -> Figure:
             axes.set_yscale("log")
             axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
             axes.yaxis.set_minor_formatter(NullFormatter())
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: numerals.metric_value(metric, value)))
+        axes.yaxis.set_major_formatter(MetricTicks(metric))
         axes.set_xlabel("step")
         axes.set_ylabel(numerals.metric_name(metric))
         axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import Formatter, FuncFormatter
 
 from hpscan import numerals
 from hpscan.analysis import AXES_IN_WORDS, Analysis, VariantAnalysis
@@ -37,6 +37,7 @@ __all__ = [
     "FIGURES",
     "PAGE",
     "STYLE",
+    "MetricTicks",
     "add_below",
     "add_legend",
     "blank_state",
@@ -86,6 +87,21 @@ DPI = 200
 """Of PNGs, and of what is a bitmap within the other formats."""
 COLUMN, PAGE = 3.35, 7.0
 """Inches that a figure is wide in print."""
+
+
+class MetricTicks(Formatter):
+    """Ticks of an axis of a metric, with as many digits as tell them apart."""
+
+    def __init__(self, metric: str) -> None:
+        self.metric = metric
+
+    def __call__(self, value: float, pos: int | None = None) -> str:
+        """One value alone, as under the pointer."""
+        return numerals.metric_value(self.metric, value)
+
+    def format_ticks(self, values: Iterable[float]) -> list[str]:
+        """All ticks of an axis."""
+        return numerals.scale_labels(self.metric, list(values))
 
 
 def heatmaps(analysis: Analysis) -> Figure:

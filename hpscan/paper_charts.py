@@ -17,7 +17,7 @@ from hpscan.analysis import Analysis, VariantAnalysis
 from hpscan.comparison_charts import side_by_side
 from hpscan.differences import differences
 from hpscan.evolution import evolution
-from hpscan.figures import PAGE, STYLE, add_below, colour_bar, draw_landscape, shared_norm
+from hpscan.figures import PAGE, STYLE, MetricTicks, add_below, colour_bar, draw_landscape, shared_norm
 from hpscan.footer import CONVENTIONS, add_footer
 from hpscan.grid import panels
 from hpscan.landscape import Landscape
@@ -276,7 +276,7 @@ def _learning_curves(axes: Axes, trained: list[tuple[int, Landscape]], best: int
 def _metric_axis(axes: Axes, metric: str, values: np.ndarray) -> None:
     """Label the metric as people read it, from the least of some values to the quantile at which colours are cut."""
     axes.yaxis.set_major_locator(MaxNLocator(6))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: numerals.metric_value(metric, value)))
+    axes.yaxis.set_major_formatter(MetricTicks(metric))
     finite = values[np.isfinite(values)]
     if len(finite):
         low, high = float(finite.min()), float(np.quantile(finite, CUT))

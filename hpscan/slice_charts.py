@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from hpscan import numerals
 from hpscan.analysis import Analysis, VariantAnalysis
-from hpscan.figures import COLORS, PAGE, STYLE, colour_bar, logarithm, shared_norm
+from hpscan.figures import COLORS, PAGE, STYLE, MetricTicks, colour_bar, logarithm, shared_norm
 from hpscan.footer import add_footer
 from hpscan.intervals import Interval
 from hpscan.landscape import Landscape
@@ -80,7 +80,7 @@ def _slices(axes: Axes, shape: Landscape, *, along: str, norm: Normalize) -> Non
     bottom, top = math.exp(float(norm.vmin or 0.0)), math.exp(float(norm.vmax or 0.0))
     axes.set_ylim(bottom - 0.06 * (top - bottom), top)
     axes.yaxis.set_major_locator(MaxNLocator(5))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: numerals.metric_value(shape.metric, value)))
+    axes.yaxis.set_major_formatter(MetricTicks(shape.metric))
     step = math.ceil(len(x) / 7)
     axes.set_xticks(x[::step], [numerals.power(float(value), style="mathtext") for value in over[::step]])
     axes.set_xlabel({"wd": "weight decay λ", "lr": "learning rate α"}[along])

@@ -41,6 +41,13 @@ def test_a_metric_above_0_has_a_scale_of_its_powers_and_one_that_reaches_it_has_
     assert lines(lambda run: bowl(run) - 0.5, variants=["sgd"], seeds=[0])[1].get_yscale() == "linear"
 
 
+def test_ticks_that_lie_close_have_digits_enough_to_tell_them_apart(lines):
+    _, axes = lines(lambda run: 1e5 + bowl(run))
+    axes.figure.draw_without_rendering()
+    told = [label.get_text() for label in axes.get_yticklabels()]
+    assert len(set(told)) == len(told) > 1
+
+
 def test_a_variant_that_diverged_everywhere_has_no_line(lines):
     _, axes = lines(lambda run: np.inf if run.variant.name == "sgd" else bowl(run), variants=["sgd", "adamw"])
     assert [line.get_label() for line in axes.lines] == ["adamw"]

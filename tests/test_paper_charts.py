@@ -18,7 +18,7 @@ def value(run):
 
 @pytest.fixture
 def make_analysis(make_spec):
-    return lambda **changes: analysis_of(make_spec(**{"variants": ["adam", "adamw"], **changes}), value)
+    return lambda value=value, **changes: analysis_of(make_spec(**{"variants": ["adam", "adamw"], **changes}), value)
 
 
 def maps(figure):
@@ -84,6 +84,14 @@ def test_figure_3_shows_curves_and_where_they_end(make_analysis):
     assert against_loss.get_xlabel() == "final training loss"
     with pytest.raises(SpecError, match="tiny: fig3 needs a variant with results at two weight decays"):
         paper_fig3(make_analysis(grid={"lr": [0.1], "wd": [0.1]}))
+
+
+def test_ticks_that_lie_close_have_digits_enough_to_tell_them_apart(make_analysis):
+    figure = paper_fig3(make_analysis(lambda run: 0.5 + 1e-5 * value(run)))
+    figure.draw_without_rendering()
+    for axes in figure.axes[1:]:
+        told = [label.get_text() for label in axes.get_yticklabels()]
+        assert len(set(told)) == len(told) > 1
 
 
 def test_figure_4_marks_where_periods_end(make_analysis):

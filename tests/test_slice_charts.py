@@ -71,6 +71,14 @@ def test_slices_are_rows_and_columns_through_the_best_cell(make_analysis):
     assert [axes.get_xlabel() for axes in figure.axes] == ["weight decay λ", "learning rate α"]
 
 
+@pytest.mark.parametrize("metric", ["val_loss", "val_error"])
+def test_ticks_that_lie_close_have_digits_enough_to_tell_them_apart(make_analysis, metric):
+    figure = slices_chart(make_analysis(lambda run: 0.1 + 1e-4 * leaning(0.0)(run), metric=metric))
+    figure.draw_without_rendering()
+    told = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert len(set(told)) == len(told) > 1
+
+
 def test_a_line_ends_where_a_seed_diverged(make_analysis):
     analysis = make_analysis(lambda run: math.inf if run.cell.wd == 1.0 and run.seed == 0 else leaning(0.0)(run))
     figure = slices_chart(analysis)
