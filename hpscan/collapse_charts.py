@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from hpscan import numerals
 from hpscan.analysis import Analysis
 from hpscan.collapse import Collapse
-from hpscan.figures import STYLE
+from hpscan.figures import STYLE, MetricTicks
 from hpscan.footer import CONVENTIONS, add_footer
 from hpscan.spec import SpecError
 from hpscan.variants import VARIANTS
@@ -57,9 +57,7 @@ def collapse_chart(analysis: Analysis) -> Figure:
             convention = CONVENTIONS[VARIANTS[variants[name]].decay]
             axes_row[0].set_ylabel(f"{name}\n{convention}\n{numerals.metric_name(metric)}")
             axes_row[0].yaxis.set_major_locator(MaxNLocator(4))
-            axes_row[0].yaxis.set_major_formatter(
-                FuncFormatter(lambda value, _: numerals.metric_value(metric, value).rstrip("0").rstrip("."))
-            )
+            axes_row[0].yaxis.set_major_formatter(MetricTicks(metric))
         bar = figure.colorbar(ScalarMappable(norm, LEARNING_RATES), ax=grid, shrink=0.6, aspect=40, pad=0.02)
         bar.set_label("learning rate α")
         bar.outline.set_visible(False)

@@ -74,5 +74,16 @@ def test_a_sweep_without_rotation_has_the_other_columns(make_landscape, make_spe
     assert [len(row) for row in analysis.collapses.values()] == [3, 4]
 
 
+@pytest.mark.parametrize("size", [1e5, 1e-10])
+def test_ticks_are_the_numbers_that_they_stand_at(make_landscape, make_spec, tmp_path, size):
+    shape = make_landscape(size * np.random.default_rng(0).uniform(1, 2, size=(2, 9, 9)))
+    analysis = Analysis(make_spec(), [VariantAnalysis.of(shape)], Store(tmp_path), [shape])
+    figure = collapse_chart(analysis)
+    figure.draw_without_rendering()
+    axis = figure.axes[0].yaxis
+    told = [float(label.get_text().replace("−", "-")) for label in axis.get_ticklabels()]
+    assert told == pytest.approx(axis.get_ticklocs(), rel=0.01)
+
+
 def test_of_a_constant_landscape_no_parameter_leaves_anything_unexplained(make_landscape):
     assert all(np.isnan(share.value) for share in unexplained(make_landscape(np.full((3, 7, 7), 0.1))).values())
