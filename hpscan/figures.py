@@ -38,13 +38,13 @@ __all__ = [
     "PAGE",
     "STYLE",
     "MetricTicks",
+    "Scale",
     "add_below",
     "add_legend",
     "blank_state",
     "colour_bar",
     "draw_landscape",
     "heatmaps",
-    "logarithm",
     "save_figure",
     "save_figures",
     "save_schedule",
@@ -87,6 +87,29 @@ DPI = 200
 """Of PNGs, and of what is a bitmap within the other formats."""
 COLUMN, PAGE = 3.35, 7.0
 """Inches that a figure is wide in print."""
+
+
+class Scale(Normalize):
+    """Colours that are linear in the logarithm of a metric, or in the metric itself where that may be negative."""
+
+    def __init__(self, low: float, high: float, *, metric: str, linear: bool) -> None:
+        super().__init__(low, high)
+        self.metric, self.linear = metric, linear
+
+    def of(self, z: np.ndarray) -> np.ndarray:
+        """What colours are linear in."""
+        if self.linear:
+            return z
+        return np.log(np.maximum(z, 1e-12)) if self.metric in FURTHER else _logarithm(z)
+
+    def values(self, at: np.ndarray) -> np.ndarray:
+        """The metric at places of the scale."""
+        return at if self.linear else np.exp(at)
+
+    @property
+    def ends(self) -> np.ndarray:
+        """The metric where the scale begins and where it ends."""
+        return self.values(np.array([self.vmin, self.vmax], dtype=float))
 
 
 class MetricTicks(Formatter):
@@ -257,63 +280,57 @@ def _rows_by_optimizer(variants: Sequence[VariantAnalysis]) -> list[list[Variant
     return [row[start : start + MOST_COLUMNS] for row in rows.values() for start in range(0, len(row), MOST_COLUMNS)]
 
 
-def shared_norm(variants: Sequence[VariantAnalysis]) -> Normalize:
-    """Colours are linear in the logarithm of the metric, from the best cell to the :data:`~hpscan.surfaces.CUT` quantile.
+def shared_norm(variants: Sequence[VariantAnalysis]) -> Scale:
+    """Colours of landscapes that are seen together, from the best cell to the :data:`~hpscan.surfaces.CUT` quantile.
 
-    Of a diagnostic, which is not better where it is less, they reach over all but its extremes.
+    They are linear in the logarithm of the metric, or in the metric where some cell's is negative. Of a diagnostic, which is not better where it is less, they reach over all but its extremes.
     """
     metric = variants[0].landscape.metric
-    pooled = np.concatenate([_scaled(metric, variant.landscape.mean()).ravel() for variant in variants])
+    means = [variant.landscape.mean() for variant in variants]
+    linear = metric in LINEAR or any((mean < 0.0).any() for mean in means)
+    scale = Scale(0.0, 1.0, metric=metric, linear=linear)
+    pooled = np.concatenate([scale.of(mean).ravel() for mean in means])
     finite = pooled[np.isfinite(pooled)]
     if not len(finite):
-        return Normalize(0.0, 1.0)
+        return scale
     low, high = (float(end) for end in np.quantile(finite, (0.02, 0.98) if metric in FURTHER else (0.0, CUT)))
-    return Normalize(low, high if high > low else low + 1.0)
+    scale.vmin, scale.vmax = low, high if high > low else low + 1.0
+    return scale
 
 
-def colour_bar(figure: Figure, norm: Normalize, grid: np.ndarray, variants: Sequence[VariantAnalysis]) -> None:
+def colour_bar(figure: Figure, norm: Scale, grid: np.ndarray, variants: Sequence[VariantAnalysis]) -> None:
     """Add the bar of a :func:`shared_norm` beside a grid of axes, if any cell has a colour."""
     if not any(np.isfinite(variant.landscape.mean()).any() for variant in variants):
         return
     metric = variants[0].landscape.metric
     extend = "both" if metric in FURTHER else "max"
     bar = figure.colorbar(ScalarMappable(norm, COLORS), ax=grid, extend=extend, shrink=0.8, aspect=30, pad=0.02)
-    scale = "linear" if metric in LINEAR else "log"
+    scale = "linear" if norm.linear else "log"
     reach = "96 % of the cells" if metric in FURTHER else f"cut at the {CUT:.0%} quantile"
     bar.set_label(f"{numerals.metric_name(metric)}, mean over seeds\n({scale} scale, {reach})")
     bar.outline.set_visible(False)
     at = np.linspace(float(norm.vmin or 0), float(norm.vmax or 0), 6)
-    values = at if metric in LINEAR else np.exp(at)
-    bar.set_ticks(at.tolist(), labels=numerals.scale_labels(metric, values.tolist()))
+    bar.set_ticks(at.tolist(), labels=numerals.scale_labels(metric, norm.values(at).tolist()))
 
 
-def logarithm(z: np.ndarray) -> np.ndarray:
+def _logarithm(z: np.ndarray) -> np.ndarray:
     """The logarithm of a metric; an error of exactly 0 counts as 1 in 10⁴, or as the least that there is."""
     return np.log(np.maximum(z, min(1e-4, z[z > 0].min(initial=1e-4))))
 
 
-def _scaled(metric: str, z: np.ndarray) -> np.ndarray:
-    """What colours are linear in."""
-    if metric in LINEAR:
-        return z
-    return np.log(np.maximum(z, 1e-12)) if metric in FURTHER else logarithm(z)
-
-
-def draw_landscape(axes: Axes, variant: VariantAnalysis, norm: Normalize) -> None:
+def draw_landscape(axes: Axes, variant: VariantAnalysis, norm: Scale) -> None:
     """Paint one landscape, its best cells marked, with its numbers in the title."""
     shape, numbers = variant.landscape, variant.separability
     z = shape.mean()
     finite = np.isfinite(z)
-    axes.imshow(
-        np.ma.masked_where(~finite, _scaled(shape.metric, z)), norm=norm, cmap=COLORS, origin="lower", aspect="auto"
-    )
+    axes.imshow(np.ma.masked_where(~finite, norm.of(z)), norm=norm, cmap=COLORS, origin="lower", aspect="auto")
     for i, j in np.argwhere(~finite):
         face, hatch = BLANKS[blank_state(shape.states[:, i, j])]
         colour: Any = face
         edge = "#8a8a8a"
         if variant.belief is not None and variant.predicted[i, j]:
             hatch, edge, strength = PREDICTED
-            full = np.array(mpl.colormaps[COLORS](norm(_scaled(shape.metric, variant.belief.mean)[i, j])))
+            full = np.array(mpl.colormaps[COLORS](norm(norm.of(variant.belief.mean)[i, j])))
             colour = 1 - strength * (1 - full)
         axes.add_patch(
             mpl.patches.Rectangle((j - 0.5, i - 0.5), 1, 1, facecolor=colour, edgecolor=edge, hatch=hatch, linewidth=0)

@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from hpscan import numerals
 from hpscan.analysis import Analysis, VariantAnalysis
-from hpscan.figures import BLANKS, COLORS, COLUMN, STYLE, blank_state, logarithm, shared_norm
+from hpscan.figures import BLANKS, COLORS, COLUMN, STYLE, Scale, blank_state, shared_norm
 from hpscan.footer import add_footer
 from hpscan.grid import Panel, panels
 from hpscan.scaling import Scaling
@@ -178,7 +178,7 @@ def budgets_chart(analysis: Analysis) -> Figure:
     return figure
 
 
-def _budget(axes: Axes, variant: VariantAnalysis, scale: float, norm: mpl.colors.Normalize) -> None:
+def _budget(axes: Axes, variant: VariantAnalysis, scale: float, norm: Scale) -> None:
     shape = variant.landscape
     positive = shape.wd > 0
     z = shape.mean()[:, positive]
@@ -186,7 +186,7 @@ def _budget(axes: Axes, variant: VariantAnalysis, scale: float, norm: mpl.colors
     finite = np.isfinite(z)
     half_x, half_y = (float(np.diff(values).mean()) / 2 if len(values) > 1 else 0.5 for values in (x, y))
     edges = (np.append(values - half, values[-1] + half) for values, half in ((x, half_x), (y, half_y)))
-    axes.pcolormesh(*edges, np.ma.masked_where(~finite, logarithm(z)), norm=norm, cmap=COLORS)
+    axes.pcolormesh(*edges, np.ma.masked_where(~finite, norm.of(z)), norm=norm, cmap=COLORS)
     for i, j in np.argwhere(~finite):
         face, hatch = BLANKS[blank_state(shape.states[:, :, positive][:, i, j])]
         corner = (x[j] - half_x, y[i] - half_y)

@@ -7,13 +7,12 @@ import math
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from hpscan import numerals
 from hpscan.analysis import Analysis, VariantAnalysis
-from hpscan.figures import COLORS, PAGE, STYLE, MetricTicks, colour_bar, logarithm, shared_norm
+from hpscan.figures import COLORS, PAGE, STYLE, MetricTicks, Scale, colour_bar, shared_norm
 from hpscan.footer import add_footer
 from hpscan.intervals import Interval
 from hpscan.landscape import Landscape
@@ -54,7 +53,7 @@ def slices_chart(analysis: Analysis) -> Figure:
     return figure
 
 
-def _slices(axes: Axes, shape: Landscape, *, along: str, norm: Normalize) -> None:
+def _slices(axes: Axes, shape: Landscape, *, along: str, norm: Scale) -> None:
     """Lines over one axis, at values of the other about the best cell."""
     i, j = shape.ranked()[0]
     z, held, over, best = (
@@ -77,7 +76,7 @@ def _slices(axes: Axes, shape: Landscape, *, along: str, norm: Normalize) -> Non
             x, np.where(whole, mean, np.nan), "o-", color=color, markersize=3.5 if heavy else 2,
             linewidth=1.8 if heavy else 0.9, label=label,
         )  # fmt: skip
-    bottom, top = math.exp(float(norm.vmin or 0.0)), math.exp(float(norm.vmax or 0.0))
+    bottom, top = norm.ends
     axes.set_ylim(bottom - 0.06 * (top - bottom), top)
     axes.yaxis.set_major_locator(MaxNLocator(5))
     axes.yaxis.set_major_formatter(MetricTicks(shape.metric))
@@ -143,14 +142,14 @@ def ridge_shown(analysis: Analysis) -> list[VariantAnalysis]:
     ]
 
 
-def _ridge(axes: Axes, variant: VariantAnalysis, norm: Normalize) -> None:
+def _ridge(axes: Axes, variant: VariantAnalysis, norm: Scale) -> None:
     shape = variant.landscape
     optima, slope = ridge(shape)
     positive = shape.wd > 0
     x, y = coordinates("wd", shape.wd[positive]), coordinates("lr", shape.lr)
     z = shape.mean()[:, positive]
     axes.pcolormesh(
-        x, y, np.ma.masked_invalid(logarithm(np.where(np.isfinite(z), z, np.nan))), norm=norm, cmap=COLORS,
+        x, y, np.ma.masked_invalid(norm.of(np.where(np.isfinite(z), z, np.nan))), norm=norm, cmap=COLORS,
         shading="nearest", alpha=0.55, linewidth=0, rasterized=True,
     )  # fmt: skip
     inside = [best for best in optima if best.inside]

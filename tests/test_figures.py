@@ -92,6 +92,18 @@ def test_ticks_are_few_and_sit_on_cells(make_analysis, points):
     assert set(ticks) <= set(range(points))
 
 
+@pytest.mark.parametrize("lowest", [-5.0, -1.5])
+def test_a_metric_that_is_negative_somewhere_has_a_linear_scale_over_its_own_values(make_analysis, lowest):
+    z = bowl() - 1 + lowest
+    figure = figures.heatmaps(make_analysis({"sgdw": z}))
+    (image,) = [axes.images[0] for axes in panels(figure)]
+    np.testing.assert_allclose(image.get_array(), z[0])
+    assert image.norm.vmin == lowest < image.norm.vmax < z.max()
+    (bar,) = [axes for axes in figure.axes if not axes.images and axes.get_ylabel()]
+    assert bar.get_ylabel().endswith("(linear scale, cut at the 80% quantile)")
+    assert bar.get_yticklabels()[0].get_text() == f"−{-lowest:.3f}"
+
+
 @pytest.mark.parametrize("rise", [1.0, 1e-3, 1e-5])
 def test_a_colour_bar_tells_its_colours_apart_however_alike_they_are(make_analysis, rise):
     figure = figures.heatmaps(make_analysis({"sgdw": 0.108 + rise * bowl()}))

@@ -71,6 +71,13 @@ def test_slices_are_rows_and_columns_through_the_best_cell(make_analysis):
     assert [axes.get_xlabel() for axes in figure.axes] == ["weight decay λ", "learning rate α"]
 
 
+def test_slices_of_a_negative_metric_lie_within_their_axes(make_analysis):
+    analysis = make_analysis(lambda run: leaning(0.0)(run) - 5)
+    axes = slices_chart(analysis).axes[0]
+    low, high = axes.get_ylim()
+    assert low < analysis.variants[0].best.means["val_loss"] < high < 0
+
+
 @pytest.mark.parametrize("metric", ["val_loss", "val_error"])
 def test_ticks_that_lie_close_have_digits_enough_to_tell_them_apart(make_analysis, metric):
     figure = slices_chart(make_analysis(lambda run: 0.1 + 1e-4 * leaning(0.0)(run), metric=metric))
