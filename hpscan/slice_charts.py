@@ -128,7 +128,8 @@ def ridge_chart(analysis: Analysis) -> Figure:
             for axes in grid.ravel()
             for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
         }
-        figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=3, frameon=False)
+        columns = 2 if n_columns == MOST_COLUMNS else 1  # narrower figures have no room for both beside each other
+        figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=columns, frameon=False)
         add_footer(figure, [analysis], [variant.landscape.variant for variant in shown])
     return figure
 
@@ -157,7 +158,7 @@ def _ridge(axes: Axes, variant: VariantAnalysis, norm: Scale) -> None:
     ends = np.log2(np.reshape([best.wd.ends for best in inside], (-1, 2)))
     axes.errorbar(
         at, np.log2([best.at for best in inside]), xerr=np.abs(ends.T - at), fmt="o", color="black", markersize=3.5,
-        capsize=1.5, elinewidth=0.9, label="best weight decay at a learning rate, with its 95 % interval; its slope above",
+        capsize=1.5, elinewidth=0.9, label="best weight decay at a learning rate,\nwith its 95 % interval; its slope above",
     )  # fmt: skip
     for edge, marker in (("lower", "<"), ("upper", ">")):
         beyond = [best for best in optima if best.edge == edge]

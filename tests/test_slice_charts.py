@@ -53,6 +53,15 @@ def test_the_ridge_is_drawn_over_the_landscape(make_analysis):
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("weight decay λ", "learning rate α")
 
 
+@pytest.mark.parametrize("variants", [["sgd"], ["sgd", "adam"], ["sgd", "adam", "sgdw"]])
+def test_the_legend_of_the_ridge_lies_within_the_figure(make_analysis, variants):
+    figure = ridge_chart(make_analysis(leaning(-2.0), variants=variants))
+    assert len(figure.legends[0].get_texts()) == 2
+    figure.draw_without_rendering()
+    box = figure.legends[0].get_window_extent()
+    assert 0 <= box.x0 < box.x1 <= figure.bbox.width
+
+
 def test_an_optimum_on_an_edge_is_a_triangle(make_analysis):
     analysis = make_analysis(lambda run: 1 + run.cell.wd + 0.001 * run.seed)
     axes = ridge_chart(analysis).axes[0]
