@@ -30,6 +30,7 @@ MOST_COLUMNS = 3
 def slices_chart(analysis: Analysis) -> Figure:
     """The metric against weight decay at some learning rates, and the reverse: a row for each variant.
 
+    All rows have one scale, but those of which the best cell lies in the upper half of it, a short budget's say, have their own.
     The slices lie two cells apart, the best cell's is the heavy one. Lines are means over seeds and bands reach from
     the least seed to the largest; a line ends where a seed diverged. No decay stands one step below the least other.
 
@@ -44,9 +45,12 @@ def slices_chart(analysis: Analysis) -> Figure:
     norm = shared_norm(shown)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(PAGE, 1.75 * len(shown) + 0.1), layout="constrained")
-        for row, variant in zip(figure.subplots(len(shown), 2, squeeze=False, sharey=True), shown, strict=True):
-            _slices(row[0], variant.landscape, along="wd", norm=norm)
-            _slices(row[1], variant.landscape, along="lr", norm=norm)
+        for row, variant in zip(figure.subplots(len(shown), 2, squeeze=False, sharey="row"), shown, strict=True):
+            assert variant.best is not None
+            is_high = variant.best.means[variant.landscape.metric] > norm.ends.mean()
+            own = shared_norm([variant]) if is_high else norm
+            _slices(row[0], variant.landscape, along="wd", norm=own)
+            _slices(row[1], variant.landscape, along="lr", norm=own)
             row[0].set_title(variant.name, loc="left")
             row[0].set_ylabel(numerals.metric_name(analysis.spec.metric))
         add_footer(figure, [analysis], [variant.landscape.variant for variant in shown])

@@ -80,6 +80,19 @@ def test_slices_are_rows_and_columns_through_the_best_cell(make_analysis):
     assert [axes.get_xlabel() for axes in figure.axes] == ["weight decay λ", "learning rate α"]
 
 
+def test_a_landscape_far_above_the_others_has_a_scale_of_its_own(make_analysis):
+    def value(run):
+        return leaning(0.0)(run) * (100 if run.recipe.steps == 6 else 1)
+
+    budgets = [6, 12, 24, 48, 96, 192]
+    analysis = make_analysis(value, grid={**GRID, "steps": budgets})
+    figure = slices_chart(analysis)
+    for axes, variant in zip(figure.axes[::2], analysis.variants, strict=True):
+        low, high = axes.get_ylim()
+        assert low < variant.best.means["val_loss"] < high
+    assert len({axes.get_ylim() for axes in figure.axes}) == 2
+
+
 def test_slices_of_a_negative_metric_lie_within_their_axes(make_analysis):
     analysis = make_analysis(lambda run: leaning(0.0)(run) - 5)
     axes = slices_chart(analysis).axes[0]
