@@ -110,7 +110,8 @@ def paper_fig3(analysis: Analysis) -> Figure:
         figure = Figure(figsize=(PAGE, 4.6), layout="constrained")
         (loss, error), (against_wd, against_loss) = figure.subplots(2, 2)
         for number, variant in enumerate(shown):
-            color, marker = PALETTE[number % len(PALETTE)], MARKERS[number % len(MARKERS)]
+            color = PALETTE[number % len(PALETTE)]
+            marker = MARKERS[(number + number // len(PALETTE)) % len(MARKERS)]  # of one colour, each another
             shape = variant.landscape.at_lr(variant.landscape.ranked()[0][0])
             for axes, name in ((loss, "batch_loss"), (error, metric)):
                 _learning_curves(axes, _trained(shape, analysis, name), shape.ranked()[0][1], color)

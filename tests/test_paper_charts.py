@@ -86,6 +86,12 @@ def test_figure_3_shows_curves_and_where_they_end(make_analysis):
         paper_fig3(make_analysis(grid={"lr": [0.1], "wd": [0.1]}))
 
 
+def test_figure_3_tells_seven_landscapes_apart(make_analysis):
+    figure = paper_fig3(make_analysis(grid={"lr": [0.1], "wd": [0.1, 0.2], "batch_size": [4, 5, 6, 8]}))
+    marks = {(line.get_color(), line.get_marker()) for line in figure.axes[3].lines if line.get_marker() in "osD^vP"}
+    assert len(marks) == 8
+
+
 def test_ticks_that_lie_close_have_digits_enough_to_tell_them_apart(make_analysis):
     figure = paper_fig3(make_analysis(lambda run: 0.5 + 1e-5 * value(run)))
     figure.draw_without_rendering()
