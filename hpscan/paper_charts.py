@@ -129,7 +129,8 @@ def paper_fig3(analysis: Analysis) -> Figure:
         decays = np.unique(np.concatenate([variant.landscape.wd for variant in shown]))
         x = coordinates("wd", decays)
         whole = [k for k in range(len(x)) if decays[k] == 0 or math.isclose(x[k], round(x[k]), abs_tol=1e-9)]
-        spread = (whole or list(range(len(x))))[:: max(1, math.ceil(len(whole or x) / 8))]
+        told_at = whole if len(whole) > 2 else list(range(len(x)))  # no decay alone is no axis
+        spread = told_at[:: math.ceil(len(told_at) / 8)]
         against_wd.set_xticks(x[spread], [numerals.power(float(decays[k]), style="mathtext") for k in spread])
         told = numerals.metric_name(metric)
         against_wd.set_xlabel("weight decay, in each variant's own units")

@@ -86,6 +86,11 @@ def test_figure_3_shows_curves_and_where_they_end(make_analysis):
         paper_fig3(make_analysis(grid={"lr": [0.1], "wd": [0.1]}))
 
 
+def test_figure_3_has_ticks_at_decays_that_are_no_powers_of_two(make_analysis):
+    _, _, against_wd, _ = paper_fig3(make_analysis(grid={"lr": [0.1], "wd": [0, 0.001, 0.01, 0.1]})).axes
+    assert [label.get_text() for label in against_wd.get_xticklabels()] == ["0", "$10^{-3}$", "$10^{-2}$", "$10^{-1}$"]
+
+
 def test_figure_3_tells_seven_landscapes_apart(make_analysis):
     figure = paper_fig3(make_analysis(grid={"lr": [0.1], "wd": [0.1, 0.2], "batch_size": [4, 5, 6, 8]}))
     marks = {(line.get_color(), line.get_marker()) for line in figure.axes[3].lines if line.get_marker() in "osD^vP"}
