@@ -32,6 +32,8 @@ __all__ = ["paper_fig1", "paper_fig2", "paper_fig3", "paper_fig4"]
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 """Okabe & Ito's colours, which the colour-blind can tell apart."""
 MARKERS = ("o", "s", "D", "^", "v", "P")
+LEGEND = 128
+"""Characters that a page is wide; an entry's mark takes eight."""
 
 
 def paper_fig1(analyses: Sequence[Analysis]) -> Figure:
@@ -144,7 +146,8 @@ def paper_fig3(analysis: Analysis) -> Figure:
         for axes in (loss, error):
             axes.set_xlabel("step")
         handles, labels = against_loss.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+        beside = int(LEGEND // (max(map(len, labels)) + 8))
+        figure.legend(handles, labels, loc="outside lower center", ncols=min(3, max(1, beside)), frameon=False)
         add_footer(figure, [analysis], [variant.landscape.variant for variant in shown])
     return figure
 

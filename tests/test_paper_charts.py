@@ -91,6 +91,19 @@ def test_figure_3_has_ticks_at_decays_that_are_no_powers_of_two(make_analysis):
     assert [label.get_text() for label in against_wd.get_xticklabels()] == ["0", "$10^{-3}$", "$10^{-2}$", "$10^{-1}$"]
 
 
+def test_the_legend_of_figure_3_lies_within_the_figure(make_analysis):
+    grid = {
+        "lr": [0.125],
+        "wd": [0.1, 0.2],
+        "batch_size": [4, 8],
+        "variants": {"sgd": {"momentum": [0.85, 0.95], "nesterov": [True]}},
+    }
+    figure = paper_fig3(make_analysis(variants=["sgd", "adam"], grid=grid))
+    figure.draw_without_rendering()
+    box = figure.legends[0].get_window_extent()
+    assert 0 <= box.x0 < box.x1 <= figure.bbox.width
+
+
 def test_figure_3_tells_seven_landscapes_apart(make_analysis):
     figure = paper_fig3(make_analysis(grid={"lr": [0.1], "wd": [0.1, 0.2], "batch_size": [4, 5, 6, 8]}))
     marks = {(line.get_color(), line.get_marker()) for line in figure.axes[3].lines if line.get_marker() in "osD^vP"}
