@@ -146,7 +146,9 @@ def test_the_system_s_theme_is_followed_until_one_is_chosen_which_is_kept(site, 
 
     def shows(theme):
         """Whether the page says so, and its ground is as dark as that."""
-        red = browser.script("return Number(getComputedStyle(document.documentElement).backgroundColor.match(/\\d+/)[0])")
+        red = browser.script(
+            "return Number(getComputedStyle(document.documentElement).backgroundColor.match(/\\d+/)[0])"
+        )
         return browser.script("return document.documentElement.dataset.theme") == theme == ("light", "dark")[red < 128]
 
     prefer("dark")
