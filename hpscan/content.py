@@ -304,7 +304,7 @@ def separability(analyses: Sequence[Analysis], picture: Picture | None = None) -
             numerals.interval(numbers.best_wd_trend, sign=True),
             numerals.interval(numbers.rank_agreement, sign=True),
             *(numerals.extent(extent) for extent in numbers.extents),
-            numerals.interval(numbers.one_pass_regret, 3),
+            numerals.regret(numbers.one_pass_regret),
             ", ".join("—" if math.isnan(p) else f"{p:.3f}" for p in p_values),
         ])  # fmt: skip
     title = "How separable learning rate and weight decay are"

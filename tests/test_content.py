@@ -1,13 +1,16 @@
 """A report tells everything it has to, in this order."""
 
+import math
+
 import pytest
 import yaml
 
 from hpscan.analysis import analyze
-from hpscan.content import report_page, rise
+from hpscan.content import report_page, rise, separability
 from hpscan.intervals import Interval
 from hpscan.pages import Table
 from hpscan.spec import Spec
+from tests.curves import analysis_of
 
 SECTIONS = [
     "", "Best configuration of each variant", "To know before relying on this", "Recommended: the middle of the basin",
@@ -72,6 +75,27 @@ def test_what_is_recommended_says_how_far_it_reaches(page):
     assert sgdw["lr may move, octaves"] == "−0.2, +0.2"
     assert sgdw["an octave of wd costs"] == "+0.100 [+0.100, +0.100]"
     assert sgdw["within"] == "2 %"
+
+
+def told_of(make_spec, size, **changes):
+    """What is told of the separability of one leaning valley of values of a size: its tables' rows, in one."""
+
+    def value(run):
+        x, y = math.log2(run.cell.lr), math.log2(run.cell.wd)
+        return size * (
+            1 + 0.1 * (x + y + 9) ** 2 + 0.02 * (x + 4) ** 2 + 0.01 * math.sin(7 * x + 13 * y + 5 * run.seed)
+        )
+
+    grid = {"lr": {"log2": [-8, -2], "points": 7}, "wd": {"log2": [-8, -2], "points": 7}}
+    analysis = analysis_of(make_spec(variants=["sgd"], grid=grid, seeds=3, **changes), value)
+    tables = [block for section in separability([analysis]) for block in section.blocks if isinstance(block, Table)]
+    return {column: text for table in tables for column, text in zip(table.columns, table.rows[0], strict=True)}
+
+
+def test_every_regret_of_a_small_loss_has_digits_that_are_seen(make_spec):
+    told = told_of(make_spec, 1e-5)
+    for column in ("regret, mean", "regret, worst", "regret, one pass"):
+        assert told[column].split()[0].strip("−0.").isdigit(), (column, told[column])
 
 
 def test_the_spec_is_shown_without_what_it_leaves_open(filled, page):
