@@ -293,7 +293,7 @@ def separability(analyses: Sequence[Analysis], picture: Picture | None = None) -
             VARIANTS[variant.landscape.variant].rule,
             numerals.interval(numbers.contour_slope, sign=True),
             numerals.interval(numbers.interaction_share),
-            numerals.regret(numbers.independent_tuning_regret),
+            numerals.regret(numbers.independent_tuning_regret, metric),
             worst,
             variant.verdict.word,
         ])  # fmt: skip
@@ -304,14 +304,14 @@ def separability(analyses: Sequence[Analysis], picture: Picture | None = None) -
             numerals.interval(numbers.best_wd_trend, sign=True),
             numerals.interval(numbers.rank_agreement, sign=True),
             *(numerals.extent(extent) for extent in numbers.extents),
-            numerals.regret(numbers.one_pass_regret),
+            numerals.regret(numbers.one_pass_regret, metric),
             ", ".join("—" if math.isnan(p) else f"{p:.3f}" for p in p_values),
         ])  # fmt: skip
     title = "How separable learning rate and weight decay are"
     columns = ["variant", "update", "contour slope", "interaction share", "regret, mean", "regret, worst", "verdict"]
     told = Points([(name, _verdict(each, metric), "") for name, _, each, _ in each_variant(analyses)])
     sections = [Section(title, [told, Table(title, columns, rows, wraps=(1,)), READ_SEPARABILITY])]
-    pairs = [_difference(before, pair) for before, pair in _each_pair(analyses)]
+    pairs = [_difference(before, pair, metric) for before, pair in _each_pair(analyses)]
     if pairs:
         columns = ["pair", "contour slope", "interaction share", "regret", "verdict"]
         table = Table("Coupled less decoupled", columns, pairs)
@@ -323,12 +323,12 @@ def separability(analyses: Sequence[Analysis], picture: Picture | None = None) -
     return [*sections, Section("The basin, and the evidence", blocks, level=3)]
 
 
-def _difference(before: str, pair: Pair) -> list[str]:
+def _difference(before: str, pair: Pair, metric: str) -> list[str]:
     return [
         f"{before}{pair.coupled} − {pair.decoupled}",
         numerals.interval(pair.contour_slope, sign=True),
         numerals.interval(pair.interaction_share, sign=True),
-        numerals.regret(pair.independent_tuning_regret, sign=True),
+        numerals.regret(pair.independent_tuning_regret, metric, sign=True),
         pair.verdict.word,
     ]
 

@@ -17,7 +17,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import Formatter, FuncFormatter
+from matplotlib.ticker import Formatter
 
 from hpscan import numerals
 from hpscan.analysis import AXES_IN_WORDS, Analysis, VariantAnalysis
@@ -192,6 +192,8 @@ def separability_chart(analysis: Analysis) -> Figure:
             axes.set_yticks(range(len(names)), names)
             axes.set_ylim(len(names) - 0.5, -0.5)
             axes.set_xlabel(title)
+            in_percent = attribute == "independent_tuning_regret" and analysis.spec.metric.endswith("_error")
+            axes.xaxis.set_major_formatter(_percent if in_percent else _plain)
             axes.margins(x=0.12)
         add_footer(figure, [analysis], [variant.landscape.variant for variant in analysis.variants])
     return figure
@@ -410,6 +412,14 @@ def add_legend(figure: Figure, variants: Sequence[VariantAnalysis]) -> None:
         figure.legend(handles=entries, loc="outside lower center", ncols=columns, frameon=False, handlelength=1.4)
 
 
+def _plain(value: float, _: int | None) -> str:
+    return numerals.minus(f"{value:g}")
+
+
+def _percent(value: float, _: int | None) -> str:
+    return numerals.minus(f"{100 * value:g} %")
+
+
 def _dot(axes: Axes, y: int, number: Interval, *, coupled: bool) -> None:
     color = COUPLING[coupled]
     if math.isinf(number.low) or math.isinf(number.high):
@@ -417,4 +427,3 @@ def _dot(axes: Axes, y: int, number: Interval, *, coupled: bool) -> None:
     if not math.isnan(number.low):
         axes.plot([number.low, number.high], [y, y], color=color, linewidth=2.2, alpha=0.5, solid_capstyle="round")
     axes.plot([number.value], [y], "s" if coupled else "o", color=color, markersize=4.5)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: numerals.minus(f"{value:g}")))

@@ -126,9 +126,15 @@ def difference(metric: str, value: float) -> str:
     return minus(f"{value:z.{_form_of(Interval(value, math.nan, math.nan))}}")
 
 
-def regret(number: Interval, *, sign: bool = False) -> str:
-    """A regret, or a difference of two, with its interval: ``0.114 [0.077, 0.151]``."""
-    return _interval(number, _form_of(number), sign=sign)
+def regret(number: Interval, metric: str = "", *, sign: bool = False) -> str:
+    """A regret, or a difference of two, with its interval: ``0.114 [0.077, 0.151]``, ``1.4 [0.7, 2.1] %`` of an error rate."""
+    if not metric.endswith("_error"):
+        return _interval(number, _form_of(number), sign=sign)
+    percent = Interval(*(100.0 * end for end in (number.value, number.low, number.high)))
+    largest = max((abs(end) for end in (percent.value, percent.low, percent.high) if math.isfinite(end)), default=0.0)
+    digits = 1 if largest == 0.0 or largest >= 0.05 else min(12, -math.floor(math.log10(largest)))
+    told = _interval(percent, f"{digits}f", sign=sign)
+    return told if told == "—" else f"{told} %"
 
 
 def metric_interval(metric: str, mean: Interval) -> str:

@@ -98,6 +98,12 @@ def test_every_regret_of_a_small_loss_has_digits_that_are_seen(make_spec):
         assert told[column].split()[0].strip("−0.").isdigit(), (column, told[column])
 
 
+def test_every_regret_of_an_error_rate_is_in_percent(make_spec):
+    told = told_of(make_spec, 0.1, metric="val_error")
+    for column in ("regret, mean", "regret, worst", "regret, one pass"):
+        assert told[column].endswith(" %"), (column, told[column])
+
+
 def test_the_spec_is_shown_without_what_it_leaves_open(filled, page):
     (code,) = page.sections[-1].blocks
     assert Spec.validated(yaml.safe_load(code.text)) == filled.spec("tiny")

@@ -8,6 +8,7 @@ from hpscan import figures
 from hpscan.analysis import Analysis, VariantAnalysis
 from hpscan.separation import separability
 from hpscan.store import Store
+from tests.curves import analysis_of
 
 mpl.use("Agg")
 
@@ -122,6 +123,18 @@ def test_degenerate_landscapes_are_drawn(make_analysis, fill):
 def test_the_chart_has_a_row_for_every_variant(make_analysis):
     figure = figures.separability_chart(make_analysis({"sgd": bowl(), "sgdw": bowl()}))
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["sgd", "sgdw"]
+
+
+@pytest.mark.parametrize(("metric", "unit"), [("val_loss", ""), ("val_error", " %")])
+def test_the_chart_has_a_regret_in_the_units_of_its_metric(make_spec, metric, unit):
+    analysis = analysis_of(
+        make_spec(metric=metric), lambda run: 0.1 + (run.cell.lr * run.cell.wd * (1 + run.seed)) % 0.1
+    )
+    figure = figures.separability_chart(analysis)
+    figure.draw_without_rendering()
+    *others, regret = ([label.get_text() for label in axes.get_xticklabels()] for axes in figure.axes)
+    assert all(text.endswith(unit) for text in regret)
+    assert not any("%" in text for texts in others for text in texts)
 
 
 def test_every_format_is_written_and_repeatable(make_analysis, tmp_path):

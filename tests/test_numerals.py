@@ -126,6 +126,20 @@ def test_a_regret_has_decimals_enough_to_be_seen(ends, text):
     assert numerals.difference("val_loss", ends[0]) == text.partition(" ")[0]
 
 
+@pytest.mark.parametrize(
+    ("ends", "text"),
+    [
+        ((0.114, 0.077, 0.151), "11.4 [7.7, 15.1] %"),
+        ((1e-5, -3.4e-4, 3.2e-4), "0.00 [−0.03, 0.03] %"),
+        ((0.0, 0.0, 0.0), "0.0 [0.0, 0.0] %"),
+        ((0.02, math.nan, math.nan), "2.0 %"),
+        ((0.02, -math.inf, math.inf), "—"),
+    ],
+)
+def test_a_regret_of_an_error_rate_is_in_percent_as_the_rate_is(ends, text):
+    assert numerals.regret(Interval(*ends), "val_error") == text
+
+
 def test_an_optimum_that_is_not_known_is_a_dash():
     optima = [
         Optimum(100.0, Interval(0.021, 0.01, 0.04), 0.1, ""),

@@ -287,7 +287,7 @@ def print_analysis(analysis: Analysis) -> None:
             variant.name,
             numerals.interval(numbers.contour_slope, sign=True),
             numerals.interval(numbers.interaction_share),
-            numerals.regret(numbers.independent_tuning_regret),
+            numerals.regret(numbers.independent_tuning_regret, metric),
             numerals.interval(numbers.tilt, sign=True),
             variant.verdict.word,
         )
