@@ -29,6 +29,8 @@ REFERENCES = {  # how a prediction is drawn, and what it takes to be constant
     "Wang & Aitchison": ("#7c3aed", ":", "EMA timescale"),
 }
 MOST_COLUMNS = 3
+DIGIT = 0.04
+"""Of a panel's width, what a digit of a tick takes."""
 
 
 def scaling_chart(analysis: Analysis) -> Figure:
@@ -103,7 +105,8 @@ def _scaling(axes: Axes, scaling: Scaling) -> None:
             axes.plot(along, line(slope), color=color, linestyle=style, label=f"constant {constant} ({source})")
     axes.set_xscale("log", base=2)
     axes.set_yscale("log", base=2)
-    axes.set_xticks(sorted(set(at)), [f"{value:g}" for value in sorted(set(at))])
+    told = _apart(sorted(set(at.tolist())))
+    axes.set_xticks([*told], [*told.values()])
     axes.xaxis.set_minor_locator(NullLocator())
     low, high = _span(scaling)
     axes.set_ylim(2.0 ** (low - 0.7), 2.0 ** (high + 0.7))
@@ -115,6 +118,17 @@ def _scaling(axes: Axes, scaling: Scaling) -> None:
     predicted = ", ".join(numerals.minus(f"{value:g}") for value in scaling.predictions.values())
     below = f"\npredicted {predicted}" if predicted else ""
     axes.set_title(f"{scaling.name}\nexponent {numerals.interval(scaling.exponent, sign=True)}{below}", loc="left")
+
+
+def _apart(values: list[float]) -> dict[float, str]:
+    """The values along a logarithmic axis that have room for their number beside the one before, and it."""
+    told: dict[float, str] = {}
+    for value in values:
+        text = f"{value:.12g}"
+        taken = DIGIT * (len(text) + 1) * math.log(values[-1] / values[0])
+        if not told or math.log(value / [*told][-1]) >= taken:
+            told[value] = text
+    return told
 
 
 def _span(scaling: Scaling) -> tuple[float, float]:

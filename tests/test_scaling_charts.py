@@ -1,3 +1,5 @@
+import itertools
+
 import matplotlib as mpl
 import numpy as np
 import pytest
@@ -54,6 +56,20 @@ def test_every_scaling_has_a_panel_with_its_fit_and_both_references(make_analysi
         "constant normalised decay (Loshchilov & Hutter)": pytest.approx(-0.5),
         "constant EMA timescale (Wang & Aitchison)": pytest.approx(-1.0),
     }
+
+
+@pytest.mark.parametrize(
+    "steps", [[16, 64, 1024], [100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 51200], [1234567, 2469134]], ids=len
+)
+def test_ticks_along_the_axis_do_not_overlap(make_analysis, steps):
+    figure = scaling_chart(make_analysis(grid={**GRID, "steps": steps}))
+    figure.draw_without_rendering()
+    for axes in (axes for axes in figure.axes if axes.lines):
+        boxes = [label.get_window_extent() for label in axes.get_xticklabels()]
+        assert len(boxes) >= 2
+        assert all(before.x1 < after.x0 for before, after in itertools.pairwise(boxes))
+        texts = [label.get_text() for label in axes.get_xticklabels()]
+        assert set(texts) <= set(map(str, steps))
 
 
 @pytest.mark.parametrize("variants", [["sgdw"], ["sgdw", "adam"], ["sgdw", "adam", "sgd", "adamw"]], ids=len)
