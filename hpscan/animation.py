@@ -76,15 +76,15 @@ def animation(analysis: Analysis) -> FuncAnimation:
     return FuncAnimation(figure, draw, frames=frames, init_func=lambda: panels, cache_frame_data=False)
 
 
-def save_animation(analysis: Analysis, folder: Path) -> list[Path]:
-    """Write ``animation.gif`` and, where ffmpeg is on the path, ``animation.mp4``; return the paths."""
+def save_animation(analysis: Analysis, folder: Path, name: str = "animation") -> list[Path]:
+    """Write ``animation.gif`` and, where ffmpeg is on the path, ``animation.mp4``, or of another name; return the paths."""
     folder.mkdir(parents=True, exist_ok=True)
     writers: list[tuple[AbstractMovieWriter, str, int]] = [(_GifWriter(FRAMES_A_SECOND), "gif", 100)]
     if FFMpegWriter.isAvailable():
         writers.append((FFMpegWriter(FRAMES_A_SECOND), "mp4", 200))
     paths = []
     for writer, suffix, dpi in writers:
-        path = folder / f"animation.{suffix}"
+        path = folder / f"{name}.{suffix}"
         animation(analysis).save(path, writer=writer, dpi=dpi)
         paths.append(path)
     return paths

@@ -162,24 +162,33 @@ def check_kind(kind: str) -> None:
         raise SpecError(f"--kind {kind}: must be one of {', '.join([*KINDS, *COMPARED, ANIMATION])}")
 
 
-def save_kind(kind: str, analyses: Sequence[Analysis], folders: Sequence[Path]) -> list[Path]:
+def save_kind(
+    kind: str, analyses: Sequence[Analysis], folders: Sequence[Path], *, metric: str | None = None
+) -> list[Path]:
     """Draw one kind of figure: of all sweeps together into the first folder, or of each into its own.
+
+    Those of another ``metric`` than the spec's have its name and lie beside those of that one.
 
     Raises
     ------
     SpecError
         If a sweep has no data for it.
     """
+    name = _named(kind, metric)
     if kind in COMPARED:
-        return save_figure(COMPARED[kind](analyses), folders[0], kind)
+        return save_figure(COMPARED[kind](analyses), folders[0], name)
     if kind == ANIMATION:
-        saved = [save_animation(analysis, folder) for analysis, folder in zip(analyses, folders, strict=True)]
+        saved = [save_animation(analysis, folder, name) for analysis, folder in zip(analyses, folders, strict=True)]
     else:
         drawn = [KINDS[kind](analysis) for analysis in analyses]
-        saved = [save_figure(figure, folder, kind) for figure, folder in zip(drawn, folders, strict=True)]
+        saved = [save_figure(figure, folder, name) for figure, folder in zip(drawn, folders, strict=True)]
     return [path for paths in saved for path in paths]
 
 
-def save_in_convention(analysis: Analysis, to: Decay, folder: Path) -> list[Path]:
+def save_in_convention(analysis: Analysis, to: Decay, folder: Path, *, metric: str | None = None) -> list[Path]:
     """Draw the heatmaps of the decoupled variants in one form's units; raises SpecError where there are none."""
-    return save_figure(heatmaps_in(analysis, to), folder, f"heatmaps-{to}")
+    return save_figure(heatmaps_in(analysis, to), folder, _named(f"heatmaps-{to}", metric))
+
+
+def _named(kind: str, metric: str | None) -> str:
+    return f"{kind}-{metric}" if metric else kind

@@ -59,6 +59,14 @@ def test_a_kind_is_drawn_of_each_sweep_into_its_own_folder(analysis, tmp_path):
     assert all(path.stat().st_size > 0 for path in saved)
 
 
+@pytest.mark.parametrize("kind", ["heatmaps", "curves", "animation"])
+def test_a_kind_of_another_metric_leaves_that_of_the_sweeps_own(analysis, tmp_path, kind):
+    own = save_kind(kind, [analysis], [tmp_path])
+    other = save_kind(kind, [analysis], [tmp_path], metric="val_error")
+    assert {path.stem for path in other} == {f"{kind}-val_error"}
+    assert not {*own} & {*other}
+
+
 def test_a_kind_that_a_sweep_has_no_data_for_is_refused_and_nothing_is_written(analysis, tmp_path):
     for kind in ("scaling", "budgets"):
         with pytest.raises(SpecError):

@@ -169,12 +169,12 @@ def figures(
     else:
         folders = [folder_for("figures", out, source, sweep) for sweep in sweeps]
     if kind and not convention:
-        drawn = save_kind(kind, analyses, folders)
+        drawn = save_kind(kind, analyses, folders, metric=metric)
     else:
         drawn = []
         for analysis, folder in zip(analyses, folders, strict=True):
             if convention:
-                drawn += save_in_convention(analysis, Decay(convention), folder)
+                drawn += save_in_convention(analysis, Decay(convention), folder, metric=metric)
             else:
                 drawn += save_gallery(analysis, folder) if metric is None else save_metric(analysis, folder)
     for path in drawn:
