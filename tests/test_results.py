@@ -79,11 +79,15 @@ def test_figures_are_drawn_in_the_units_asked_for(hpscan, tmp_path, make_spec):
     code, out, _ = hpscan("figures", "tiny", "--convention", "torch")
     assert code == 0
     assert out.split() == [f"results/tiny/figures/heatmaps-torch.{suffix}" for suffix in ("png", "svg", "pdf")]
+
+
+def test_figures_of_another_metric_have_its_name(hpscan, filled):
     for option, drawn in (("--convention=torch", "heatmaps-torch"), ("--kind=slices", "slices")):
-        code, out, _ = hpscan("figures", "tiny", option, "--metric", "val_error")
-        assert [path.rpartition("/")[2] for path in out.split()] == [
+        code, out, _ = hpscan("figures", "tiny", option, "--metric", "val_error", "--store", filled.location)
+        assert code == 0
+        assert {path.rpartition("/")[2] for path in out.split()} == {
             f"{drawn}-val_error.{suffix}" for suffix in ("png", "svg", "pdf")
-        ]
+        }
 
 
 def test_scaling_is_a_table_of_its_own(hpscan, tmp_path, make_spec):
