@@ -15,7 +15,7 @@ from hpscan.analysis import Analysis, VariantAnalysis
 from hpscan.figures import COLORS, PAGE, STYLE, MetricTicks, Scale, colour_bar, shared_norm
 from hpscan.footer import add_footer
 from hpscan.intervals import Interval
-from hpscan.landscape import Landscape
+from hpscan.landscape import Landscape, is_chosen_by
 from hpscan.scaling import Optimum, fit
 from hpscan.separation import coordinates
 from hpscan.spec import SpecError
@@ -39,6 +39,7 @@ def slices_chart(analysis: Analysis) -> Figure:
     SpecError
         If no variant has a result.
     """
+    _check_metric(analysis, "slices")
     shown = [variant for variant in analysis.variants if variant.best is not None]
     if not shown:
         raise SpecError(f"{analysis.spec.name}: slices go through the best cell; no cell has a result yet")
@@ -55,6 +56,15 @@ def slices_chart(analysis: Analysis) -> Figure:
             row[0].set_ylabel(numerals.metric_name(analysis.spec.metric))
         add_footer(figure, [analysis], [variant.landscape.variant for variant in shown])
     return figure
+
+
+def _check_metric(analysis: Analysis, kind: str) -> None:
+    """Refuse what has no best cell, however many results there are."""
+    spec = analysis.spec
+    if not is_chosen_by(spec.metric):
+        raise SpecError(
+            f"{spec.name}: {kind} needs a best cell, and by {spec.metric} nothing is chosen; give a validation metric"
+        )
 
 
 def _slices(axes: Axes, shape: Landscape, *, along: str, norm: Scale) -> None:
@@ -111,6 +121,7 @@ def ridge_chart(analysis: Analysis) -> Figure:
     SpecError
         If no variant has two learning rates and three weight decays above 0.
     """
+    _check_metric(analysis, "ridge")
     shown = ridge_shown(analysis)
     if not shown:
         raise SpecError(

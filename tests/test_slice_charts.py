@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import matplotlib as mpl
 import numpy as np
@@ -120,6 +121,14 @@ def test_no_decay_has_a_place_of_its_own(make_analysis):
     axes = slices_chart(analysis).axes[0]
     assert axes.get_xticklabels()[0].get_text() == "0"
     ridge_chart(analysis).draw_without_rendering()
+
+
+@pytest.mark.parametrize(("draw", "kind"), [(slices_chart, "slices"), (ridge_chart, "ridge")])
+def test_a_metric_by_which_nothing_is_chosen_is_refused_as_such(make_analysis, draw, kind):
+    analysis = make_analysis(leaning(0.0))
+    shown = replace(analysis, spec=analysis.spec.model_copy(update={"metric": "rotation"}))
+    with pytest.raises(SpecError, match=f"tiny: {kind} needs a best cell, and by rotation nothing is chosen"):
+        draw(shown)
 
 
 def test_what_has_no_ridge_or_no_result_says_so(make_analysis):
