@@ -187,7 +187,7 @@ def _numbers(known: Known, is_current: bool, view: View, name: str) -> list[Any]
     rows = [
         ("Contour slope", numerals.interval(numbers.contour_slope, sign=True)),
         ("Interaction share", numerals.interval(numbers.interaction_share)),
-        ("Regret of tuning apart", numerals.regret(numbers.independent_tuning_regret)),
+        ("Regret of tuning apart", numerals.regret(numbers.independent_tuning_regret, shape.metric)),
     ]
     sentence = analysis.verdict.sentence
     told: list[Any] = [html.P(sentence[:1].upper() + sentence[1:], className="sentence")]

@@ -1,5 +1,6 @@
 """Pages of landscapes: which are drawn, on which scale, and what is told of them."""
 
+import re
 from datetime import UTC, datetime
 from urllib.parse import parse_qs, urlsplit
 
@@ -213,6 +214,14 @@ def test_the_numbers_name_the_best_cell_that_is_stored(store):
     assert f"lr {numerals.power(lr)}, wd {numerals.power(wd)}: {own.min():.2f}"[:-1] in told
     assert "end of training" not in told
     assert "end of training" in text_of(maps._told(Reader(store, AtOnce()), View(step=6), "tiny/sgdw")[0])
+
+
+def test_a_regret_of_an_error_rate_is_in_percent_as_the_rate_is(store):
+    for metric, unit in (("val_loss", ""), ("val_error", " %")):
+        store.save_spec(store.spec("tiny").model_copy(update={"metric": metric}))
+        told = text_of(maps._told(Reader(store, AtOnce()), View(), "tiny/sgdw")[0])
+        ((found,),) = [re.findall(r"Regret of tuning apart.*?\d\]?( %)?(?= [A-Z])", told)]
+        assert found == unit, told
 
 
 def test_a_map_does_not_wait_for_its_numbers(reader):
