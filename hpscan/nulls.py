@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -71,7 +72,7 @@ def p_value(
     which takes noise to be independent from cell to cell. ``nan`` if nothing is known or nothing varies.
     """
     if not fields.any():
-        return float("nan")
+        return math.nan
     seen = fields[[bool(field.any()) for field in fields]]
     if len(seen) > 1:
         own = (seen**2).sum()
