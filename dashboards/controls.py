@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from dash import Input, Output, State, dcc, html, no_update
 
 from hpscan import numerals
+from hpscan.spec import SpecError
 
 from .callbacks import Pages
 from .reading import Reader
 from .shell import aria
 from .view import SCALES, SHOWN, View
 
-__all__ = ["MOST_MAPS", "controls", "maps_of", "register"]
+__all__ = ["MOST_MAPS", "controls", "maps_of", "register", "view_of"]
 
 MOST_MAPS = 12
 """Maps that are drawn before anything is chosen."""
@@ -24,6 +26,21 @@ METRICS_FIRST = ("val_loss", "val_error", "test_loss", "test_error", "train_loss
 def maps_of(reader: Reader, names: Sequence[str]) -> list[str]:
     """All maps of some sweeps, ``SWEEP/PANEL``."""
     return [f"{name}/{panel.name}" for name in names for panel in reader.panels(name)]
+
+
+def view_of(reader: Reader, names: Sequence[str], query: str) -> View:
+    """The view of a page's query: of one metric, though its sweeps have been tuned by several.
+
+    Raises SpecError if the query names none and the sweeps have none in common.
+    """
+    view = View.from_query(query)
+    own = [reader.spec(name).metric for name in names]
+    if view.metric or len(set(own)) == 1:
+        return view
+    common = [each["value"] for each in _metrics(reader, names)]
+    if not common:
+        raise SpecError(f"metric: {', '.join(names)} have none in common")
+    return replace(view, metric=own[0] if own[0] in common else common[0])
 
 
 def controls(reader: Reader, names: Sequence[str], view: View, every: list[str], shown: list[str]) -> html.Section:
@@ -105,12 +122,12 @@ def register(pages: Pages) -> None:
         metric: str, shows: str, scale: str, clip: float, tolerance: float, units: str, iso: list[str], at: int,
         maps: list[str] | None, steps: list[int], names: list[str], path: str | None,
     ) -> tuple[Any, ...]:  # fmt: skip
-        own = reader.spec(names[0]).metric
+        own = {reader.spec(name).metric for name in names}
         step = steps[at] if at is not None and at < len(steps) else None
         every = maps_of(reader, names)
         chosen = () if not maps or list(maps) == every[:MOST_MAPS] else tuple(maps)
         view = View(
-            maps=chosen, metric="" if metric == own else metric, shows=shows, scale=scale, clip=float(clip), step=step,
+            maps=chosen, metric="" if own == {metric} else metric, shows=shows, scale=scale, clip=float(clip), step=step,
             units=units or "", tolerance=float(tolerance), iso="iso" in (iso or []),
         ).sane()  # fmt: skip
         query = view.to_query(names if (path or "").strip("/") == "compare" else ())

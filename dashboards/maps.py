@@ -51,7 +51,7 @@ def page(reader: Reader, names: Sequence[str], query: str, *, comparing: bool = 
         above = [top, html.Div(choice, className="controls first")]
     else:
         above = [_head(reader, names[0]), html.Div(_progress(reader, names[0]), id="progress")]
-    view = View.from_query(query)
+    view = controls.view_of(reader, names, query)
     every = controls.maps_of(reader, names)
     shown = [name for name in view.maps if name in every] or every[: controls.MOST_MAPS]
     return [

@@ -88,6 +88,12 @@ def test_an_address_names_the_only_sweep_that_is_left_of_a_comparison(choose):
     assert found["query"]["data"] == "?sweep=tiny&scale=rank"
 
 
+def test_an_address_says_the_metric_of_sweeps_tuned_by_several(choose, store, make_spec):
+    store.save_spec(make_spec(name="errors", metric="val_error"))
+    found = choose(**{"sweeps_of_page.data": ["tiny", "errors"]})
+    assert found["view"]["data"]["metric"] == "val_loss"
+
+
 def test_evaluations_that_come_are_offered_and_the_one_that_is_shown_stays(reader, store, other):
     with TestClient(make_app(reader, Launcher(store)), base_url="http://localhost") as client:
 

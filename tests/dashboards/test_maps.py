@@ -16,6 +16,7 @@ from hpscan.dashboards.numbers import Known, Numbers
 from hpscan.dashboards.reading import Reader
 from hpscan.dashboards.view import View
 from hpscan.grid import runs
+from hpscan.spec import SpecError
 from hpscan.store import Store
 from tests.plotted import array, trace
 
@@ -171,6 +172,26 @@ def test_sweeps_are_compared_on_the_scale_of_all_their_cells(reader, store, make
     ((low, high),) = scales(page)
     assert (low, high) == pytest.approx((known.min(), known.max()))
     assert scales(maps.page(reader, ["tiny"], "?scale=linear&clip=100")) != {(low, high)}
+
+
+@pytest.mark.parametrize("names", [["tiny", "errors"], ["errors", "tiny"]])
+def test_sweeps_tuned_by_several_metrics_are_compared_by_one(reader, store, make_spec, names):
+    spec = make_spec(name="errors", metric="val_error")
+    store.save_spec(spec)
+    rows = [{**row, "val_error": row["val_loss"] / 100} for run in runs(spec)
+            if (row := result_of(run)) and row["state"] == "completed"]  # fmt: skip
+    store.save_pack("errors", "p", rows, [])
+    (page, asked) = (
+        maps.page(reader, names, query, comparing=True) for query in ("", f"?metric={reader.spec(names[0]).metric}")
+    )
+    assert scales(page) == scales(asked)
+    assert [figure["data"] for figure in drawn(page).values()] == [figure["data"] for figure in drawn(asked).values()]
+
+
+def test_sweeps_without_a_common_metric_are_not_compared(reader, store, make_spec):
+    store.save_spec(make_spec(name="new", metric="val_f1"))
+    with pytest.raises(SpecError, match="tiny, new have none in common"):
+        maps.page(reader, ["tiny", "new"], "", comparing=True)
 
 
 def test_colours_stay_while_evaluations_are_played(reader):
