@@ -26,6 +26,7 @@ def slices(
     """What is shown over weight decay at the learning rate nearest to ``lr``, and over learning rate at ``wd``: a line a landscape."""
     over_wd: list[dict[str, Any]] = []
     over_lr: list[dict[str, Any]] = []
+    seen: dict[str, list[np.ndarray]] = {"wd": [], "lr": []}
     for number, (name, shape) in enumerate(shapes):
         z = surface(shape, view)
         i, j = (
@@ -33,6 +34,8 @@ def slices(
             for axis, at in ((shape.lr, lr), (shape.wd, wd))
         )
         color = LINES[number % len(LINES)]
+        seen["wd"].append(z[i])
+        seen["lr"].append(z[:, j])
         for found, values, places in (
             (over_wd, z[i], axis_places(shape.axes[1], shape.wd)),
             (over_lr, z[:, j], axis_places(shape.axes[0], shape.lr)),
@@ -57,7 +60,7 @@ def slices(
             "layout": {
                 **plain(), "showlegend": len(found) > 1 and axis == "wd", "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "font": {"size": 11}}, "height": 250,
                 "xaxis": {**ticked(axis, values), "title": {"text": axis_name(axis, variants, view.units)}},
-                "yaxis": {"title": {"text": title}, "type": "log" if logged else "linear", **gridded(), "automargin": True},
+                "yaxis": {"title": {"text": title}, "type": "log" if logged and _is_positive(*seen[axis]) else "linear", **gridded(), "automargin": True},
             },
         }  # fmt: skip
 
@@ -68,6 +71,7 @@ def curves(rows: pd.DataFrame, runs: Sequence[tuple[str, str, int]], metric: str
     """Learning curves of runs: (run_id, cell in words, number of the cell); one colour a cell, one line a seed."""
     data = []
     told: set[str] = set()
+    seen = rows.loc[rows["run_id"].isin([run_id for run_id, *_ in runs]), metric].to_numpy(dtype=float)
     for run_id, cell, number in runs:
         own = rows[rows["run_id"] == run_id].sort_values("step")
         if own.empty:
@@ -84,6 +88,11 @@ def curves(rows: pd.DataFrame, runs: Sequence[tuple[str, str, int]], metric: str
         "layout": {
             **plain(), "height": 280, "showlegend": len(told) > 1, "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
             "xaxis": {"title": {"text": "step"}, **gridded(), "automargin": True},
-            "yaxis": {"title": {"text": metric_title(metric)}, "type": "linear" if metric == "gap" else "log", **gridded(), "automargin": True},
+            "yaxis": {"title": {"text": metric_title(metric)}, "type": "log" if metric != "gap" and _is_positive(seen) else "linear", **gridded(), "automargin": True},
         },
     }  # fmt: skip
+
+
+def _is_positive(*values: np.ndarray) -> bool:
+    """Whether all have a place on a logarithmic axis, which leaves the others out."""
+    return not any((each <= 0).any() for each in values)

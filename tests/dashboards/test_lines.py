@@ -48,6 +48,20 @@ def test_an_axis_is_logarithmic_only_of_what_is_positive(shape, shows, scale, ki
         assert figure["layout"]["yaxis"]["type"] == kind
 
 
+@pytest.mark.parametrize("least", [0.0, -3.0])
+def test_what_is_not_positive_somewhere_has_a_place_on_the_axis(shape, reader, least):
+    z = np.where(np.isfinite(shape.z), shape.z - np.nanmin(shape.z) + least, shape.z)
+    for figure in slices([("one", replace(shape, values={"val_loss": z}))], View(), 1.0, 1.0):
+        assert figure["layout"]["yaxis"]["type"] == (
+            "linear" if np.nanmin(array(figure["data"][0]["y"])) <= 0 else "log"
+        )
+    run_id = reader.shape("tiny", "sgdw").run_ids[0, 0, 0]
+    rows = reader.curves("tiny", [run_id])
+    for change, kind in ((0.0, "log"), (rows["val_loss"].min() - least, "linear")):
+        figure = curves(rows.assign(val_loss=rows["val_loss"] - change), [(run_id, "a", 0)], "val_loss")
+        assert figure["layout"]["yaxis"]["type"] == kind
+
+
 @pytest.mark.parametrize(
     ("variants", "units", "label"),
     [
