@@ -128,7 +128,13 @@ def _in_words(shape: Landscape, i: int, j: int) -> str:
     return cell_name(float(shape.lr[i]), float(shape.wd[j]))
 
 
-def _hovered(reader: Reader, view: View, name: str, i: int, j: int) -> list[Any]:
+def _called(names: Sequence[str]) -> dict[str, str]:
+    """What each map is called: by its panel, and by its sweep, too, where there are several."""
+    several = len({name.split("/", 1)[0] for name in names}) > 1
+    return {name: name if several else name.split("/", 1)[1] for name in names}
+
+
+def _hovered(reader: Reader, view: View, name: str, i: int, j: int) -> html.Dl:
     sweep, shape = name.split("/", 1)[0], drawn(reader, view, name)
     metric, states = shape.metric, shape.states[:, i, j]
     mean = float(shape.mean()[i, j])
@@ -162,10 +168,7 @@ def _hovered(reader: Reader, view: View, name: str, i: int, j: int) -> list[Any]
         else {}
     )
     rank = [("rank", f"{ranked[i, j]:,} of {len(ranked):,}")] if (i, j) in ranked else []
-    return [
-        html.H2(shape.name),
-        facts([*rows, *rank], kind="narrow"),
-    ]  # fmt: skip
+    return facts([*rows, *rank], kind="narrow")
 
 
 def _sliced(ids: Sequence[dict[str, str]], own: dict[str, str]) -> list[dict[str, str]]:
@@ -180,11 +183,11 @@ def _told(reader: Reader, view: View, places: Sequence[Place]) -> list[Any]:
     runs: list[tuple[str, str, int]] = []
     tables, evaluations, titles = [], [], []
     metric = view.metric or reader.spec(first_sweep).metric
-    several = len({name for name, *_ in places}) > 1
+    called = _called([name for name, *_ in places])
     for number, (name, i, j) in enumerate(places):
-        sweep, panel = name.split("/", 1)
+        sweep = name.split("/", 1)[0]
         shape = drawn(reader, view, name)
-        words = (f"{panel}: " if several else "") + _in_words(shape, i, j)
+        words = (f"{called[name]}: " if len(called) > 1 else "") + _in_words(shape, i, j)
         ids = [str(run_id) for run_id in shape.run_ids[:, i, j] if run_id]
         runs += [(run_id, words, number) for run_id in ids]
         evaluations.append(reader.curves(sweep, ids))
@@ -300,9 +303,11 @@ def register(pages: Pages) -> None:
         if not cell:
             return (no_update,) * 4
         (i, j) = cell[0]
-        shapes = [(each["name"].split("/", 1)[1], drawn(reader, view, each["name"])) for each in _sliced(ids, own)]
+        called = _called([each["name"] for each in ids])
+        shapes = [(called[each["name"]], drawn(reader, view, each["name"])) for each in _sliced(ids, own)]
         over_wd, over_lr = slices(shapes, view, float(shape.lr[i]), float(shape.wd[j]))
-        return _hovered(reader, view, name, i, j), over_wd, over_lr, "slices"
+        told = [html.H2(called[name]), _hovered(reader, view, name, i, j)]
+        return told, over_wd, over_lr, "slices"
 
     pages.in_browser(
         "pick",

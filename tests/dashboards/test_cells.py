@@ -1,19 +1,42 @@
 """What is told of cells, as text."""
 
+import json
+
 import numpy as np
 import pytest
 import yaml
+from starlette.testclient import TestClient
 
 from hpscan.dashboards import cells
 from hpscan.dashboards.callbacks import Pages
 from hpscan.dashboards.launching import Launcher
+from hpscan.dashboards.server import make_app
 from hpscan.dashboards.view import View
+from hpscan.grid import runs
 
-from .conftest import parts_of, text_of
+from .conftest import curve_of, parts_of, result_of, text_of
 
 
 def at(shape, i, j, **values):
     return {"name": f"tiny/{shape.name}", "cell": f"{i},{j}", **values}
+
+
+def pointed(client, ids, at):
+    """What the page answers where the pointer has been on maps, the last of them now."""
+    outputs = [("hovered", "children"), ("over-wd", "figure"), ("over-lr", "figure"), ("slices", "className")]
+    body = {
+        "output": f"..{'...'.join('.'.join(each) for each in outputs)}..",
+        "outputs": [{"id": one, "property": what} for one, what in outputs],
+        "inputs": [[{"id": own, "property": "hoverData", "value": point} for own, point in zip(ids, at, strict=True)]],
+        "state": [
+            {"id": "view", "property": "data", "value": {}},
+            [{"id": own, "property": "id", "value": own} for own in ids],
+        ],
+        "changedPropIds": [f"{json.dumps(ids[-1], sort_keys=True, separators=(',', ':'))}.hoverData"],
+    }
+    answer = client.post("/_dash-update-component", json=body, headers={"origin": str(client.base_url)})
+    assert answer.status_code == 200, answer.text
+    return answer.json()["response"]
 
 
 def test_a_cell_tells_every_seed_its_mean_and_rank(reader):
@@ -43,6 +66,27 @@ def test_picked_cells_are_told_with_runs_curves_snippet_and_config(reader):
     assert "torch.optim" in text_of(told)
     (graph,) = parts_of(told, "Graph")
     assert len(graph.figure["data"]) == 4
+
+
+def test_cells_of_several_sweeps_are_told_apart(reader, store, make_spec):
+    spec = make_spec(name="other", batch_size=32)
+    store.save_spec(spec)
+    rows = [row for run in runs(spec) if (row := result_of(run))]
+    store.save_pack("other", "p", rows, [point for row in rows for point in curve_of(row)])
+    told = cells._told(reader, View(), [("tiny/sgdw", 0, 0), ("other/sgdw", 0, 0)])
+    (graph,) = parts_of(told, "Graph")
+    assert [line["showlegend"] for line in graph.figure["data"]] == [True, False, True, False]
+    assert [each.children[1].split(":")[0] for each in parts_of(told, "Li")[:2]] == ["tiny/sgdw", "other/sgdw"]
+
+
+def test_maps_of_several_sweeps_under_the_pointer_are_told_apart(reader, store, make_spec):
+    store.save_spec(make_spec(name="other"))
+    with TestClient(make_app(reader, Launcher(store)), base_url="http://localhost") as client:
+        names = ["tiny/sgdw", "other/sgdw"]
+        ids = [{"type": "map", "name": name} for name in names]
+        told = pointed(client, ids, [None, {"points": [{"x": -4, "y": -4}]}])
+    assert "other/sgdw" in json.dumps(told["hovered"])
+    assert [line["name"] for line in told["over-wd"]["figure"]["data"]] == names
 
 
 def test_an_error_of_a_run_is_text_and_nothing_else(reader):
