@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -27,6 +28,7 @@ __all__ = ["add_pages"]
 
 EXPECTED = (UnknownError, StoreError, SpecError, LaunchError)
 """What a callback may meet that is nobody's mistake here: told in a line."""
+UNREADABLE = "The store cannot be read: "
 _LOG = logging.getLogger(__name__)
 
 INDEX = """<!DOCTYPE html>
@@ -72,27 +74,34 @@ def add_pages(server: FastAPI, reader: Reader, launcher: Launcher, *, signed_in:
         except EXPECTED as error:
             return [
                 *(dcc.Store(id=name) for name in ("version", "counted")),
+                dcc.Store(id="planned", data=_plan_if_any(reader, *at)),
                 head("Not to be shown"),
                 empty("This cannot be shown", str(error), command(reader.store, "status")),
             ], at
 
     @pages.callback(
-        Output("version", "data"), Output("counted", "data"), Output("read-at", "children"), Output("notice", "children"), Output("notice", "hidden"),
-        Input("tick", "n_intervals"), Input("at", "data"), State("version", "data"), State("counted", "data"), prevent_initial_call=True,
+        Output("version", "data"), Output("counted", "data"), Output("read-at", "children"), Output("notice", "children"), Output("notice", "hidden"), Output("revised", "data"),
+        Input("tick", "n_intervals"), Input("at", "data"),
+        State("version", "data"), State("counted", "data"), State("planned", "data"), State("notice", "children"), prevent_initial_call=True,
     )  # fmt: skip
-    def look(_: int, at: list[str] | None, shown: str | None, counted: str | None) -> tuple[Any, ...]:
+    def look(
+        _: int, at: list[str] | None, shown: str | None, counted: str | None, planned: str | None, said: Any
+    ) -> tuple[Any, ...]:
         try:
             known = _sweeps_of(reader, *(at or ["/", ""]))
-            now = _state(reader, known)
-            is_new = now[0] != shown or pages.triggered() == "at"
+            now, plan = _state(reader, known), _plan(reader, known)
+            was_unreadable = isinstance(said, str) and said.startswith(UNREADABLE)
+            is_new = now[0] != shown or pages.triggered() == "at" or was_unreadable
             broken = [line for name in known for line in reader.problems(name)] if is_new else []
             read_at = max((reader.read_at(name) for name in known), default=datetime.now(UTC))
         except StoreError as error:
-            return no_update, no_update, no_update, f"The store cannot be read: {error}", False
+            return no_update, no_update, no_update, f"{UNREADABLE}{error}", False, no_update
         told = f"Data read {read_at.astimezone(UTC):%H:%M:%S} UTC"
         changed = [no_update if one == other else one for one, other in zip(now, (shown, counted), strict=True)]
         notice = [[html.P(f"Left out, broken: {line}") for line in broken], not broken] if is_new else [no_update] * 2
-        return (*changed, told, *notice)
+        return (*changed, told, *notice, no_update if plan == planned else plan)
+
+    pages.in_browser("reload", Output("page", "className"), Input("revised", "data"), prevent_initial_call=True)
 
     pages.in_browser(
         "here", *(Output(f"nav-{name}", "className") for name in ("sweeps", "compare", "launch")),
@@ -132,10 +141,25 @@ def _state(reader: Reader, names: Sequence[str]) -> tuple[str, str]:
     return " ".join(map(reader.version, names)), " ".join(str(reader.numbers.ended(name)) for name in names)
 
 
+def _plan(reader: Reader, names: Sequence[str]) -> str:
+    """What a page of some sweeps is laid out for, and what is picked on it is of: where that changes, the page is another."""
+    specs = [reader.spec(name).model_dump_json(exclude={"resources", "notes"}) for name in names]
+    return hashlib.sha256("".join(specs).encode()).hexdigest()[:16] if specs else ""
+
+
+def _plan_if_any(reader: Reader, path: str, query: str) -> str | None:
+    """The same of a page that cannot be shown; None if its specs cannot be read either."""
+    try:
+        return _plan(reader, _sweeps_of(reader, path, query))
+    except EXPECTED:
+        return None
+
+
 def _marks(reader: Reader, path: str, query: str) -> list[Any]:
     """How far what a page shows has come, in the page, so that it is drawn once when it comes."""
-    state = _state(reader, _sweeps_of(reader, path, query))
-    return [dcc.Store(id=name, data=data) for name, data in zip(("version", "counted"), state, strict=True)]
+    known = _sweeps_of(reader, path, query)
+    marks = zip(("version", "counted", "planned"), (*_state(reader, known), _plan(reader, known)), strict=True)
+    return [dcc.Store(id=name, data=data) for name, data in marks]
 
 
 def _parts(path: str) -> list[str]:
@@ -145,7 +169,7 @@ def _parts(path: str) -> list[str]:
 def _told(error: Exception) -> Any:
     """What goes wrong in a callback is told on the page, and what is our mistake in the log, too."""
     if isinstance(error, EXPECTED):
-        text = str(error)
+        text = f"{UNREADABLE}{error}" if isinstance(error, StoreError) and not error.bad_input else str(error)
     else:
         _LOG.error("a callback failed", exc_info=error)
         text = "Something went wrong here; the server's log says what."

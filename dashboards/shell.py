@@ -27,6 +27,7 @@ def shell(sweep_store: str, *, launches: bool, signed_in: bool) -> html.Div:
             html.A("Skip to the content", href="#page", className="skip"),
             dcc.Location(id="url", refresh=False),
             dcc.Store(id="at"),
+            dcc.Store(id="revised"),
             dcc.Interval(id="tick", interval=TICK_MS),
             html.Header(
                 [

@@ -52,6 +52,11 @@
         if (typeof query === "string") history.replaceState(history.state, "", location.pathname + query);
         return none();
       },
+      /* the address has all that was chosen */
+      reload() {
+        location.reload();
+        return none();
+      },
       /* of a grid that is too large to be sent whole, what is in sight is sent again in its own cells */
       sight(moved, sight) {
         if (!sight.large || !moved) return none();

@@ -1,6 +1,7 @@
 """The pages around their content: addresses, the first visit, what goes wrong."""
 
 import re
+import shutil
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,8 +15,9 @@ from hpscan.dashboards.cells import best_cells
 from hpscan.dashboards.launching import Launcher
 from hpscan.dashboards.reading import Reader, UnknownError
 from hpscan.dashboards.server import make_app
+from hpscan.files import StoreError
 
-from .conftest import parts_of
+from .conftest import called, parts_of
 
 
 @pytest.fixture
@@ -72,3 +74,64 @@ def test_what_a_callback_meets_is_told_and_a_mistake_is_logged(monkeypatch, capl
     app._told(ZeroDivisionError("secret"))
     assert "secret" not in told["notice"]
     assert "secret" in caplog.text
+
+
+@pytest.fixture
+def look(store):
+    """What a page is told that asks whether there is anything new, as itself having been told before."""
+    reader = Reader(store)
+    version = reader.version("tiny")
+    with TestClient(make_app(reader, Launcher(store)), base_url="http://localhost") as client:
+
+        def ask(path="/sweeps/tiny", query="", **known):
+            shown = {"version.data": version, "counted.data": "0", "planned.data": None, "notice.children": None}
+            values = {"at.data": [path, query], **shown, **known}
+            return called(client, "version.data", values, trigger="tick.n_intervals")
+
+        ask.reader = reader
+        yield ask
+
+
+def test_a_store_that_can_be_read_again_is_not_said_to_be_unreadable(look, monkeypatch):
+    def refuse():
+        raise StoreError("no answer")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(look.reader, "sweeps", refuse)
+        told = look()["notice"]
+        assert told == {"children": "The store cannot be read: no answer", "hidden": False}
+    assert look(**{"notice.children": told["children"]})["notice"]["hidden"]
+    assert "notice" not in look(**{"notice.children": "Something went wrong here"})
+
+
+def planned(client, path, query=""):
+    """The mark of what a page was laid out for."""
+    values = {"url.pathname": path, "url.search": query}
+    page = called(client, "page.children", values)["page"]["children"]
+    return next(part["props"].get("data") for part in page if part.get("props", {}).get("id") == "planned")
+
+
+@pytest.mark.parametrize("change", [{"seeds": [0]}, {"variants": ["sgd", "sgdw"]}, {"budget": {"steps": 24}}])
+def test_a_page_of_a_spec_that_was_revised_is_laid_out_anew(look, client, store, make_spec, change):
+    before = planned(client, "/sweeps/tiny")
+    assert "revised" not in look(**{"planned.data": before})
+    store.save_spec(make_spec(resources={"workers": 1}))
+    look.reader._looked.clear()
+    assert "revised" not in look(**{"planned.data": before})
+    store.save_spec(make_spec(**change))
+    look.reader._looked.clear()
+    assert look(**{"planned.data": before})["revised"]["data"] != before
+
+
+@pytest.mark.parametrize(
+    ("path", "query"),
+    [("/", ""), ("/sweeps/other", ""), ("/sweeps/tiny", "?step=7"), ("/compare", "?sweep=other"), ("/nowhere", "")],
+)
+def test_a_page_that_shows_no_spec_is_not_laid_out_anew_for_ever(look, client, path, query):
+    assert "revised" not in look(path, query, **{"planned.data": planned(client, path, query)})
+
+
+def test_a_page_of_a_sweep_that_is_gone_says_so(look, client, store):
+    before = planned(client, "/sweeps/tiny")
+    shutil.rmtree(store.root / "tiny")
+    assert look(**{"planned.data": before})["revised"]["data"] == ""
