@@ -29,11 +29,14 @@ def maps_of(reader: Reader, names: Sequence[str]) -> list[str]:
 
 
 def view_of(reader: Reader, names: Sequence[str], query: str) -> View:
-    """The view of a page's query: of one metric, though its sweeps have been tuned by several.
+    """The view of a page's query: of seeds that its sweeps have, and of one metric, though they were tuned by several.
 
     Raises SpecError if the query names none and the sweeps have none in common.
     """
     view = View.from_query(query)
+    if view.seed is not None:
+        known = view.seed in _seeds(reader, names)
+        view = replace(view, shows=str(view.seed) if known else View().shows)
     own = [reader.spec(name).metric for name in names]
     if view.metric or len(set(own)) == 1:
         return view
@@ -46,14 +49,13 @@ def view_of(reader: Reader, names: Sequence[str], query: str) -> View:
 def controls(reader: Reader, names: Sequence[str], view: View, every: list[str], shown: list[str]) -> html.Section:
     """Everything that can be chosen, as the view has it."""
     own = reader.spec(names[0]).metric
-    seeds = sorted({seed for name in names for seed in reader.spec(name).seeds})
     steps = _steps(reader, names)
     at = steps.index(view.step) if view.step in steps else len(steps)
     short = len(names) == 1
     options = [{"label": name.split("/", 1)[1] if short else name, "value": name} for name in every]
     shows = [
         *({"label": told, "value": key} for key, told in SHOWN.items()),
-        *({"label": f"seed {seed}", "value": str(seed)} for seed in seeds),
+        *({"label": f"seed {seed}", "value": str(seed)} for seed in _seeds(reader, names)),
     ]
     slider = dcc.Slider(
         0, len(steps), 1, value=at, id="choose-step", marks=None, className="slider", updatemode="drag", allow_direct_input=False,
@@ -92,6 +94,10 @@ def _metrics(reader: Reader, names: Sequence[str]) -> list[dict[str, str]]:
     common = [metric for metric in lists[0] if all(metric in other for other in lists)]
     common.sort(key=lambda metric: METRICS_FIRST.index(metric) if metric in METRICS_FIRST else len(METRICS_FIRST))
     return [{"label": numerals.metric_name(metric), "value": metric} for metric in common]
+
+
+def _seeds(reader: Reader, names: Sequence[str]) -> list[int]:
+    return sorted({seed for name in names for seed in reader.spec(name).seeds})
 
 
 def _steps(reader: Reader, names: Sequence[str]) -> list[int]:

@@ -221,7 +221,7 @@ def test_predicted_cells_are_marked_in_whatever_units_they_are_drawn(tmp_path, m
     assert len(array(marks["x"])) == 4
 
 
-@pytest.mark.parametrize("query", ["?step=99999999999999999999", "?clip=nan", f"?shows={'9' * 5000}", "?map=<b>", "?map=tiny%2F"])  # fmt: skip
+@pytest.mark.parametrize("query", ["?step=99999999999999999999", "?clip=nan", f"?shows={'9' * 5000}", "?shows=99", "?map=<b>", "?map=tiny%2F"])  # fmt: skip
 def test_an_address_that_makes_no_sense_shows_all_maps(reader, query):
     page = maps.page(reader, ["tiny"], query)
     assert list(drawn(page)) == ["tiny/sgd", "tiny/sgdw", "tiny/adamw"]
