@@ -183,6 +183,7 @@ def _told(reader: Reader, view: View, places: Sequence[Place]) -> list[Any]:
     runs: list[tuple[str, str, int]] = []
     tables, evaluations, titles = [], [], []
     metric = view.metric or reader.spec(first_sweep).metric
+    metrics = list(dict.fromkeys([*TOLD, metric]))
     called = _called([name for name, *_ in places])
     for number, (name, i, j) in enumerate(places):
         sweep = name.split("/", 1)[0]
@@ -191,11 +192,11 @@ def _told(reader: Reader, view: View, places: Sequence[Place]) -> list[Any]:
         ids = [str(run_id) for run_id in shape.run_ids[:, i, j] if run_id]
         runs += [(run_id, words, number) for run_id in ids]
         evaluations.append(reader.curves(sweep, ids))
-        tables += _rows(reader.runs(sweep, ids), words)
+        tables += _rows(reader.runs(sweep, ids), words, metrics)
         titles.append(html.Li([html.Span(className="dot", style={"background": LINES[number % len(LINES)]}), words]))
     drawn_curves = pd.concat(evaluations) if evaluations else pd.DataFrame()
     shown = metric if metric in drawn_curves else "val_loss"
-    columns = ["cell", "seed", "state", *(numerals.metric_name(m) for m in TOLD), "seconds", "run", "error"]
+    columns = ["cell", "seed", "state", *map(numerals.metric_name, metrics), "seconds", "run", "error"]
     return [
         heading("One cell" if len(places) == 1 else f"{len(places)} cells compared"),
         html.Ul(titles, className="chosen"),
@@ -203,7 +204,7 @@ def _told(reader: Reader, view: View, places: Sequence[Place]) -> list[Any]:
             [
                 html.Div(
                     [html.H3(f"Learning curves: {numerals.metric_name(shown)}"), dcc.Graph(id="curves", figure=curves(drawn_curves, runs, shown), config={"displayModeBar": False}, className="curves", style={"height": "300px"}, responsive=True)]
-                    if len(drawn_curves) else empty("No curves", "None of these runs has been evaluated yet."),
+                    if len(drawn_curves) else empty("No curves", "The store has no evaluation of these runs."),
                     className="card",
                 ),
                 html.Div([html.H3("Its optimizer in torch" if len(places) == 1 else "The first one's optimizer in torch"), _snippet(reader, view, places[0])], className="card"),
@@ -214,14 +215,14 @@ def _told(reader: Reader, view: View, places: Sequence[Place]) -> list[Any]:
     ]  # fmt: skip
 
 
-def _rows(frame: pd.DataFrame, words: str) -> list[list[str]]:
+def _rows(frame: pd.DataFrame, words: str, metrics: Sequence[str]) -> list[list[str]]:
     rows = []
     for row in frame.sort_values("seed").to_dict("records"):
-        metrics = [numerals.metric_value(m, float(row[m])) if pd.notna(row.get(m)) else "—" for m in TOLD]
+        values = [numerals.metric_value(m, float(row[m])) if pd.notna(row.get(m)) else "—" for m in metrics]
         seconds = f"{row['wall_s']:.2g}" if pd.notna(row.get("wall_s")) else "—"
         error = str(row["error"]) if pd.notna(row.get("error")) else ""
-        rows.append([words, str(row["seed"]), str(row["state"]), *metrics, seconds, str(row["run_id"]), error])
-    return rows or [[words, "—", "not trained yet", *["—"] * (len(TOLD) + 2), ""]]
+        rows.append([words, str(row["seed"]), str(row["state"]), *values, seconds, str(row["run_id"]), error])
+    return rows or [[words, "—", "not trained yet", *["—"] * (len(metrics) + 2), ""]]
 
 
 def _snippet(reader: Reader, view: View, place: Place) -> Any:
@@ -235,19 +236,17 @@ def _snippet(reader: Reader, view: View, place: Place) -> Any:
     lr, wd = float(shape.lr[i]), float(shape.wd[j])
     known = reader.runs(sweep, [str(run_id) for run_id in shape.run_ids[:, i, j]])
     short, loop = torch_optimizer(panel, lr, wd), torch_snippet(spec, panel, lr, wd)
+    if "optimizer" in spec.unknown:
+        short = None
     found: list[Any] = []
     if short is not None:
         arguments = ", ".join(f"{key}={value!r}" for key, value in short.items() if key != "class")
         found.append(code("optimizer-code", f"{short['class']}(model.parameters(), {arguments})"))
-        found.append(
-            html.P(f"Decay on {DECAY_ON[panel.recipe.decay_on]}, as in the training loop below.", className="quiet")
-        )
+        decay = f"Decay on {DECAY_ON[panel.recipe.decay_on]}{', as in the training loop below' if loop else ''}."
+        found.append(html.P(decay, className="quiet") if "decay_on" not in spec.unknown else None)
     if loop is None:
-        found.append(
-            html.P(
-                "torch.optim has no such optimizer, or the source of this sweep does not say enough.", className="quiet"
-            )
-        )
+        why = "The source of this sweep does not say enough for a training loop."
+        found.append(html.P(why if spec.unknown else "torch.optim has no such optimizer.", className="quiet"))
     else:
         found.append(
             html.Details([html.Summary("Training loop"), code("loop-code", loop.rstrip())], open=short is None)

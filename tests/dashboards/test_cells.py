@@ -10,9 +10,11 @@ from starlette.testclient import TestClient
 from hpscan.dashboards import cells
 from hpscan.dashboards.callbacks import Pages
 from hpscan.dashboards.launching import Launcher
+from hpscan.dashboards.reading import Reader
 from hpscan.dashboards.server import make_app
 from hpscan.dashboards.view import View
 from hpscan.grid import runs
+from hpscan.store import Store
 
 from .conftest import curve_of, parts_of, result_of, text_of
 
@@ -142,6 +144,31 @@ def test_code_is_of_the_cell_s_own_training_in_whatever_units_it_is_drawn(reader
     assert len(told) == 12
     for i, j in np.argwhere(~trained):
         assert text_of(cells._snippet(reader, view, ("tiny/sgdw", i, j))) == "This cell has no training of its own."
+
+
+@pytest.mark.parametrize(
+    ("unknown", "held", "left_out"),
+    [
+        (["optimizer", "decay_on", "schedule"], [], ["betas", "weight matrices", "below", "no such optimizer"]),
+        (["decay_on"], ["betas"], ["weight matrices", "below", "no such optimizer"]),
+        (["schedule"], ["betas", "Decay on weight matrices only."], ["below", "no such optimizer"]),
+    ],
+)
+def test_what_the_source_of_a_sweep_does_not_say_is_not_told_as_code(tmp_path, make_spec, unknown, held, left_out):
+    workload = {"name": "imported", "kind": "csv", "source": "x.csv", "unknown": unknown}
+    spec, store = make_spec(name="taken", variants=["adamw"], workload=workload), Store(tmp_path / "taken")
+    store.save_spec(spec)
+    rows = [{**result_of(run), "val_f1": 0.25} for run in runs(spec) if run.seed == 0]
+    store.save_pack("taken", "p", rows, [])
+    told = text_of(cells._told(Reader(store), View(metric="val_f1"), [("taken/adamw", 0, 0)]))
+    assert "does not say enough" in told
+    for words in held:
+        assert words in told
+    for words in left_out:
+        assert words not in told
+    assert "yet" not in told
+    assert "validation f1" in told
+    assert "0.250" in told
 
 
 @pytest.mark.parametrize(("pointed", "left_out"), [(0, {8, 9, 10, 11}), (7, {8, 9, 10, 11}), (9, {7, 8, 10, 11})])
