@@ -62,7 +62,7 @@ def add_pages(server: FastAPI, reader: Reader, launcher: Launcher, *, signed_in:
     )  # fmt: skip
     app.backend.websocket_capability = False  # no page uses it, and browsers connect to it wherever it is offered
     pages = Pages(app, reader, launcher)
-    app.layout = shell(reader.store.location, launches=launcher.allowed, signed_in=signed_in)
+    app.layout = shell(reader.store.files.shown(), launches=launcher.allowed, signed_in=signed_in)
 
     @pages.callback(
         Output("page", "children"), Output("at", "data"), Input("url", "pathname"), State("url", "search")

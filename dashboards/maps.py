@@ -46,7 +46,7 @@ def page(reader: Reader, names: Sequence[str], query: str, *, comparing: bool = 
         )
         top = head("Compare", about=html.P("Landscapes of several sweeps on one scale.", className="quiet"))
         if not names:
-            told = f"{reader.store.location} has no sweep yet."
+            told = f"{reader.store.files.shown()} has no sweep yet."
             return [top, empty("Nothing to compare", told, command(reader.store, "launch", "quickstart"))]
         above = [top, html.Div(choice, className="controls first")]
     else:

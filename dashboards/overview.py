@@ -61,7 +61,7 @@ def _shown(reader: Reader, wanted: str) -> str:
 def _cards(reader: Reader, wanted: str) -> list[Any]:
     names = reader.sweeps()
     if not names:
-        told = f"{reader.store.location} is an empty store. This trains the quickstart, a few minutes on a laptop:"
+        told = f"{reader.store.files.shown()} is an empty store. This trains the quickstart, a few minutes on a laptop:"
         return [empty("No sweeps yet", told, command(reader.store, "launch", "quickstart"))]
     found: list[tuple[datetime, str, Any]] = []
     for name in names:

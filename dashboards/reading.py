@@ -295,7 +295,7 @@ class Reader:
             return last
         version = self.store.version(sweep)
         if not version:
-            raise UnknownError(f"sweep {sweep!r}: not in the store {self.store.location}")
+            raise UnknownError(f"sweep {sweep!r}: not in the store {self.store.files.shown()}")
         own = _Look(begun, time.monotonic(), version, datetime.now(UTC))
         with self._lock:  # who began earlier may end later, and has seen less
             self._looked[sweep] = max(own, self._looked.get(sweep, own), key=lambda look: look.begun)

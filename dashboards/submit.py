@@ -22,7 +22,7 @@ def page(pages: Pages) -> list[Any]:
     """A spec to write or to choose, and the launches that run."""
     launcher = pages.launcher
     told = f"on {launcher.address}" if launcher.address else "on this machine"
-    about = f"A sweep starts {told}; its results come into {pages.reader.store.location}."
+    about = f"A sweep starts {told}; its results come into {pages.reader.store.files.shown()}."
     if not launcher.may_launch:
         about = "This dashboard only shows. Specs can be checked here and launched from a terminal; with --allow-launch they can be launched here, too."
     return [

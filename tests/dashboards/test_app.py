@@ -1,5 +1,6 @@
 """The pages around their content: addresses, the first visit, what goes wrong."""
 
+import json
 import re
 import shutil
 from itertools import islice
@@ -16,6 +17,7 @@ from hpscan.dashboards.launching import Launcher
 from hpscan.dashboards.reading import Reader, UnknownError
 from hpscan.dashboards.server import make_app
 from hpscan.files import StoreError
+from hpscan.store import Store
 
 from .conftest import called, parts_of
 
@@ -135,3 +137,17 @@ def test_a_page_of_a_sweep_that_is_gone_says_so(look, client, store):
     before = planned(client, "/sweeps/tiny")
     shutil.rmtree(store.root / "tiny")
     assert look(**{"planned.data": before})["revised"]["data"] == ""
+
+
+@pytest.mark.parametrize("path", ["/", "/compare", "/launch", "/sweeps/other"])
+@pytest.mark.parametrize("allowed", [True, False])
+def test_the_key_in_a_store_s_address_is_on_no_page(monkeypatch, path, allowed):
+    store = Store("s3://KEY:SECRET@bucket/p?endpoint_override=http://127.0.0.1:1&region=us-east-1")
+    monkeypatch.setattr(Store, "sweeps", lambda _: [])
+    monkeypatch.setattr(Store, "version", lambda *_: "")
+    with TestClient(make_app(Reader(store), Launcher(store, allowed=allowed)), base_url="http://localhost") as client:
+        told = client.get("/_dash-layout").text
+        told += json.dumps(called(client, "page.children", {"url.pathname": path, "url.search": ""}))
+        told += client.get("/api/v1/sweeps/other").text
+    assert "s3://bucket/p" in told
+    assert "SECRET" not in told
