@@ -12,7 +12,7 @@ from hpscan.landscape import Landscape
 
 from .axes import MANY_CELLS, axis_name, axis_places, gridded, metric_title, octaves, plain, ticked, typed
 from .charts import surface
-from .view import View
+from .view import SHOWN, View
 
 __all__ = ["LINES", "curves", "slices"]
 
@@ -50,7 +50,8 @@ def slices(
         return {"data": []}, {"data": []}
     first = shapes[0][1]
     variants = [shape.variant for _, shape in shapes]
-    title = metric_title(first.metric)
+    is_metric = view.shows == "mean" or view.seed is not None
+    title = metric_title(first.metric) if is_metric else SHOWN[view.shows]
     logged = view.scale == "log" and first.metric not in {"gap", "sharpness"} and view.shows != "n"
 
     def figure(found: list[dict[str, Any]], axis: str) -> dict[str, Any]:

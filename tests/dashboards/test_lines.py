@@ -77,6 +77,12 @@ def test_slices_name_the_weight_decay_that_they_go_along(shape, variants, units,
     assert over_lr["layout"]["xaxis"]["title"]["text"] == "learning rate α"
 
 
+@pytest.mark.parametrize(("shows", "label"), [("mean", "validation loss"), ("1", "validation loss"), ("se", "standard error"), ("n", "seeds known")])  # fmt: skip
+def test_slices_name_what_they_show(shape, shows, label):
+    for figure in slices([("one", shape)], View(shows=shows), 1.0, 1.0):
+        assert figure["layout"]["yaxis"]["title"]["text"] == label
+
+
 def test_no_landscapes_are_no_lines():
     assert slices([], View(), 1.0, 1.0) == ({"data": []}, {"data": []})
 
