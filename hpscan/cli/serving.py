@@ -63,7 +63,7 @@ def dashboard(
     from hpscan.dashboards.tokens import Tokens
     from hpscan.store import StoreError
 
-    full, read = (os.environ.get(name) or None for name in ("HPSCAN_TOKEN", "HPSCAN_READ_TOKEN"))
+    full, read = (os.environ.get(name, "").strip() or None for name in ("HPSCAN_TOKEN", "HPSCAN_READ_TOKEN"))
     if full and full == read:
         fail("HPSCAN_READ_TOKEN: must not be HPSCAN_TOKEN, which may launch", EXIT_BAD_INPUT)
     made = not full and (read is not None or not is_loopback(host))
