@@ -65,7 +65,7 @@ def add_pages(server: FastAPI, reader: Reader, launcher: Launcher, *, signed_in:
     app.layout = shell(reader.store.files.shown(), launches=launcher.allowed, signed_in=signed_in)
 
     @pages.callback(
-        Output("page", "children"), Output("at", "data"), Input("url", "pathname"), State("url", "search")
+        Output("page", "children"), Output("at", "data"), Input("url", "pathname"), Input("url", "search")
     )  # fmt: skip
     def route(path: str | None, query: str | None) -> tuple[Any, list[str]]:
         at = [path or "/", query or ""]
@@ -101,6 +101,10 @@ def add_pages(server: FastAPI, reader: Reader, launcher: Launcher, *, signed_in:
         notice = [[html.P(f"Left out, broken: {line}") for line in broken], not broken] if is_new else [no_update] * 2
         return (*changed, told, *notice, no_update if plan == planned else plan)
 
+    pages.in_browser(
+        "settled",
+        Output("notice", "hidden", allow_duplicate=True), Input("view", "data"), State("notice", "children"), prevent_initial_call=True,
+    )  # fmt: skip
     pages.in_browser("reload", Output("page", "className"), Input("revised", "data"), prevent_initial_call=True)
 
     pages.in_browser(

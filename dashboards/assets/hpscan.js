@@ -52,6 +52,10 @@
         if (typeof query === "string") history.replaceState(history.state, "", location.pathname + query);
         return none();
       },
+      /* what could not be shown is not asked for any more; broken files, which are a list, are still broken */
+      settled(view, said) {
+        return typeof said === "string" ? true : none();
+      },
       /* the address has all that was chosen */
       reload() {
         location.reload();
@@ -77,7 +81,8 @@
       },
       here(path) {
         const at = path.startsWith("/compare") ? 1 : path.startsWith("/launch") ? 2 : 0;
-        const last = decodeURIComponent(path.split("/").filter(Boolean).slice(0, 2).pop() || "sweeps");
+        let last = path.split("/").filter(Boolean).slice(0, 2).pop() || "sweeps";
+        try { last = decodeURIComponent(last); } catch { /* as it stands there */ }
         document.title = `${last} · hpscan`;
         return [0, 1, 2].map((each) => (each === at ? "nav here" : "nav"));
       },

@@ -300,6 +300,45 @@ def test_sweeps_are_compared_on_one_scale(two_sweeps, browser):
     assert browser.complaints() == []
 
 
+def test_a_page_is_what_its_address_says(two_sweeps, browser):
+    def maps(number):
+        wait_for(lambda: len(browser.all("#maps article")) == number, what=f"{number} maps")
+
+    browser.open(f"{two_sweeps}/compare?sweep=two")
+    maps(2)
+    browser.click("#nav-compare")
+    maps(4)
+    browser.driver.back()
+    maps(2)
+    browser.open(f"{two_sweeps}/sweeps/%E0%A4%A")
+    browser.until("cannot be shown")
+    assert browser.complaints() == []
+
+
+def test_what_could_not_be_shown_is_forgotten_with_what_asked_for_it(two_sweeps, browser):
+    browser.open(f"{two_sweeps}/sweeps/one?metric=test_loss")
+    wait_for(lambda: browser.painted() >= 2, what="both maps")
+    browser.one("#choose-step .dash-slider-thumb").send_keys(Keys.ARROW_LEFT)
+    browser.until("no test_loss", "#notice")
+    browser.one("#choose-step .dash-slider-thumb").send_keys(Keys.ARROW_RIGHT)
+    wait_for(lambda: browser.script("return document.getElementById('notice').hidden"), what="silence")
+    assert browser.text("#step-words") == "end of training"
+
+
+def test_a_page_of_a_spec_that_was_revised_comes_anew(tmp_path, browser):
+    store = Store(tmp_path / "results")
+    store.save_spec(Spec.validated({**SWEEP, "variants": ["sgd"]}))
+    address, process = served(tmp_path)
+    try:
+        browser.open(f"{address}/sweeps/sweep?scale=rank")
+        browser.until("sgd", "#maps")
+        store.save_spec(Spec.validated(SWEEP))
+        browser.until("sgdw", "#maps")
+        assert browser.driver.current_url.endswith("?scale=rank")
+    finally:
+        end(process)
+
+
 def test_a_spec_is_submitted_to_a_job_server(tmp_path, browser, cluster):
     cluster.add(cpus=2, jobs=True)
     address, process = served(tmp_path, "--allow-launch", "--address", cluster.jobs, env=cluster.env)
