@@ -34,7 +34,14 @@ ABOUT = {
     "Regret of tuning apart": "how much worse than the joint best it is to tune each alone",
 }
 COMPUTING = "Numbers are being computed…"
-STATE_WORDS = {"diverged": "diverged", "stopped": "stopped early", "failed": "failed", "missing": "not trained yet"}
+STATE_WORDS = {
+    "diverged": "diverged",
+    "stopped": "stopped early",
+    "failed": "failed",
+    "missing": "not trained yet",
+    "predicted": "predicted",
+}
+SIGNS = {**{state: sign for state, (_, sign, _) in MARKS.items()}, "predicted": "◇"}
 
 
 def page(reader: Reader, names: Sequence[str], query: str, *, comparing: bool = False) -> list[Any]:
@@ -139,8 +146,11 @@ def _legend(reader: Reader, names: Sequence[str], view: View) -> list[Any]:
     metric = view.metric or reader.spec(names[0]).metric
     counts: dict[str, int] = {}
     for name in names:
-        for state, count in reader.status(name)["states"].items():
-            counts[state] = counts.get(state, 0) + count
+        for panel in reader.status(name)["variants"]:
+            for state, count in panel["states"].items():
+                is_guessed = state == "missing" and view.step is None and reader.predicts(name, panel["variant"])
+                told = "predicted" if is_guessed else state
+                counts[told] = counts.get(told, 0) + count
     values = [scale.value_at(share) for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
     ends = (
         [f"{value:.0f}" if math.isclose(value, round(value)) else "" for value in values]
@@ -158,7 +168,7 @@ def _legend(reader: Reader, names: Sequence[str], view: View) -> list[Any]:
         keys.append(("▭", f"within {view.tolerance:g} % of the best", "basin"))
     if view.shows != "mean" or not is_chosen_by(metric):
         keys = []  # no cell is the best one, and none is marked
-    states = [(MARKS[state][1], word, state) for state, word in STATE_WORDS.items() if counts.get(state)]
+    states = [(SIGNS[state], word, state) for state, word in STATE_WORDS.items() if counts.get(state)]
     marks = [
         html.Li([html.Span(sign, className=f"sign {kind}", **aria({"aria-hidden": "true"})), word])
         for sign, word, kind in [*keys, *states]

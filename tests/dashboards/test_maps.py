@@ -215,7 +215,11 @@ def test_predicted_cells_are_marked_in_whatever_units_they_are_drawn(tmp_path, m
     spec, store = make_spec(adaptive={"most_cells": 0.5}, variants=["sgdw"]), Store(tmp_path / "adaptive")
     store.save_spec(spec)
     store.save_pack("tiny", "p", [result_of(run) for run in runs(spec) if run.cell.lr < 2**-2], [])
-    (figure,) = drawn(maps.page(Reader(store, Never()), ["tiny"], f"?units={units}")).values()
+    reader = Reader(store, Never())
+    (figure,) = drawn(maps.page(reader, ["tiny"], f"?units={units}")).values()
+    told = text_of(maps._legend(reader, ["tiny"], View(units=units)))
+    assert "predicted" in told
+    assert "not trained yet" not in told
     marks = trace(figure, "predicted")
     assert set(array(marks["y"])) == {-2.0}
     assert len(array(marks["x"])) == 4
