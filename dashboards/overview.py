@@ -111,11 +111,13 @@ def progress(status: dict[str, Any], pace: Pace) -> html.Div:
     states, total = status["states"], max(status["runs"], 1)
     done = total - states["missing"] if status["runs"] else 0
     words = [f"{states[state]:,} {state}" for state in STATES if states[state]]
-    if states["missing"]:
-        words.append(f"{states['missing']:,} to go")
+    if to_go := states["missing"] - pace.left_out:
+        words.append(f"{'at most ' if pace.left_out else ''}{to_go:,} to go")
         if pace.eta_s is not None:
             words.append(f"about {numerals.duration(pace.eta_s, 0)} left")
-    elif pace.last:
+    if pace.left_out and not to_go:
+        words.append(f"{pace.left_out:,} left out")
+    if pace.last and not to_go:
         words.append(f"ended {_since(pace.last)}")
     bar = html.Div(
         [html.Div(className=f"part {state}", style={"width": f"{100 * states[state] / total:.2f}%"}) for state in STATES if states[state]],
@@ -126,7 +128,7 @@ def progress(status: dict[str, Any], pace: Pace) -> html.Div:
 
 
 def _condition(status: dict[str, Any], pace: Pace) -> html.Span:
-    if not status["states"]["missing"]:
+    if status["states"]["missing"] == pace.left_out:
         return chip("complete", "good") if not status["states"]["failed"] else chip("with failures", "bad")
     return chip("running", "busy") if pace.is_running else chip("incomplete", "warn")
 

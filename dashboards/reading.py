@@ -18,7 +18,7 @@ from hpscan.conventions import partner, redrawn
 from hpscan.evolution import evolution
 from hpscan.grid import Panel, panels
 from hpscan.landscape import Best, Landscape, arranged, metrics_among, showing
-from hpscan.rounds import belief_of
+from hpscan.rounds import belief_of, most_cells
 from hpscan.spec import Spec, SpecError
 from hpscan.store import Rows, Store
 from hpscan.variants import Decay
@@ -52,6 +52,8 @@ class Pace:
     """Whether there is more to come and something came of late: nobody tells a store that its sweep was given up."""
     eta_s: float | None
     """Seconds until the last run, by the pace of late; None while it is not running."""
+    left_out: int = 0
+    """Runs that an adaptive sweep will not train, at least: its cells are more than it may."""
 
     @classmethod
     def of(cls, ends: pd.Series[Any], missing: int, now: datetime) -> Pace:
@@ -149,7 +151,19 @@ class Reader:
     def pace(self, sweep: str) -> Pace:
         """When its last run ended, and how long the rest will take."""
         ends = self.kept(sweep, "ends", lambda: self._rows(sweep).ends.dropna().sort_values())
-        return Pace.of(ends, self.status(sweep)["states"]["missing"], datetime.now(UTC))
+        left_out = self.kept(sweep, "left out", lambda: self._left_out(sweep))
+        pace = Pace.of(ends, self.status(sweep)["states"]["missing"] - left_out, datetime.now(UTC))
+        return replace(pace, left_out=left_out)
+
+    def _left_out(self, sweep: str) -> int:
+        adaptive, left_out = self.spec(sweep).adaptive, 0
+        if adaptive is None:
+            return 0
+        for shape in self.shapes(sweep):
+            new = (shape.states == "missing").all(axis=0)
+            may = most_cells(new.size, adaptive.most_cells) - int((~new).sum())
+            left_out += len(shape.seeds) * (int(new.sum()) - max(0, may))
+        return left_out
 
     def shapes(self, sweep: str, metric: str | None = None) -> list[Landscape]:
         """A landscape for each panel; raises SpecError if the metric was not recorded."""

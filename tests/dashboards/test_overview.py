@@ -132,6 +132,22 @@ def test_a_sweep_that_runs_says_how_long_it_will(make_spec):
     assert "ended 3 d ago" in text_of(overview.progress({"states": states | {"missing": 0}, "runs": 5}, ended))
 
 
+def test_an_adaptive_sweep_has_ended_when_it_has_trained_what_it_may(tmp_path, make_spec):
+    spec, store = make_spec(adaptive={"most_cells": 0.5}, variants=["sgdw"]), Store(tmp_path / "adaptive")
+    store.save_spec(spec)
+    every = runs(spec)
+    half = list(dict.fromkeys((run.cell.lr, run.cell.wd) for run in every))[:6]
+    rows = [result_of(run) | {"finished_at": datetime.now(UTC)} for run in every if (run.cell.lr, run.cell.wd) in half]
+    store.save_pack("tiny", "p", rows[:8], [])
+    reader = Reader(store)
+    assert "8 completed · at most 4 to go · about" in text_of(overview.page(reader))
+    assert "running" in text_of(overview.page(reader))
+    store.save_pack("tiny", "q", rows[8:], [])
+    told = text_of(overview.page(Reader(store)))
+    assert "12 completed · 12 left out · ended" in told
+    assert "tiny complete digits" in told
+
+
 def test_of_many_landscapes_some_are_pictured_and_the_rest_counted(reader, monkeypatch):
     monkeypatch.setattr(overview, "MOST_THUMBNAILS", 2)
     page = overview.page(reader)
