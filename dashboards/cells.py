@@ -62,7 +62,12 @@ def best_cells(shape: Landscape, name: str) -> Any:
         )
         for i, j in ranked
     ]  # fmt: skip
-    return html.Details([html.Summary(f"The {len(ranked)} best cells"), html.Ol(rows, className="best-cells")])
+    return html.Details(
+        [
+            html.Summary("The best cell" if len(ranked) == 1 else f"The {len(ranked)} best cells"),
+            html.Ol(rows, className="best-cells"),
+        ]
+    )
 
 
 def inspector() -> html.Aside:
@@ -219,7 +224,7 @@ def _rows(frame: pd.DataFrame, words: str, metrics: Sequence[str]) -> list[list[
     rows = []
     for row in frame.sort_values("seed").to_dict("records"):
         values = [numerals.metric_value(m, float(row[m])) if pd.notna(row.get(m)) else "—" for m in metrics]
-        seconds = f"{row['wall_s']:.2g}" if pd.notna(row.get("wall_s")) else "—"
+        seconds = f"{row['wall_s']:{'.2g' if row['wall_s'] < 99 else ',.0f'}}" if pd.notna(row.get("wall_s")) else "—"
         error = str(row["error"]) if pd.notna(row.get("error")) else ""
         rows.append([words, str(row["seed"]), str(row["state"]), *values, seconds, str(row["run_id"]), error])
     return rows or [[words, "—", "not trained yet", *["—"] * (len(metrics) + 2), ""]]

@@ -1,8 +1,10 @@
 """What is told of cells, as text."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from starlette.testclient import TestClient
@@ -89,6 +91,17 @@ def test_maps_of_several_sweeps_under_the_pointer_are_told_apart(reader, store, 
         told = pointed(client, ids, [None, {"points": [{"x": -4, "y": -4}]}])
     assert "other/sgdw" in json.dumps(told["hovered"])
     assert [line["name"] for line in told["over-wd"]["figure"]["data"]] == names
+
+
+@pytest.mark.parametrize(("wall_s", "told"), [(0.0123, "0.012"), (9.96, "10"), (98.6, "99"), (123.4, "123"), (12345.6, "12,346")])  # fmt: skip
+def test_the_seconds_of_a_run_are_no_power_of_ten(wall_s, told):
+    frame = pd.DataFrame([{"seed": 0, "state": "completed", "wall_s": wall_s, "run_id": "x", "error": None}])
+    assert cells._rows(frame, "a", [])[0][3] == told
+
+
+def test_one_best_cell_is_called_so(shape):
+    alone = replace(shape, lr=shape.lr[:1], wd=shape.wd[2:3], states=shape.states[:, :1, 2:3], values={"val_loss": shape.z[:, :1, 2:3]}, run_ids=shape.run_ids[:, :1, 2:3])  # fmt: skip
+    assert "The best cell" in text_of(cells.best_cells(alone, "tiny/sgdw"))
 
 
 def test_an_error_of_a_run_is_text_and_nothing_else(reader):
