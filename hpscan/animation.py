@@ -14,7 +14,8 @@ from PIL import Image
 from hpscan import numerals
 from hpscan.analysis import Analysis
 from hpscan.evolution import evolution
-from hpscan.figures import STYLE, draw_landscape, heatmaps, shared_norm
+from hpscan.figures import STYLE, draw_landscape, heatmaps
+from hpscan.scales import shared_norm
 from hpscan.spec import SpecError
 
 __all__ = ["animation", "save_animation"]

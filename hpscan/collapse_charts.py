@@ -14,8 +14,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from hpscan import numerals
 from hpscan.analysis import Analysis
 from hpscan.collapse import Collapse
-from hpscan.figures import STYLE, MetricTicks
+from hpscan.figures import STYLE
 from hpscan.footer import CONVENTIONS, add_footer
+from hpscan.scales import MetricTicks
 from hpscan.spec import SpecError
 from hpscan.variants import VARIANTS
 

@@ -8,7 +8,8 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from hpscan.analysis import Analysis, VariantAnalysis
-from hpscan.figures import STYLE, add_below, colour_bar, draw_landscape, shared_norm
+from hpscan.figures import STYLE, add_below, draw_landscape
+from hpscan.scales import colour_bar, shared_norm
 
 __all__ = ["side_by_side"]
 

@@ -9,8 +9,9 @@ from matplotlib.figure import Figure
 
 from hpscan.analysis import Analysis, VariantAnalysis
 from hpscan.conventions import IN_TORCH, UNITS, agreement, partner, redrawn
-from hpscan.figures import PAGE, STYLE, add_below, colour_bar, draw_landscape, heatmaps, shared_norm
+from hpscan.figures import PAGE, STYLE, add_below, draw_landscape, heatmaps
 from hpscan.landscape import Landscape
+from hpscan.scales import colour_bar, shared_norm
 from hpscan.spec import SpecError
 from hpscan.variants import VARIANTS, Decay
 

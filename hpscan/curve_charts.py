@@ -9,8 +9,9 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from hpscan import numerals
 from hpscan.analysis import Analysis
-from hpscan.figures import PAGE, STYLE, MetricTicks
+from hpscan.figures import PAGE, STYLE
 from hpscan.footer import add_footer
+from hpscan.scales import MetricTicks
 from hpscan.spec import SpecError
 
 __all__ = ["curves_chart", "has_curves"]

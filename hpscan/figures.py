@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,37 +12,29 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import Formatter
 
 from hpscan import numerals
 from hpscan.analysis import AXES_IN_WORDS, Analysis, VariantAnalysis
 from hpscan.conventions import OUTSIDE
 from hpscan.footer import CONVENTIONS, add_footer
 from hpscan.intervals import Interval
-from hpscan.landscape import FURTHER
+from hpscan.scales import COLORS, Scale, colour_bar, shared_norm
 from hpscan.spec import Spec
-from hpscan.surfaces import CUT
 from hpscan.variants import VARIANTS
 
 __all__ = [
     "BLANKS",
-    "COLORS",
     "COLUMN",
     "COUPLING",
     "FIGURES",
     "PAGE",
     "STYLE",
-    "MetricTicks",
-    "Scale",
     "add_below",
     "add_legend",
     "blank_state",
-    "colour_bar",
     "draw_landscape",
     "heatmaps",
     "save_figure",
@@ -50,7 +42,6 @@ __all__ = [
     "save_schedule",
     "schedule_chart",
     "separability_chart",
-    "shared_norm",
     "to_svg",
 ]
 
@@ -67,8 +58,6 @@ STYLE: dict[Any, Any] = {
     "svg.hashsalt": "hpscan",  # the same data give the same file
     "hatch.linewidth": 0.6,
 }
-COLORS = "viridis_r"  # bright basin, dark slopes; readable in grey and by the colour-blind
-LINEAR = {"gap", "sharpness"}  # may be negative
 N_CIRCLED = 10
 MOST_COLUMNS = 5
 PREDICTED = ("////", "#5a5a5a", 0.45)
@@ -87,44 +76,6 @@ DPI = 200
 """Of PNGs, and of what is a bitmap within the other formats."""
 COLUMN, PAGE = 3.35, 7.0
 """Inches that a figure is wide in print."""
-
-
-class Scale(Normalize):
-    """Colours that are linear in the logarithm of a metric, or in the metric itself where that may be negative."""
-
-    def __init__(self, low: float, high: float, *, metric: str, linear: bool) -> None:
-        super().__init__(low, high)
-        self.metric, self.linear = metric, linear
-
-    def of(self, z: np.ndarray) -> np.ndarray:
-        """What colours are linear in."""
-        if self.linear:
-            return z
-        return np.log(np.maximum(z, 1e-12)) if self.metric in FURTHER else _logarithm(z)
-
-    def values(self, at: np.ndarray) -> np.ndarray:
-        """The metric at places of the scale."""
-        return at if self.linear else np.exp(at)
-
-    @property
-    def ends(self) -> np.ndarray:
-        """The metric where the scale begins and where it ends."""
-        return self.values(np.array([self.vmin, self.vmax], dtype=float))
-
-
-class MetricTicks(Formatter):
-    """Ticks of an axis of a metric, with as many digits as tell them apart."""
-
-    def __init__(self, metric: str) -> None:
-        self.metric = metric
-
-    def __call__(self, value: float, pos: int | None = None) -> str:
-        """One value alone, as under the pointer."""
-        return numerals.metric_value(self.metric, value)
-
-    def format_ticks(self, values: Iterable[float]) -> list[str]:
-        """All ticks of an axis."""
-        return numerals.scale_labels(self.metric, list(values))
 
 
 def heatmaps(analysis: Analysis) -> Figure:
@@ -280,44 +231,6 @@ def _rows_by_optimizer(variants: Sequence[VariantAnalysis]) -> list[list[Variant
     if all(len(row) == 1 for row in rows.values()):
         rows = {"": [variant for row in rows.values() for variant in row]}
     return [row[start : start + MOST_COLUMNS] for row in rows.values() for start in range(0, len(row), MOST_COLUMNS)]
-
-
-def shared_norm(variants: Sequence[VariantAnalysis]) -> Scale:
-    """Colours of landscapes that are seen together, from the best cell to the :data:`~hpscan.surfaces.CUT` quantile.
-
-    They are linear in the logarithm of the metric, or in the metric where some cell's is negative. Of a diagnostic, which is not better where it is less, they reach over all but its extremes.
-    """
-    metric = variants[0].landscape.metric
-    means = [variant.landscape.mean() for variant in variants]
-    linear = metric in LINEAR or any((mean < 0.0).any() for mean in means)
-    scale = Scale(0.0, 1.0, metric=metric, linear=linear)
-    pooled = np.concatenate([scale.of(mean).ravel() for mean in means])
-    finite = pooled[np.isfinite(pooled)]
-    if not len(finite):
-        return scale
-    low, high = (float(end) for end in np.quantile(finite, (0.02, 0.98) if metric in FURTHER else (0.0, CUT)))
-    scale.vmin, scale.vmax = low, high if high > low else low + 1.0
-    return scale
-
-
-def colour_bar(figure: Figure, norm: Scale, grid: np.ndarray, variants: Sequence[VariantAnalysis]) -> None:
-    """Add the bar of a :func:`shared_norm` beside a grid of axes, if any cell has a colour."""
-    if not any(np.isfinite(variant.landscape.mean()).any() for variant in variants):
-        return
-    metric = variants[0].landscape.metric
-    extend = "both" if metric in FURTHER else "max"
-    bar = figure.colorbar(ScalarMappable(norm, COLORS), ax=grid, extend=extend, shrink=0.8, aspect=30, pad=0.02)
-    scale = "linear" if norm.linear else "log"
-    reach = "96 % of the cells" if metric in FURTHER else f"cut at the {CUT:.0%} quantile"
-    bar.set_label(f"{numerals.metric_name(metric)}, mean over seeds\n({scale} scale, {reach})")
-    bar.outline.set_visible(False)
-    at = np.linspace(float(norm.vmin or 0), float(norm.vmax or 0), 6)
-    bar.set_ticks(at.tolist(), labels=numerals.scale_labels(metric, norm.values(at).tolist()))
-
-
-def _logarithm(z: np.ndarray) -> np.ndarray:
-    """The logarithm of a metric; an error of exactly 0 counts as 1 in 10⁴, or as the least that there is."""
-    return np.log(np.maximum(z, min(1e-4, z[z > 0].min(initial=1e-4))))
 
 
 def draw_landscape(axes: Axes, variant: VariantAnalysis, norm: Scale) -> None:

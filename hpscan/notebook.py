@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 
 from hpscan import numerals
 from hpscan.analysis import VariantAnalysis
-from hpscan.figures import STYLE, add_legend, colour_bar, draw_landscape, shared_norm
+from hpscan.figures import STYLE, add_legend, draw_landscape
 from hpscan.landscape import Landscape
+from hpscan.scales import colour_bar, shared_norm
 
 __all__ = ["Drawing", "landscape_chart", "landscape_html", "landscapes_html"]
 

@@ -17,10 +17,11 @@ from hpscan.analysis import Analysis, VariantAnalysis
 from hpscan.comparison_charts import side_by_side
 from hpscan.differences import differences
 from hpscan.evolution import evolution
-from hpscan.figures import PAGE, STYLE, MetricTicks, add_below, colour_bar, draw_landscape, shared_norm
+from hpscan.figures import PAGE, STYLE, add_below, draw_landscape
 from hpscan.footer import CONVENTIONS, add_footer
 from hpscan.grid import panels
 from hpscan.landscape import Landscape
+from hpscan.scales import MetricTicks, colour_bar, shared_norm
 from hpscan.schedules import CosineRestarts
 from hpscan.separation import coordinates
 from hpscan.spec import Spec, SpecError

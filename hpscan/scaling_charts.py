@@ -13,9 +13,10 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from hpscan import numerals
 from hpscan.analysis import Analysis, VariantAnalysis
-from hpscan.figures import BLANKS, COLORS, COLUMN, STYLE, Scale, blank_state, shared_norm
+from hpscan.figures import BLANKS, COLUMN, STYLE, blank_state
 from hpscan.footer import add_footer
 from hpscan.grid import Panel, panels
+from hpscan.scales import COLORS, Scale, shared_norm
 from hpscan.scaling import Scaling
 from hpscan.spec import SpecError
 from hpscan.variants import VARIANTS, Decay

@@ -12,10 +12,11 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from hpscan import numerals
 from hpscan.analysis import Analysis, VariantAnalysis
-from hpscan.figures import COLORS, PAGE, STYLE, MetricTicks, Scale, colour_bar, shared_norm
+from hpscan.figures import PAGE, STYLE
 from hpscan.footer import add_footer
 from hpscan.intervals import Interval
 from hpscan.landscape import Landscape, is_chosen_by
+from hpscan.scales import COLORS, MetricTicks, Scale, colour_bar, shared_norm
 from hpscan.scaling import Optimum, fit
 from hpscan.separation import coordinates
 from hpscan.spec import SpecError
