@@ -18,7 +18,7 @@ from hpscan.conventions import partner, redrawn
 from hpscan.evolution import evolution
 from hpscan.grid import Panel, panels
 from hpscan.landscape import Best, Landscape, arranged, metrics_among, showing
-from hpscan.rounds import belief_of, most_cells
+from hpscan.rounds import belief_of, cells_left
 from hpscan.spec import Spec, SpecError
 from hpscan.store import Rows, Store
 from hpscan.variants import Decay
@@ -161,8 +161,8 @@ class Reader:
             return 0
         for shape in self.shapes(sweep):
             new = (shape.states == "missing").all(axis=0)
-            may = most_cells(new.size, adaptive.most_cells) - int((~new).sum())
-            left_out += len(shape.seeds) * (int(new.sum()) - max(0, may))
+            may = cells_left(new.size, int((~new).sum()), adaptive.most_cells)
+            left_out += len(shape.seeds) * (int(new.sum()) - may)
         return left_out
 
     def shapes(self, sweep: str, metric: str | None = None) -> list[Landscape]:

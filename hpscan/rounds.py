@@ -15,7 +15,7 @@ from hpscan.separation import coordinates
 from hpscan.spec import Spec
 from hpscan.store import Store
 
-__all__ = ["AdaptiveRounds", "affordable", "belief_of", "most_cells", "to_train"]
+__all__ = ["AdaptiveRounds", "affordable", "belief_of", "cells_left", "most_cells", "to_train"]
 
 Index = tuple[int, int]
 
@@ -74,7 +74,7 @@ class AdaptiveRounds:
         )
         begun = ~missing.all(axis=0) | retried
         partial = _indices(begun & missing.any(axis=0) & ~asked)
-        budget = most_cells(missing[0].size, self.adaptive.most_cells) - int((begun | asked).sum())
+        budget = cells_left(missing[0].size, int((begun | asked).sum()), self.adaptive.most_cells)
         n = max(0, min(n - len(partial), budget))
         if not (begun | asked).any():
             return first_cells(missing.shape[1:])[:budget]
@@ -96,7 +96,7 @@ def affordable(spec: Spec, waiting: Collection[str]) -> set[str]:
         ids = panel.run_ids(spec.seeds).reshape(len(spec.seeds), -1)
         to_train = np.isin(ids.astype(str), list(waiting))
         begun = ~to_train.all(axis=0)
-        new = np.flatnonzero(~begun)[: max(0, most_cells(ids.shape[1], spec.adaptive.most_cells) - int(begun.sum()))]
+        new = np.flatnonzero(~begun)[: cells_left(ids.shape[1], int(begun.sum()), spec.adaptive.most_cells)]
         cells = np.concatenate([np.flatnonzero(begun), new])
         chosen.update(ids[:, cells][to_train[:, cells]])
     return chosen
@@ -111,6 +111,11 @@ def to_train(spec: Spec, location: str, done: Collection[str], waiting: Collecti
 def most_cells(cells: int, share: float) -> int:
     """Of the cells of a landscape, how many an adaptive sweep trains at most."""
     return max(1, math.floor(share * cells + 1e-9))
+
+
+def cells_left(cells: int, begun: int, share: float) -> int:
+    """How many more of a landscape's cells, beside those ``begun``, an adaptive sweep may train."""
+    return max(0, most_cells(cells, share) - begun)
 
 
 def belief_of(shape: Landscape, tolerance: float) -> Belief | None:
