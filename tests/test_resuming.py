@@ -147,21 +147,29 @@ def test_runs_that_diverge_before_and_after_a_checkpoint_are_marked_alike(make_s
     assert "completed" in {state for _, state, *_ in whole}
 
 
-@STRATEGIES
-def test_a_pack_in_parts_goes_on_with_the_part_it_was_in(make_spec, monkeypatch, strategy):
-    monkeypatch.setattr(choice, "_choices", {})
-    monkeypatch.setattr(choice, "rows_that_fit", lambda trial, device, most, share: 5)
-    spec = make_spec(variants=["adamw"], seeds=[0], budget={"steps": 30})
-    check_goes_on(pack_of(spec), spec.workload.load(), strategy=strategy, compile=False)
+@pytest.fixture
+def in_parts(make_spec, monkeypatch):
+    """A pack of which no more than some rows fit, its data, and how it is trained."""
+
+    def make(rows, strategy, steps):
+        monkeypatch.setattr(choice, "_choices", {})
+        monkeypatch.setattr(choice, "rows_that_fit", lambda trial, device, most, share: rows)
+        spec = make_spec(variants=["adamw"], seeds=[0], budget={"steps": steps})
+        return pack_of(spec), spec.workload.load(), {"strategy": strategy, "compile": False}
+
+    return make
 
 
 @STRATEGIES
-def test_what_is_left_of_a_pack_goes_on_with_the_part_it_was_in(make_spec, monkeypatch, strategy):
+def test_a_pack_in_parts_goes_on_with_the_part_it_was_in(in_parts, strategy):
+    pack, data, how = in_parts(5, strategy, 30)
+    check_goes_on(pack, data, **how)
+
+
+@STRATEGIES
+def test_what_is_left_of_a_pack_goes_on_with_the_part_it_was_in(in_parts, strategy):
     """Parts that ended are stored; a relaunch trains the rest, under the pack's name."""
-    monkeypatch.setattr(choice, "_choices", {})
-    monkeypatch.setattr(choice, "rows_that_fit", lambda trial, device, most, share: 5)
-    spec = make_spec(variants=["adamw"], seeds=[0], budget={"steps": 60})
-    data, pack, how = spec.workload.load(), pack_of(spec), {"strategy": strategy, "compile": False}
+    pack, data, how = in_parts(5, strategy, 60)
     whole = outcome(train_pack(pack, data, **how))
     content = content_after(pack, data, 6, **how)  # of the second part's first segments
     for gone, expected in ((5, True), (4, True), (6, False)):
@@ -176,11 +184,8 @@ def test_what_is_left_of_a_pack_goes_on_with_the_part_it_was_in(make_spec, monke
 
 
 @STRATEGIES
-def test_what_failed_before_is_trained_again_last_if_it_is_still_asked_for(make_spec, monkeypatch, strategy):
-    monkeypatch.setattr(choice, "_choices", {})
-    monkeypatch.setattr(choice, "rows_that_fit", lambda trial, device, most, share: 2)
-    spec = make_spec(variants=["adamw"], seeds=[0], budget={"steps": 60})
-    data, pack, how = spec.workload.load(), pack_of(spec), {"strategy": strategy, "compile": False}
+def test_what_failed_before_is_trained_again_last_if_it_is_still_asked_for(in_parts, monkeypatch, strategy):
+    pack, data, how = in_parts(2, strategy, 60)
     whole, start, bad = train_pack(pack, data, **how), session.Session.start, {pack.runs[1].run_id}
 
     def breaks(kind, program, members, *rest, **options):
