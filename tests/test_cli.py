@@ -114,3 +114,21 @@ def test_the_store_can_come_from_the_environment(hpscan, tmp_path, monkeypatch, 
     Store(tmp_path / "elsewhere").save_spec(make_spec())
     monkeypatch.setenv("HPSCAN_STORE", str(tmp_path / "elsewhere"))
     assert json.loads(hpscan("status", "--json")[1])[0]["sweep"] == "tiny"
+
+
+def test_a_sweep_that_cannot_be_read_hides_no_other(hpscan, tmp_path, make_spec):
+    from hpscan.store import Store
+
+    store = Store(tmp_path)
+    for name in ("broken", "sound"):
+        store.save_spec(make_spec(name=name))
+    (tmp_path / "broken" / "spec.yaml").write_text("name: broken\nvariants: [adamax]\n")
+    code, out, err = hpscan("status", "--store", tmp_path)
+    assert (code, out.split()[7:9]) == (1, ["sound", "72"])
+    assert err.startswith(f"hpscan: {tmp_path}/broken/spec.yaml: ")
+    assert err.count("\n") == 1
+    code, out, _ = hpscan("status", "--store", tmp_path, "--json")
+    assert (code, [each["sweep"] for each in json.loads(out)]) == (1, ["sound"])
+    (tmp_path / "sound" / "spec.yaml").unlink()
+    assert hpscan("status", "--store", tmp_path)[:2] == (1, "")
+    assert hpscan("status", "broken", "--store", tmp_path)[:2] == (1, "")

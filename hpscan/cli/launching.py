@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import signal
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -185,33 +186,48 @@ def status(
 ) -> None:
     """Show how far the sweeps of the store are."""
     from hpscan.analysis import status as sweep_status
+    from hpscan.store import StoreError
 
     source = opened(store)
-    found = [sweep_status(source, name) for name in ([sweep] if sweep else source.sweeps())]
+    found, broken = [], 0
+    for name in [sweep] if sweep else source.sweeps():
+        try:
+            found.append(sweep_status(source, name))
+        except StoreError as error:
+            if sweep:
+                raise
+            broken += 1
+            print(f"hpscan: {error}", file=sys.stderr)
     if as_json:
         print_json(found[0] if sweep else found)
-        return
-    if not found:
+    elif found:
+        _print_status(found, of_one=sweep is not None)
+    elif not broken:
         console.print(
             f"No sweeps in {escape(source.files.shown())}. Start one: hpscan launch quickstart", soft_wrap=True
         )
-        return
+    if broken:
+        sys.exit(EXIT_FAILED)
+    if sweep and address and not as_json:
+        from hpscan import jobs
+
+        job = jobs.latest(address, sweep)
+        console.print(f"job {job.job_id}: {job.status.lower()} {escape(job.message)}".rstrip(), soft_wrap=True)
+
+
+def _print_status(found: list[dict[str, Any]], *, of_one: bool) -> None:
+    """Print the runs of each sweep by state; of one alone by variant, too, and what failed runs raised."""
     table = Table(box=None, pad_edge=False)
     table.add_column("sweep")
     for title in ("runs", *found[0]["states"]):
         table.add_column(title, justify="right")
     for row in found:
         table.add_row(row["sweep"], str(row["runs"]), *map(str, row["states"].values()))
-        if sweep:
+        if of_one:
             for variant in row["variants"]:
                 states = variant["states"].values()
                 table.add_row(f"  {variant['variant']}", str(sum(states)), *map(str, states))
     console.print(table)
-    if sweep:
+    if of_one:
         for text, count in found[0]["errors"].items():
             console.print(f"failed, {count} run{'s' * (count > 1)}: {escape(text)}", soft_wrap=True)
-    if sweep and address:
-        from hpscan import jobs
-
-        job = jobs.latest(address, sweep)
-        console.print(f"job {job.job_id}: {job.status.lower()} {escape(job.message)}".rstrip(), soft_wrap=True)
