@@ -163,7 +163,11 @@ class Step(_Schedule):
     factor: float = Field(default=0.1, gt=0, lt=1)
 
     def _proper(self, step: int, steps: int) -> float:
-        return self.factor ** sum(step >= fraction * steps for fraction in self.at)
+        return self.factor ** sum(step >= drop for drop in self.drops(steps))
+
+    def drops(self, steps: int) -> list[int]:
+        """The steps from which on η is lower."""
+        return [math.ceil(round(fraction * steps, 6)) for fraction in self.at]  # 0.28 · 25 is 7.000000000000001
 
 
 Schedule = Annotated[

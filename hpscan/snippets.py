@@ -174,7 +174,7 @@ def _scheduler(recipe: Recipe) -> tuple[list[str], str]:
                 ends = {"start_factor": 1.0, "end_factor": schedule.final}
                 return [], _call(f"{package}.LinearLR", "optimizer", **ends, total_iters=steps)
             case Step():
-                drops = {"milestones": _drops(schedule, steps), "gamma": schedule.factor}
+                drops = {"milestones": schedule.drops(steps), "gamma": schedule.factor}
                 return [], _call(f"{package}.MultiStepLR", "optimizer", **drops)
             case _:
                 pass
@@ -185,11 +185,6 @@ def _scheduler(recipe: Recipe) -> tuple[list[str], str]:
     if warmup:
         lines = [f"if step < {schedule.warmup}:", f"    return min(1.0, (step + 1) / {schedule.warmup})", *lines]
     return lines, _call(f"{package}.LambdaLR", "optimizer", lr_lambda="multiplier")
-
-
-def _drops(schedule: Step, steps: int) -> list[int]:
-    """The steps from which on the multiplier is lower."""
-    return [math.ceil(fraction * steps) for fraction in schedule.at]
 
 
 def _formula(schedule: Schedule, steps: int) -> list[str]:
@@ -220,5 +215,5 @@ def _formula(schedule: Schedule, steps: int) -> list[str]:
             warmup = math.ceil(schedule.warmup)
             eta = f"math.sqrt({warmup} / ({warmup} + step + 1))"
         case Step():
-            eta = f"{schedule.factor} ** sum(step >= drop for drop in {_drops(schedule, steps)})"
+            eta = f"{schedule.factor} ** sum(step >= drop for drop in {schedule.drops(steps)})"
     return [*before, f"return {eta}"]

@@ -94,6 +94,14 @@ def test_restarts_are_where_the_multiplier_jumps_back_to_one():
     assert Cosine().restarts(100) == [0]
 
 
+@given(hundredths=st.integers(1, 99), steps=st.integers(1, 10_000))
+def test_a_step_drops_where_its_fraction_of_the_budget_is_reached(hundredths, steps):
+    """In floats 0.28 · 25 is more than 7."""
+    drop = -(-hundredths * steps // 100)
+    assert Step(at=(hundredths / 100,)).drops(steps) == [drop]
+    assert Step(at=(0.28,)).multiplier(7, 25) == 0.1
+
+
 @pytest.mark.parametrize("steps_per_epoch", [351.5625, 390.625, 7.1])
 def test_a_budget_of_whole_periods_has_no_restart_at_its_end(steps_per_epoch):
     """Rounded one by one, the periods of 15 × 100 epochs would end a few steps early, and the rate would jump."""
