@@ -65,21 +65,25 @@ def _trial(row: dict[Hashable, Any], metric: str, shape: Landscape, curve: dict[
 
     known = {str(name): value for name, value in row.items() if not pd.isna(value)}
     state, ended = known["state"], known["finished_at"].tz_convert(None)
+    value = math.inf if state == "diverged" else known.get(metric)  # one that failed or was stopped has none
     axes = {"lr": shape.lr, "wd": shape.wd}
     return FrozenTrial(
         number=-1,
         trial_id=-1,
         state={"failed": TrialState.FAIL, "stopped": TrialState.PRUNED}.get(state, TrialState.COMPLETE),
-        value=math.inf if state == "diverged" else known.get(metric),  # one that failed or was stopped has none
+        value=value,
         params={axis: known[axis] for axis in axes},
         distributions={
             axis: FloatDistribution(float(values.min()), float(values.max()), log=bool(values.min() > 0))
             for axis, values in axes.items()
         },
         user_attrs={
-            name: value
-            for name, value in known.items()
-            if name not in axes and (name == "run_id" or name in PLAIN or METRIC.fullmatch(name))
+            metric: value,  # or a sweep without a completed run would not say what its value is
+            **{
+                name: told
+                for name, told in known.items()
+                if name not in axes and (name == "run_id" or name in PLAIN or METRIC.fullmatch(name))
+            },
         },
         system_attrs={},
         intermediate_values=curve,

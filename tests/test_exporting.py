@@ -109,3 +109,17 @@ def test_what_a_rung_stopped_is_exported_and_comes_back_as_stopped(store, make_s
     write(sweep, tmp_path / "out")
     import_sweep(store, "again", kind, str(tmp_path / "out"))
     assert open_sweep(store, "again").status["states"] == sweep.status["states"]
+
+
+@pytest.mark.parametrize(("kind", "write"), [("csv", to_csv), ("optuna", to_optuna)], ids=["csv", "optuna"])
+@pytest.mark.parametrize("state", ["diverged", "failed"])
+def test_a_sweep_without_a_completed_run_comes_back_too(store, make_spec, tmp_path, kind, write, state):
+    spec = make_spec(variants=["sgdw"], metric="val_error")
+    store.save_spec(spec)
+    rows = [{name: value for name, value in result_of(run).items() if name not in METRICS} | {"state": state}
+            for run in runs(spec)]  # fmt: skip
+    store.save_pack(spec.name, "p", rows, [])
+    sweep = open_sweep(store, "tiny")
+    write(sweep, tmp_path / "out")
+    import_sweep(store, "again", kind, str(tmp_path / "out"), overrides=["metric=val_error"])
+    assert open_sweep(store, "again").status["states"] == sweep.status["states"]
