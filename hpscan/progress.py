@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,7 +34,7 @@ class PackSummary:
     variant: str
     states: dict[str, int]
     best: tuple[float, float, float] | None
-    """(metric, lr, wd) of the pack's best run; None if none completed."""
+    """(metric, lr, wd) of the pack's best run, infinite where the metric is undefined; None if none completed."""
     compile_s: float = 0.0
     """Seconds that its worker spent on compiling for it."""
     run_steps: int = 0
@@ -127,7 +128,7 @@ class Progress:
             del parts[first]
         parts[pack.first] = pack
         self._first = self._first or (time.monotonic(), self.steps_taken)
-        if pack.best is not None:
+        if pack.best is not None and math.isfinite(pack.best[0]):
             self.best[pack.variant] = min(pack.best, self.best.get(pack.variant, pack.best))
         now = time.monotonic()
         if not self._is_live and now - self._last_line >= LINE_EVERY_S:

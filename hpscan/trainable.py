@@ -83,7 +83,7 @@ def train_one_by_one(pack: Pack) -> Iterator[list[RunResult]]:
     """Call the trainable of a pack's recipe for each of its runs, and collect what it yields.
 
     What has ended since is yielded every few seconds.
-    A run whose function raises has failed, and the others go on; one whose ``val_loss`` is not finite has diverged.
+    A run whose function raises has failed, and the others go on; one with a loss that is not finite has diverged.
     """
     workload = pack.runs[0].recipe.workload
     assert isinstance(workload, Trainable)
@@ -135,15 +135,17 @@ def _take(result: RunResult, reported: Any) -> None:
     result.metrics |= metrics
     result.steps_done = int(reported.get("step", result.steps_done))
     batch_loss = None if reported.get("batch_loss") is None else float(reported["batch_loss"])
-    if not math.isfinite(metrics["val_loss"]):
+    losses = [batch_loss, *(metrics.get(f"{split}loss") for split in SPLITS)]
+    if not all(loss is None or math.isfinite(loss) for loss in losses):  # other metrics may be undefined of a good run
         result.state = "diverged"
         return
+    error = metrics.get("val_error", math.nan)
     result.curve.append(
         Evaluation(
             result.steps_done,
             batch_loss,
             metrics["val_loss"],
-            metrics.get("val_error"),
+            error if math.isfinite(error) else None,
             gap=None if batch_loss is None else metrics["val_loss"] - batch_loss,
         )
     )

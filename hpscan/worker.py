@@ -7,6 +7,7 @@ outlive it (``reuse_actors``).
 from __future__ import annotations
 
 import itertools
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -290,7 +291,11 @@ def _row(result: RunResult) -> dict[str, Any]:
 
 def _summary(pack: Pack, part: Pack, first: int, rows: Sequence[dict[str, Any]], metric: str) -> PackSummary:
     """What became of a part of a pack, which begins at its run ``first``; what is at a rung has not ended."""
-    completed = [(row[metric], row["lr"], row["wd"]) for row in rows if row["state"] == "completed" and metric in row]
+    completed = [
+        (math.inf if math.isnan(row[metric]) else row[metric], row["lr"], row["wd"])
+        for row in rows
+        if row["state"] == "completed" and metric in row
+    ]
     return PackSummary(
         f"{pack.pack_id} until {pack.end}",
         pack.runs[0].cell.variant,

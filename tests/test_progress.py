@@ -45,6 +45,12 @@ def test_counts_states_and_keeps_the_best_run_of_each_variant(clock):
     assert shown.line() == ("demo: 50 done, 14 diverged, 1 failed, 50 missing of 100 runs; best val_loss: sgd 0.3")
 
 
+def test_a_metric_that_was_undefined_throughout_is_no_best(clock):
+    shown, _ = make()
+    shown.add(pack("a", best=(float("inf"), 0.1, 0.01), completed=10))
+    assert shown.line().endswith("missing of 100 runs")
+
+
 def test_a_retried_pack_counts_once(clock):
     shown, _ = make()
     shown.add(pack("a", failed=10))

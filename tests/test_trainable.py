@@ -28,6 +28,9 @@ def explodes(config):
     yield {"step": 7, "val_loss": math.inf}
     raise AssertionError("must not be asked for more")
 
+def of_a_split(config):
+    yield {"step": 6, "val_loss": 1.0, config["args"]["name"]: math.nan}
+
 def leaves(config):
     if config["seed"]:
         raise SystemExit(3)
@@ -95,6 +98,17 @@ def test_a_loss_that_is_not_finite_ends_the_run_as_diverged(pack_of):
     for result in ended(pack_of("explodes")):
         assert (result.state, result.steps_done, result.metrics) == ("diverged", 7, {})
         assert len(result.curve) == 1
+
+
+@pytest.mark.parametrize("name", ["batch_loss", "train_loss", "test_loss"])
+def test_so_does_one_of_another_split(pack_of, name):
+    assert {(result.state, *result.metrics) for result in ended(pack_of("of_a_split", name=name))} == {("diverged",)}
+
+
+@pytest.mark.parametrize("name", ["val_error", "val_f1"])
+def test_a_metric_that_is_no_loss_may_be_undefined(pack_of, name):
+    for result in ended(pack_of("of_a_split", name=name)):
+        assert (result.state, result.metrics["val_loss"], len(result.curve)) == ("completed", 1.0, 1)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -96,6 +97,20 @@ def test_what_failed_in_the_midst_of_a_pack_leaves_the_others_alone(make_worker,
     rows = Store(tmp_path).runs("tiny")
     assert rows["state"].value_counts().to_dict() == {"completed": n_runs - 1, "failed": 1}
     assert set(rows["error"].dropna()) == {f"ValueError: broke{'!' * 1983}"}
+
+
+def test_a_run_whose_metric_is_undefined_is_not_the_best(make_worker, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "undefined.py").write_text(
+        "def train(config):\n"
+        "    yield {'val_loss': 1.0, 'val_error': float('nan') if config['lr'] < 0.2 else config['lr']}\n"
+    )
+    worker = make_worker(workload={"trainable": "undefined:train"})
+    worker.assignment = replace(worker.assignment, metric="val_error")
+    *_, answer = train_through(worker)
+    assert answer["summary"].states == {"completed": len(worker.packs[0].runs)}
+    assert answer["summary"].best[:2] == (0.25, 0.25)
+    assert set(Store(tmp_path).runs("tiny")["best_val_error"].dropna()) == {0.25}
 
 
 def test_what_training_raises_is_kept_with_the_failed_runs(worker, tmp_path):
