@@ -43,6 +43,8 @@ IN_WORDS = {
 }
 MOST_MORE = 4
 """Digits more than a metric is told with that may tell values apart: beyond, a float32 has none."""
+LEAST_PERCENT = 1e-5
+"""A difference of error rates below is float32's rounding, and is told as none."""
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -132,7 +134,7 @@ def regret(number: Interval, metric: str = "", *, sign: bool = False) -> str:
         return _interval(number, _form_of(number), sign=sign)
     percent = Interval(*(100.0 * end for end in (number.value, number.low, number.high)))
     largest = max((abs(end) for end in (percent.value, percent.low, percent.high) if math.isfinite(end)), default=0.0)
-    digits = 1 if largest == 0.0 or largest >= 0.05 else min(12, -math.floor(math.log10(largest)))
+    digits = 1 if largest < LEAST_PERCENT or largest >= 0.05 else -math.floor(math.log10(largest))
     told = _interval(percent, f"{digits}f", sign=sign)
     return told if told == "—" else f"{told} %"
 
