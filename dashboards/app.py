@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from dash import Dash, Input, Output, State, ctx, dcc, html, no_update, set_props
+from dash.exceptions import DependencyException
 from fastapi import FastAPI
 
 from hpscan.caveats import command
@@ -21,6 +22,7 @@ from . import cells, controls, maps, overview, reports, submit
 from .admission import LaunchError
 from .callbacks import Pages
 from .launching import Launcher
+from .problems import problem
 from .reading import Reader, UnknownError
 from .shell import empty, head, shell
 
@@ -60,6 +62,7 @@ def add_pages(server: FastAPI, reader: Reader, launcher: Launcher, *, signed_in:
             {"name": "description", "content": "How error depends on learning rate and weight decay"},
         ],
     )  # fmt: skip
+    server.add_exception_handler(DependencyException, lambda _, __: problem(404, "there is no such file"))
     app.backend.websocket_capability = False  # no page uses it, and browsers connect to it wherever it is offered
     pages = Pages(app, reader, launcher)
     app.layout = shell(reader.store.files.shown(), launches=launcher.allowed, signed_in=signed_in)

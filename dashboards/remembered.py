@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import OrderedDict
+from typing import Any
 from weakref import WeakValueDictionary
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .problems import problem
 
 __all__ = ["ASKED", "Remembered"]
 
@@ -45,7 +48,12 @@ class Remembered:
             given, request = request, {}
             return given or await receive()
 
-        if not _says_its_version(body):
+        inputs = _inputs_of(body)
+        if inputs is None:
+            refusal = problem(400, "a callback's request must be a JSON object that has its inputs")
+            await refusal(scope, receive, send)
+            return
+        if not any(isinstance(each, dict) and each.get("id") == "version" and each.get("value") for each in inputs):
             await self._app(scope, again, send)
             return
         maker = self._makers.setdefault(key, asyncio.Lock())
@@ -81,10 +89,10 @@ def _size(key: Key, made: tuple[Message, bytes]) -> int:
     return len(key[1]) + len(made[1]) + 1_000
 
 
-def _says_its_version(body: bytes) -> bool:
-    """Whether a callback's request has the version of what it shows among its inputs."""
+def _inputs_of(body: bytes) -> list[Any] | None:
+    """The inputs of a callback, among which is the version of what it shows if it says all; None if it is no such request."""
     try:
         inputs = json.loads(body)["inputs"]
-        return any(isinstance(each, dict) and each.get("id") == "version" and each.get("value") for each in inputs)
-    except (ValueError, LookupError, TypeError):
-        return False
+    except (ValueError, LookupError, TypeError, RecursionError):  # brackets within brackets
+        return None
+    return inputs if isinstance(inputs, list) else None

@@ -19,7 +19,7 @@ from hpscan.dashboards.server import make_app
 from hpscan.files import StoreError
 from hpscan.store import Store
 
-from .conftest import called, parts_of
+from .conftest import called, is_problem, parts_of
 
 
 @pytest.fixture
@@ -36,6 +36,11 @@ def test_whatever_page_is_asked_for_first_has_its_styles_and_scripts(client, pat
     assert "/assets/style.css" in page
     assert "/assets/hpscan.js" in page
     assert "/assets/plotly-cartesian.min.js" in page
+
+
+@pytest.mark.parametrize("path", ["dash/none.js", "other/x.js", "dash/%2e%2e/%2e%2e/x.js", "dash/..%2f..%2fdash.py", "dash/%00.js", "dash/"])  # fmt: skip
+def test_a_script_that_is_not_there_is_not_found(client, path):
+    is_problem(client.get(f"/_dash-component-suites/{path}"), 404)
 
 
 def test_the_shipped_part_of_plotly_is_of_the_version_that_is_installed():

@@ -50,13 +50,25 @@ def test_who_asks_the_same_at_once_or_later_is_answered_the_same():
 
 @pytest.mark.parametrize(
     "body",
-    [b'{"inputs": [{"id": "tick", "value": 1}]}', b"no json", b"[]", asked(None), b'{"inputs": [], "state": [{"id": "version"}]}'],
-    ids=["no version", "no json", "no question", "no version yet", "version is no input"],
+    [b'{"inputs": [{"id": "tick", "value": 1}]}', asked(None), b'{"inputs": [], "state": [{"id": "version"}]}'],
+    ids=["no version", "no version yet", "version is no input"],
 )  # fmt: skip
 def test_what_does_not_say_its_version_is_made_each_time(body):
     maker = Maker()
     answered(maker, [body], [body])
     assert maker.made == 2
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"no json", b"\xff", b"[]", b"{}", b'{"inputs": 1}', b"[" * 100_000, b'{"a":' * 100_000 + b"1" + b"}" * 100_000],
+    ids=["no json", "no text", "no question", "no inputs", "inputs are no list", "not closed", "nested deeply"],
+)
+def test_what_no_callback_can_be_asked_by_is_refused(body):
+    maker = Maker()
+    (told,) = answered(maker, [body])
+    assert '"status": 400' in told
+    assert maker.made == 0
 
 
 def test_other_paths_are_passed_on():
