@@ -27,8 +27,11 @@ def slices(
     over_wd: list[dict[str, Any]] = []
     over_lr: list[dict[str, Any]] = []
     seen: dict[str, list[np.ndarray]] = {"wd": [], "lr": []}
+    if not shapes:
+        return {"data": []}, {"data": []}
+    times, unit = _unit(shapes[0][1].metric) if view.shows != "n" else (1.0, "")
     for number, (name, shape) in enumerate(shapes):
-        z = surface(shape, view)
+        z = times * surface(shape, view)
         i, j = (
             int(np.abs(octaves(axis) - octaves(np.array([at]))[0]).argmin())
             for axis, at in ((shape.lr, lr), (shape.wd, wd))
@@ -44,10 +47,8 @@ def slices(
                 "type": "scatter", "mode": "lines+markers" if len(values) <= MANY_CELLS else "lines", "name": name, "x": typed(places),
                 "y": typed(np.where(np.isfinite(values), values, np.nan)), "line": {"color": color, "width": 1.8},
                 "marker": {"size": 5, "symbol": number % 8}, "connectgaps": False,
-                "hovertemplate": f"{name}: %{{y:.4g}}<extra></extra>",
+                "hovertemplate": f"{name}: %{{y:.4g}}{unit}<extra></extra>",
             })  # fmt: skip
-    if not shapes:
-        return {"data": []}, {"data": []}
     first = shapes[0][1]
     variants = [shape.variant for _, shape in shapes]
     is_metric = view.shows == "mean" or view.seed is not None
@@ -61,7 +62,7 @@ def slices(
             "layout": {
                 **plain(), "showlegend": len(found) > 1 and axis == "wd", "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "font": {"size": 11}}, "height": 250,
                 "xaxis": {**ticked(axis, values), "title": {"text": axis_name(axis, variants, view.units)}},
-                "yaxis": {"title": {"text": title}, "type": "log" if logged and _is_positive(*seen[axis]) else "linear", **gridded(), "automargin": True},
+                "yaxis": {"title": {"text": title}, "type": "log" if logged and _is_positive(*seen[axis]) else "linear", "ticksuffix": unit, **gridded(), "automargin": True},
             },
         }  # fmt: skip
 
@@ -72,6 +73,7 @@ def curves(rows: pd.DataFrame, runs: Sequence[tuple[str, str, int]], metric: str
     """Learning curves of runs: (run_id, cell in words, number of the cell); one colour a cell, one line a seed."""
     data = []
     told: set[str] = set()
+    times, unit = _unit(metric)
     seen = rows.loc[rows["run_id"].isin([run_id for run_id, *_ in runs]), metric].to_numpy(dtype=float)
     for run_id, cell, number in runs:
         own = rows[rows["run_id"] == run_id].sort_values("step")
@@ -79,9 +81,9 @@ def curves(rows: pd.DataFrame, runs: Sequence[tuple[str, str, int]], metric: str
             continue
         data.append({
             "type": "scatter", "mode": "lines+markers", "x": typed(own["step"].to_numpy(dtype=float)),
-            "y": typed(np.where(np.isfinite(own[metric]), own[metric], np.nan)), "name": cell, "legendgroup": cell,
+            "y": typed(np.where(np.isfinite(own[metric]), times * own[metric], np.nan)), "name": cell, "legendgroup": cell,
             "showlegend": cell not in told, "line": {"color": LINES[number % len(LINES)], "width": 1.4},
-            "marker": {"size": 4}, "hovertemplate": "step %{x}: %{y:.4g}<extra></extra>",
+            "marker": {"size": 4}, "hovertemplate": f"step %{{x}}: %{{y:.4g}}{unit}<extra></extra>",
         })  # fmt: skip
         told.add(cell)
     return {
@@ -89,9 +91,14 @@ def curves(rows: pd.DataFrame, runs: Sequence[tuple[str, str, int]], metric: str
         "layout": {
             **plain(), "height": 280, "showlegend": len(told) > 1, "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
             "xaxis": {"title": {"text": "step"}, **gridded(), "automargin": True},
-            "yaxis": {"title": {"text": metric_title(metric)}, "type": "log" if metric != "gap" and _is_positive(seen) else "linear", **gridded(), "automargin": True},
+            "yaxis": {"title": {"text": metric_title(metric)}, "type": "log" if metric != "gap" and _is_positive(seen) else "linear", "ticksuffix": unit, **gridded(), "automargin": True},
         },
     }  # fmt: skip
+
+
+def _unit(metric: str) -> tuple[float, str]:
+    """What a metric's values are multiplied by, and the unit that they then have: error rates are told in percent."""
+    return (100.0, " %") if metric.endswith("_error") else (1.0, "")
 
 
 def _is_positive(*values: np.ndarray) -> bool:

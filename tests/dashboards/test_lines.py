@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hpscan.dashboards.charts import surface
 from hpscan.dashboards.lines import LINES, curves, slices
 from hpscan.dashboards.view import View
 from tests.conftest import landscape_of
@@ -81,6 +82,25 @@ def test_slices_name_the_weight_decay_that_they_go_along(shape, variants, units,
 def test_slices_name_what_they_show(shape, shows, label):
     for figure in slices([("one", shape)], View(shows=shows), 1.0, 1.0):
         assert figure["layout"]["yaxis"]["title"]["text"] == label
+
+
+@pytest.mark.parametrize(("shows", "times", "unit"), [("mean", 100, " %"), ("se", 100, " %"), ("0", 100, " %"), ("n", 1, "")])  # fmt: skip
+def test_error_rates_are_in_percent_as_they_are_everywhere(shape, shows, times, unit):
+    errors = replace(shape, metric="val_error")
+    view = View(shows=shows)
+    for figure, own in zip(slices([("one", errors)], view, shape.lr[0], shape.wd[3]), (np.s_[0], np.s_[:, 3]), strict=True):  # fmt: skip
+        drawn = surface(errors, view)[own]
+        np.testing.assert_allclose(array(figure["data"][0]["y"]), times * np.where(np.isfinite(drawn), drawn, np.nan), rtol=1e-6)  # fmt: skip
+        assert figure["layout"]["yaxis"]["ticksuffix"] == unit
+        assert f"}}{unit}<" in figure["data"][0]["hovertemplate"]
+
+
+def test_curves_of_error_rates_are_in_percent(reader):
+    run_id = reader.shape("tiny", "sgdw").run_ids[0, 0, 0]
+    rows = reader.curves("tiny", [run_id]).sort_values("step")
+    figure = curves(rows, [(run_id, "a", 0)], "val_error")
+    np.testing.assert_allclose(array(figure["data"][0]["y"]), 100 * rows["val_error"], rtol=1e-6)
+    assert figure["layout"]["yaxis"]["ticksuffix"] == " %"
 
 
 def test_no_landscapes_are_no_lines():
