@@ -14,7 +14,7 @@ from hpscan.spec import SpecError
 from .callbacks import Pages
 from .reading import Reader
 from .shell import aria
-from .view import SCALES, SHOWN, View
+from .view import MOST_TOLERANCE, SCALES, SHOWN, View
 
 __all__ = ["MOST_MAPS", "controls", "maps_of", "register", "view_of"]
 
@@ -29,7 +29,7 @@ def maps_of(reader: Reader, names: Sequence[str]) -> list[str]:
 
 
 def view_of(reader: Reader, names: Sequence[str], query: str) -> View:
-    """The view of a page's query: of seeds that its sweeps have, and of one metric, though they were tuned by several.
+    """The view of a page's query: of seeds that its sweeps have, and of one metric, though they were tuned by several; at the end of training if that is known of the end alone.
 
     Raises SpecError if the query names none and the sweeps have none in common.
     """
@@ -38,18 +38,19 @@ def view_of(reader: Reader, names: Sequence[str], query: str) -> View:
         known = view.seed in _seeds(reader, names)
         view = replace(view, shows=str(view.seed) if known else View().shows)
     own = [reader.spec(name).metric for name in names]
-    if view.metric or len(set(own)) == 1:
-        return view
-    common = [each["value"] for each in _metrics(reader, names)]
-    if not common:
-        raise SpecError(f"metric: {', '.join(names)} have none in common")
-    return replace(view, metric=own[0] if own[0] in common else common[0])
+    if not view.metric and len(set(own)) > 1:
+        common = [each["value"] for each in _metrics(reader, names)]
+        if not common:
+            raise SpecError(f"metric: {', '.join(names)} have none in common")
+        view = replace(view, metric=own[0] if own[0] in common else common[0])
+    never = view.step is not None and not all(reader.steps(name, view.metric or own[0]) for name in names)
+    return replace(view, step=None) if never else view
 
 
 def controls(reader: Reader, names: Sequence[str], view: View, every: list[str], shown: list[str]) -> html.Section:
     """Everything that can be chosen, as the view has it."""
-    own = reader.spec(names[0]).metric
-    steps = _steps(reader, names)
+    metric = view.metric or reader.spec(names[0]).metric
+    steps = _steps(reader, names, metric)
     at = steps.index(view.step) if view.step in steps else len(steps)
     short = len(names) == 1
     options = [{"label": name.split("/", 1)[1] if short else name, "value": name} for name in every]
@@ -62,11 +63,11 @@ def controls(reader: Reader, names: Sequence[str], view: View, every: list[str],
     )  # fmt: skip
     return html.Section(
         [
-            _field("Metric", dcc.Dropdown(_metrics(reader, names), view.metric or own, clearable=False, id="choose-metric"), "wide"),
+            _field("Metric", dcc.Dropdown(_metrics(reader, names), metric, clearable=False, id="choose-metric"), "wide"),
             _field("Shown", dcc.Dropdown(shows, view.shows, clearable=False, id="choose-shows")),
             _field("Colours", dcc.RadioItems(list(SCALES), view.scale, inline=True, id="choose-scale", className="segmented")),
             _field("Worst colour at", dcc.Slider(5, 100, 5, value=view.clip, id="choose-clip", marks=None, className="slider", allow_direct_input=False), told="of cells, %"),
-            _field("Basin within", dcc.Slider(0, 25, 1, value=view.tolerance, id="choose-tolerance", marks=None, className="slider", allow_direct_input=False), told="% of the best"),
+            _field("Basin within", dcc.Slider(0, MOST_TOLERANCE, 1, value=view.tolerance, id="choose-tolerance", marks=None, className="slider", allow_direct_input=False), told="% of the best"),
             _field("Units of decay", dcc.RadioItems([{"label": "own", "value": ""}, {"label": "paper", "value": "paper"}, {"label": "torch", "value": "torch"}], view.units, inline=True, id="choose-units", className="segmented")),
             _field("Lines", dcc.Checklist([{"label": "lr·wd", "value": "iso"}], ["iso"] if view.iso else [], id="choose-iso", className="segmented")),
             _field("Maps", dcc.Dropdown(options, shown, multi=True, clearable=False, id="choose-maps"), "widest" if len(every) > 1 else "absent"),
@@ -100,8 +101,9 @@ def _seeds(reader: Reader, names: Sequence[str]) -> list[int]:
     return sorted({seed for name in names for seed in reader.spec(name).seeds})
 
 
-def _steps(reader: Reader, names: Sequence[str]) -> list[int]:
-    found = [set(reader.steps(name)) for name in names]
+def _steps(reader: Reader, names: Sequence[str], metric: str) -> list[int]:
+    """The evaluations before the end at which all sweeps of a page know a metric."""
+    found = [set(reader.steps(name, metric)) for name in names]
     return sorted(set.intersection(*found))[:-1] if found else []
 
 
@@ -141,11 +143,11 @@ def register(pages: Pages) -> None:
 
     @pages.callback(
         Output("steps", "data"), Output("choose-step", "max"), Output("choose-step", "value"), Output("reel", "className"), Output("choose-metric", "options"),
-        Input("version", "data"), State("steps", "data"), State("choose-step", "value"), State("sweeps-of-page", "data"), prevent_initial_call=True,
+        Input("version", "data"), Input("choose-metric", "value"), State("steps", "data"), State("choose-step", "value"), State("sweeps-of-page", "data"), prevent_initial_call=True,
     )  # fmt: skip
-    def lengthen(_: str, steps: list[int], at: int, names: list[str]) -> tuple[Any, ...]:
-        """Offer the evaluations and metrics that have come since the page was opened."""
-        now = _steps(reader, names)
+    def offer(_: str, metric: str, steps: list[int], at: int, names: list[str]) -> tuple[Any, ...]:
+        """Offer the evaluations of what is chosen, and the metrics, that have come since the page was opened."""
+        now = _steps(reader, names, metric)
         metrics = _metrics(reader, names)
         if now == steps:
             return (*[no_update] * 4, metrics)

@@ -209,8 +209,10 @@ class Reader:
 
         return self.kept(sweep, "best", least)
 
-    def steps(self, sweep: str) -> list[int]:
-        """The steps at which curves were recorded."""
+    def steps(self, sweep: str, metric: str | None = None) -> list[int]:
+        """The steps at which curves were recorded; none of a metric that they do not have."""
+        if metric is not None and metric not in self.curves(sweep, []):
+            return []
         return self.kept(sweep, "steps", lambda: self._files.steps(sweep, self._on_broken(sweep, "curves")))
 
     def numbers_of(

@@ -8,11 +8,13 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 from urllib.parse import parse_qsl, urlencode
 
-__all__ = ["SCALES", "SHOWN", "View"]
+__all__ = ["MOST_TOLERANCE", "SCALES", "SHOWN", "View"]
 
 SCALES = ("log", "linear", "rank")
 SHOWN = {"mean": "mean over seeds", "se": "standard error", "n": "seeds known"}
 """What a cell may show of its seeds; or one seed, by its number."""
+MOST_TOLERANCE = 25.0
+"""Percent of the best cell at which a basin still is one; the slider's end."""
 MOST_DIGITS = 20
 """Of a seed's number: more than any seed has."""
 
@@ -84,7 +86,7 @@ class View:
             self,
             scale=self.scale if self.scale in SCALES else plain.scale,
             clip=plain.clip if math.isnan(self.clip) else min(max(self.clip, 5.0), 100.0),
-            tolerance=plain.tolerance if math.isnan(self.tolerance) else min(max(self.tolerance, 0.0), 100.0),
+            tolerance=plain.tolerance if math.isnan(self.tolerance) else min(max(self.tolerance, 0.0), MOST_TOLERANCE),
             step=self.step if self.step is None or 0 <= self.step < 2**63 else plain.step,
             shows=self.shows if self.shows in SHOWN or self.seed is not None else plain.shows,
             units=self.units if self.units in {"paper", "torch"} else "",

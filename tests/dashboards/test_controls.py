@@ -3,10 +3,10 @@
 import pytest
 from starlette.testclient import TestClient
 
-from hpscan.dashboards.controls import MOST_MAPS, controls, maps_of
+from hpscan.dashboards.controls import MOST_MAPS, controls, maps_of, view_of
 from hpscan.dashboards.launching import Launcher
 from hpscan.dashboards.server import make_app
-from hpscan.dashboards.view import View
+from hpscan.dashboards.view import MOST_TOLERANCE, View
 from hpscan.grid import runs
 
 from .conftest import called, curve_of, parts_of, result_of, text_of
@@ -61,6 +61,21 @@ def test_the_slider_stands_at_the_evaluation_that_is_drawn(reader, step, at, wor
     assert words in text_of(page)
 
 
+def test_of_a_metric_that_curves_do_not_have_no_evaluation_is_offered(reader, other):
+    for names in (["tiny"], ["tiny", other]):
+        view = view_of(reader, names, "?metric=test_loss&step=6")
+        assert view == View(metric="test_loss")
+        page, parts = shown(reader, names, view)
+        assert parts["steps"].data == []
+        assert "end of training" in text_of(page)
+        assert view_of(reader, names, "?metric=val_error&step=6") == View(metric="val_error", step=6)
+
+
+def test_the_slider_of_the_basin_reaches_as_far_as_any_address(reader):
+    _, parts = shown(reader, ["tiny"], View.from_query("?tolerance=40"))
+    assert parts["choose-tolerance"].value == parts["choose-tolerance"].max == MOST_TOLERANCE
+
+
 def test_the_plain_choice_has_no_query(choose):
     found = choose()
     assert found["query"]["data"] == ""
@@ -97,11 +112,19 @@ def test_an_address_says_the_metric_of_sweeps_tuned_by_several(choose, store, ma
 def test_evaluations_that_come_are_offered_and_the_one_that_is_shown_stays(reader, store, other):
     with TestClient(make_app(reader, Launcher(store)), base_url="http://localhost") as client:
 
-        def lengthened(steps, at):
-            values = {"version.data": "x", "steps.data": steps, "choose-step.value": at, "sweeps-of-page.data": [other]}
+        def lengthened(steps, at, metric="val_loss"):
+            values = {
+                "version.data": "x",
+                "choose-metric.value": metric,
+                "steps.data": steps,
+                "choose-step.value": at,
+                "sweeps-of-page.data": [other],
+            }
             return called(client, "steps.data", values)
 
         found = lengthened([6], 0)
         assert (found["steps"]["data"], found["choose-step"]) == ([3, 6, 12], {"max": 3, "value": 1})
         assert lengthened([6], 1)["choose-step"]["value"] == 3  # the end of training stays the end
         assert "steps" not in lengthened([3, 6, 12], 1)
+        assert lengthened([3, 6, 12], 1, "test_loss")["steps"]["data"] == []
+        assert lengthened([], 0)["choose-step"] == {"max": 3, "value": 3}  # and back

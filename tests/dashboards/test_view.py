@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpscan.dashboards.view import SCALES, SHOWN, View
+from hpscan.dashboards.view import MOST_TOLERANCE, SCALES, SHOWN, View
 
 views = st.builds(
     View,
@@ -15,7 +15,7 @@ views = st.builds(
     clip=st.integers(1, 20).map(lambda k: 5.0 * k),
     step=st.none() | st.integers(0, 10**6),
     units=st.sampled_from(["", "paper", "torch"]),
-    tolerance=st.integers(0, 100).map(float),
+    tolerance=st.integers(0, int(MOST_TOLERANCE)).map(float),
     iso=st.booleans(),
 )
 
@@ -52,6 +52,11 @@ def test_nonsense_is_left_at_its_default():
 )
 def test_numbers_that_nothing_can_be_drawn_by_are_left_at_their_default(query):
     assert View.from_query(query) == View()
+
+
+def test_a_basin_is_as_wide_as_can_be_chosen():
+    assert View.from_query("?tolerance=40").tolerance == View.from_query("?tolerance=inf").tolerance == MOST_TOLERANCE
+    assert View.from_query("?tolerance=-1").tolerance == 0
 
 
 def test_sweeps_of_a_comparison_come_first():

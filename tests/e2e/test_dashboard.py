@@ -316,13 +316,26 @@ def test_a_page_is_what_its_address_says(two_sweeps, browser):
 
 
 def test_what_could_not_be_shown_is_forgotten_with_what_asked_for_it(two_sweeps, browser):
-    browser.open(f"{two_sweeps}/sweeps/one?metric=test_loss")
+    browser.open(f"{two_sweeps}/sweeps/one")
     wait_for(lambda: browser.painted() >= 2, what="both maps")
-    browser.one("#choose-step .dash-slider-thumb").send_keys(Keys.ARROW_LEFT)
-    browser.until("no test_loss", "#notice")
-    browser.one("#choose-step .dash-slider-thumb").send_keys(Keys.ARROW_RIGHT)
+    browser.script("dash_clientside.set_props('view', {data: {step: 7}})")
+    browser.until("step: must be one of 50", "#notice")
+    browser.script("dash_clientside.set_props('view', {data: {}})")
     wait_for(lambda: browser.script("return document.getElementById('notice').hidden"), what="silence")
+
+
+def test_evaluations_are_offered_of_what_has_them(two_sweeps, browser):
+    browser.open(f"{two_sweeps}/sweeps/one?step=100")
+    browser.until("after 100 steps", "#step-words")
+    for metric, is_offered in (("test_loss", False), ("val_error", True)):
+        browser.script("dash_clientside.set_props('choose-metric', {value: arguments[0]})", metric)
+        wait_for(lambda metric=metric: browser.driver.current_url.endswith(f"?metric={metric}"), what="the address")
+        assert browser.script("return document.getElementById('reel').classList.contains('absent')") is not is_offered
+        assert browser.script("return document.getElementById('notice').hidden")
     assert browser.text("#step-words") == "end of training"
+    browser.one("#choose-step .dash-slider-thumb").send_keys(Keys.ARROW_LEFT)
+    browser.until("after 150 steps", "#step-words")
+    assert browser.complaints() == []
 
 
 def test_a_page_of_a_spec_that_was_revised_comes_anew(tmp_path, browser):
