@@ -18,7 +18,7 @@ from hpscan.conventions import partner, redrawn
 from hpscan.evolution import evolution
 from hpscan.grid import Panel, panels
 from hpscan.landscape import Best, Landscape, arranged, metrics_among, showing
-from hpscan.rounds import belief_of, cells_left
+from hpscan.rounds import belief_of, to_train
 from hpscan.spec import Spec, SpecError
 from hpscan.store import Rows, Store
 from hpscan.variants import Decay
@@ -53,7 +53,7 @@ class Pace:
     eta_s: float | None
     """Seconds until the last run, by the pace of late; None while it is not running."""
     left_out: int = 0
-    """Runs that an adaptive sweep will not train, at least: its cells are more than it may."""
+    """Runs that an adaptive sweep will not train, at least: its cells are more than it may, or it is settled."""
 
     @classmethod
     def of(cls, ends: pd.Series[Any], missing: int, now: datetime) -> Pace:
@@ -156,14 +156,14 @@ class Reader:
         return replace(pace, left_out=left_out)
 
     def _left_out(self, sweep: str) -> int:
-        adaptive, left_out = self.spec(sweep).adaptive, 0
-        if adaptive is None:
+        spec, shapes = self.spec(sweep), self.shapes(sweep)
+        if spec.adaptive is None:
             return 0
-        for shape in self.shapes(sweep):
-            new = (shape.states == "missing").all(axis=0)
-            may = cells_left(new.size, int((~new).sum()), adaptive.most_cells)
-            left_out += len(shape.seeds) * (int(new.sum()) - may)
-        return left_out
+        waiting, done = (
+            [run_id for shape in shapes for run_id in shape.run_ids[(shape.states == "missing") == is_missing]]
+            for is_missing in (True, False)
+        )
+        return len(waiting) - len(to_train(spec, self.store.location, done, waiting))
 
     def shapes(self, sweep: str, metric: str | None = None) -> list[Landscape]:
         """A landscape for each panel; raises SpecError if the metric was not recorded."""

@@ -13,6 +13,7 @@ from hpscan.dashboards.reading import Pace, Reader
 from hpscan.dashboards.server import make_app
 from hpscan.grid import runs
 from hpscan.landscape import STATES
+from hpscan.rounds import AdaptiveRounds
 from hpscan.store import Store
 
 from .conftest import called, parts_of, result_of, text_of
@@ -146,6 +147,24 @@ def test_an_adaptive_sweep_has_ended_when_it_has_trained_what_it_may(tmp_path, m
     told = text_of(overview.page(Reader(store)))
     assert "12 completed · 12 left out · ended" in told
     assert "tiny complete digits" in told
+
+
+def test_an_adaptive_sweep_has_ended_when_a_launch_would_train_no_more_of_it(tmp_path, make_spec):
+    grid = {"lr": {"log2": [-8, 0], "points": 9}, "wd": {"log2": [-10, -2], "points": 9}}
+    spec, store = make_spec(adaptive={"most_cells": 0.9}, variants=["sgdw"], grid=grid), Store(tmp_path / "adaptive")
+    store.save_spec(spec)
+    told = []
+    while packs := AdaptiveRounds(spec, store.location, frozenset(), workers=1).next():
+        told.append(text_of(overview.page(Reader(store))))
+        for pack in packs:
+            rows = [result_of(run) | {"finished_at": datetime.now(UTC)} for run in pack.runs]
+            store.save_pack("tiny", pack.pack_id, rows, [])
+    assert not [each for each in told if "tiny complete" in each]
+    page = text_of(overview.page(Reader(store)))
+    trained = len(store.runs("tiny"))
+    assert trained < 0.8 * spec.n_runs
+    assert f"{trained} completed · {spec.n_runs - trained} left out · ended" in page
+    assert "tiny complete digits" in page
 
 
 def test_of_many_landscapes_some_are_pictured_and_the_rest_counted(reader, monkeypatch):
