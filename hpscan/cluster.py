@@ -5,6 +5,7 @@ With ``launch``, ``searcher``, ``worker`` and ``jobs`` the only door to Ray.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
@@ -110,7 +111,7 @@ def connected(resources: Resources, address: str | None, working_dir: str | None
         if working_dir and "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:
             options |= {"runtime_env": {"working_dir": working_dir}}
     failure: ClusterError | None = None
-    with _what_ray_writes() as written, _kept_sigterm():
+    with _what_ray_writes() as written, _kept_sigterm(), _nothing_half_started():
         try:
             if address is not None and address != "auto":
                 _probe(address)
@@ -149,9 +150,29 @@ def _kept_sigterm() -> Iterator[None]:
     said = signal.getsignal(signal.SIGTERM)
     try:
         yield
+    except SystemExit as ended:
+        if ended.code == signal.SIGTERM and callable(said):
+            said(signal.SIGTERM, None)
+        raise
     finally:
         if callable(said) and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, said)
+
+
+@contextmanager
+def _nothing_half_started() -> Iterator[None]:
+    """End the helpers of a raylet that is interrupted as it starts: left alone, they would wait a minute for it."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        import psutil  # type: ignore[import-untyped]  # which Ray brings along
+
+        for raylet in [child for child in psutil.Process().children() if child.name() == "raylet"]:
+            raylet.suspend()  # or it would start further ones
+            for process in (*raylet.children(recursive=True), raylet):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+        raise
 
 
 def _probe(address: str) -> None:

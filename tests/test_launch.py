@@ -4,6 +4,7 @@ import math
 import os
 import signal
 import subprocess
+import sys
 from contextlib import nullcontext
 
 import pytest
@@ -98,6 +99,20 @@ def test_what_sigterm_does_stays_what_was_said_of_it(monkeypatch):
     try:
         with pytest.raises(KeyboardInterrupt), cluster.connected(Resources(), None):
             signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_what_sigterm_does_while_ray_connects_is_what_was_said_of_it(monkeypatch):
+    def init(_):
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(number))  # as Ray does
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(cluster, "_init", init)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), cluster.connected(Resources(), None):
+            pass
     finally:
         signal.signal(signal.SIGTERM, before)
 

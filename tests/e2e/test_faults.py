@@ -243,6 +243,19 @@ def test_a_launch_that_a_scheduler_ends_stops_as_by_ctrl_c(spec_file, tmp_path):
     assert "hpscan: stopped; what is trained is stored" in text
 
 
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_launch_that_is_ended_while_ray_starts_leaves_nothing_behind(spec_file, tmp_path, how):
+    launch = started("launch", spec_file(), cwd=tmp_path, command=HPSCAN)
+    wait_for(lambda: any("raylet/raylet" in line for line in session(launch.pid).values()), what="a raylet")
+    os.kill(launch.pid, how)
+    try:
+        assert launch.wait(timeout=60) == 130
+        assert not session(launch.pid)
+    finally:
+        end(launch)
+    assert "hpscan: stopped; what is trained is stored" in (tmp_path / "out.log").read_text()
+
+
 @pytest.mark.slow
 def test_a_sweep_in_a_bucket_is_the_same_sweep(bucket, spec_file, tmp_path, whole):
     store = f"{bucket}/results"
