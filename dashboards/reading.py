@@ -14,16 +14,19 @@ import numpy as np
 import pandas as pd
 
 from hpscan.analysis import Analysis, analyze, status_of
+from hpscan.content import report_page
 from hpscan.conventions import partner, redrawn
 from hpscan.evolution import evolution
 from hpscan.grid import Panel, panels
 from hpscan.landscape import Best, Landscape, arranged, metrics_among, showing
+from hpscan.pages import Page
 from hpscan.rounds import belief_of, to_train
 from hpscan.spec import Spec, SpecError
 from hpscan.store import Rows, Store
 from hpscan.variants import Decay
 
 from .cache import Cache, Cached
+from .making import Made, Making
 from .numbers import Known, Numbers
 
 __all__ = ["CONVENTIONS", "Pace", "Reader", "UnknownError"]
@@ -97,6 +100,7 @@ class Reader:
 
     def __post_init__(self) -> None:
         self._files = self.store.keeping()
+        self._reports = Making(lambda sweep: report_page(self.analysis(sweep)))
 
     def close(self) -> None:
         """End what is computed beside."""
@@ -237,6 +241,12 @@ class Reader:
     def analysis(self, sweep: str, metric: str | None = None) -> Analysis:
         """Everything that ``hpscan analyze`` and the report say."""
         return self.kept(sweep, ("analysis", metric), lambda: analyze(self.store, sweep, metric=metric))
+
+    def report(self, sweep: str) -> tuple[Made[Page] | None, bool]:
+        """The last report that was made, and whether it is of what is stored now; if not, a newer one follows."""
+        version = self.version(sweep)
+        made = self._reports.of(sweep, version)
+        return made, made is not None and made.version == version
 
     def runs(self, sweep: str, run_ids: Sequence[str]) -> pd.DataFrame:
         """The rows of some runs with all columns of the store; those that have not been trained have none."""

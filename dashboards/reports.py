@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from dash import Input, Output, State, dcc, html, no_update
 
-from hpscan.content import report_page
 from hpscan.files import StoreError
+from hpscan.pages import Page
 from hpscan.report import DATA, PAGES
 from hpscan.spec import SpecError
 
 from .blocks import of_page
 from .callbacks import Pages
+from .making import Made
 from .reading import Reader
 from .shell import aria, empty, head, path_of
 
 __all__ = ["page", "register"]
+
+_LOG = logging.getLogger(__name__)
 
 FILES = {
     **{name: {"html": "Page", "md": "Markdown", "pdf": "PDF"}[kind] for kind, name in PAGES.items()},
@@ -27,15 +31,35 @@ FILES = {
 
 
 def page(reader: Reader, name: str) -> list[Any]:
-    """The page before its report is made, which takes seconds the first time."""
-    reader.version(name)
+    """The page; its report is made beside, which takes seconds, and of a large sweep minutes."""
+    made, is_current = reader.report(name)
     links = [html.A(told, href=_file(name, file), className="button", download=file) for file, told in FILES.items()]
     return [
         head("Report", path=[("Sweeps", "/"), (name, path_of(name))], about=html.P("What the sweep says, and how to train with it.", className="quiet")),
         html.Div(links, className="downloads", **aria({"aria-label": "Files of the report"}), role="group"),
         dcc.Store(id="report-of", data=name),
-        html.Div(html.P("The report is being made…", className="quiet"), id="report", className="report card"),
+        dcc.Store(id="report-shown", data=made.version if made else None),
+        html.P(_age(made, is_current), id="report-age", className="quiet"),
+        html.Div(_told(name, made), id="report", className="report card"),
     ]  # fmt: skip
+
+
+def _told(name: str, made: Made[Page] | None) -> Any:
+    if made is None:
+        return html.P("The report is being made…", className="quiet")
+    error = made.outcome.exception()
+    if error is None:
+        return of_page(made.outcome.result(), lambda picture: _file(name, f"{picture}.svg"))
+    if isinstance(error, StoreError | SpecError):
+        return empty("No report", str(error))
+    _LOG.error("the report of %s cannot be made", name, exc_info=error)
+    return empty("No report", "Something went wrong here; the server's log says what.")
+
+
+def _age(made: Made[Page] | None, is_current: bool) -> str:
+    if made is None or is_current:
+        return ""
+    return f"Of what was stored at {made.read_at:%H:%M:%S} UTC; a newer one is being made."
 
 
 def _file(name: str, file: str) -> str:
@@ -43,14 +67,15 @@ def _file(name: str, file: str) -> str:
 
 
 def register(pages: Pages) -> None:
-    """Make the report when it is looked at, and again when the sweep has gone on."""
+    """Show the report when it is made, and again when the sweep has gone on."""
 
-    @pages.callback(Output("report", "children"), Input("version", "data"), State("report-of", "data"))
-    def make(version: str | None, name: str) -> Any:
-        if version is None:
-            return no_update
-        try:
-            analysis = pages.reader.analysis(name)
-        except (StoreError, SpecError) as error:
-            return empty("No report", str(error))
-        return of_page(report_page(analysis), lambda picture: _file(name, f"{picture}.svg"))
+    @pages.callback(
+        Output("report", "children"), Output("report-age", "children"), Output("report-shown", "data"),
+        Input("tick", "n_intervals"), State("report-of", "data"), State("report-shown", "data"), prevent_initial_call=True,
+    )  # fmt: skip
+    def show(_: int, name: str, shown: str | None) -> tuple[Any, ...]:
+        made, is_current = pages.reader.report(name)
+        age = _age(made, is_current)
+        if made is None or made.version == shown:
+            return no_update, age, no_update
+        return _told(name, made), age, made.version

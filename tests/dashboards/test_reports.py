@@ -1,22 +1,32 @@
 """The page of a report: links to files that there are, and the report as its files have it."""
 
+import threading
+
 from starlette.testclient import TestClient
 
 from hpscan.content import report_page
-from hpscan.dashboards import reports
+from hpscan.dashboards import reading, reports
 from hpscan.dashboards.downloads import REPORT_FILES
 from hpscan.dashboards.launching import Launcher
 from hpscan.dashboards.server import make_app
 from hpscan.pages import Paragraph, Picture
+from tests.processes import wait_for
 
-from .conftest import called, parts_of
+from .conftest import called, parts_of, text_of
 
 
 def made(reader, store, name):
+    """What a page that waits for its report is sent when it is made."""
     with TestClient(make_app(reader, Launcher(store)), base_url="http://localhost") as client:
-        values = {"version.data": reader.version(name), "report-of.data": name}
-        assert called(client, "report.children", {**values, "version.data": None}) == {}
-        return called(client, "report.children", values)["report"]["children"]
+
+        def asked(shown=None):
+            return called(client, "report.children", {"report-of.data": name, "report-shown.data": shown})
+
+        told = wait_for(lambda: (found := asked()) and "report" in found and found, what="the report")
+        shown = told["report-shown"]["data"]
+        assert shown == reader.version(name)
+        assert "report" not in asked(shown)
+        return told["report"]["children"]
 
 
 def strings(value):
@@ -62,3 +72,25 @@ def test_a_sweep_without_a_report_says_why(reader, store, make_spec):
     told = strings(made(reader, store, "new"))
     assert "No report" in told
     assert any("pack-x.parquet" in str(text) for text in told)
+
+
+def test_a_report_is_shown_with_its_time_while_a_newer_one_is_made(reader, store, make_spec, monkeypatch):
+    assert "is being made" in text_of(reports.page(reader, "tiny"))
+    wait_for(lambda: reader.report("tiny")[0], what="the report")
+    assert "Of what was stored at" not in text_of(reports.page(reader, "tiny"))
+    may_end = threading.Event()
+    monkeypatch.setattr(reading, "analyze", lambda *_, **__: may_end.wait(60))
+    store.save_spec(make_spec(notes="Anew."))
+    reader._looked.clear()
+    told = text_of(reports.page(reader, "tiny"))
+    may_end.set()
+    assert "Of what was stored at" in told
+    assert "Best configuration" in told
+
+
+def test_a_mistake_is_told_on_the_page_and_in_the_log(reader, monkeypatch, caplog):
+    monkeypatch.setattr(reading, "analyze", lambda *_, **__: 1 // 0)
+    reader.report("tiny")
+    wait_for(lambda: reader.report("tiny")[0], what="the end")
+    assert "Something went wrong here" in text_of(reports.page(reader, "tiny"))
+    assert "ZeroDivisionError" in caplog.text
