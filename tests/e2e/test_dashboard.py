@@ -14,6 +14,7 @@ from hpscan.grid import runs as runs_of
 from hpscan.spec import Spec
 from hpscan.store import METRICS, Store
 from tests.browser import CHROMIUM, DRIVER, Browser
+from tests.dashboards.conftest import result_of
 from tests.e2e.conftest import SWEEP
 from tests.processes import answers, end, free_port, started, wait_for
 
@@ -124,19 +125,41 @@ def test_from_an_empty_store_through_a_launch_to_its_report(site, browser):
     assert browser.complaints() == []
 
 
+@pytest.fixture
+def phone(browser):
+    """A browser as narrow as a phone's."""
+    browser.driver.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": 390, "height": 850, "deviceScaleFactor": 1, "mobile": True}
+    )
+    return browser
+
+
 @pytest.mark.parametrize("path", ["/", "/compare?sweep=sweep", "/launch", "/sweeps/sweep", "/sweeps/sweep/report"])
-def test_no_page_is_wider_than_a_phone(site, path):
-    browser = Browser(width=390, height=850)
+def test_no_page_is_wider_than_a_phone(site, phone, path):
+    phone.open(site + path)
+    phone.one("h1")
+    wait_for(lambda: "…" not in phone.text("main") or path == "/launch", what="the page")
+    assert phone.script("return document.documentElement.scrollWidth") <= 390
+
+
+def test_what_a_user_writes_is_text_and_makes_no_page_wider(tmp_path, phone):
+    name, word = "n" * 100, "<img src=x onerror=alert(1)>\u202e" + "w" * 3000
+    store, spec = Store(tmp_path / "results"), Spec.validated({**SWEEP, "name": name, "notes": word})
+    store.save_spec(spec)
+    rows = [row for run in runs_of(spec) if (row := result_of(run))]
+    rows[0] |= {"state": "failed", "error": word} | dict.fromkeys(METRICS)
+    store.save_pack(name, "p", rows, [])
+    address, process = served(tmp_path)
     try:
-        browser.driver.execute_cdp_cmd(
-            "Emulation.setDeviceMetricsOverride", {"width": 390, "height": 850, "deviceScaleFactor": 1, "mobile": True}
-        )
-        browser.open(site + path)
-        browser.one("h1")
-        wait_for(lambda: "…" not in browser.text("main") or path == "/launch", what="the page")
-        assert browser.script("return document.documentElement.scrollWidth") <= 390
+        for path in ("/", f"/compare?sweep={name}", f"/sweeps/{name}", f"/sweeps/{name}/report"):
+            phone.open(address + path)
+            phone.one("h1")
+            wait_for(lambda: "…" not in phone.text("main"), what="the page")
+            assert phone.script("return document.documentElement.scrollWidth") <= 390, path
+        assert word[:28] in phone.text("#report")
+        assert phone.complaints() == []
     finally:
-        browser.driver.quit()
+        end(process)
 
 
 def test_the_system_s_theme_is_followed_until_one_is_chosen_which_is_kept(site, browser):
@@ -238,8 +261,6 @@ def test_nothing_is_fetched_from_elsewhere(site, browser):
 @pytest.fixture(scope="module")
 def two_sweeps(tmp_path_factory):
     """A dashboard of two sweeps with known results, evaluated four times; of the second all losses are twice as large."""
-    from tests.dashboards.conftest import result_of
-
     folder = tmp_path_factory.mktemp("two")
     store = Store(folder / "results")
     for factor, name in enumerate(("one", "two"), start=1):
