@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -87,7 +88,7 @@ class Started:
 
     sweep: str
     status: str
-    """``running``, ``succeeded``, ``failed`` or ``cancelled``; of a job of a cluster also ``submitted``."""
+    """``running``, ``succeeded``, ``failed`` or ``cancelled``; of a process also ``cancelling``, of a job ``submitted``."""
     how: str
     """The process or the job."""
     started_at: datetime
@@ -97,7 +98,7 @@ class Started:
     @property
     def goes_on(self) -> bool:
         """Whether it has not ended."""
-        return self.status in {"running", "submitted"}
+        return self.status in {"running", "cancelling", "submitted"}
 
 
 @dataclass(eq=False)
@@ -108,7 +109,8 @@ class _Process:
     process: subprocess.Popen[bytes]
     output: Path
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
-    cancelled: bool = False
+    cancelled_at: float | None = None
+    """In seconds of the monotonic clock."""
 
     def __post_init__(self) -> None:
         # reaped as soon as it ends, whoever asks for it or not
@@ -116,7 +118,10 @@ class _Process:
 
     def told(self) -> Started:
         code = self.process.poll()
-        status = "running" if code is None else "cancelled" if self.cancelled else "failed" if code else "succeeded"
+        if self.cancelled_at is not None:
+            status = "cancelling" if code is None else "cancelled"
+        else:
+            status = "running" if code is None else "failed" if code else "succeeded"
         return Started(self.sweep, status, f"process {self.process.pid}", self.started_at, code)
 
     def log(self) -> str:
@@ -125,7 +130,10 @@ class _Process:
             return file.read().decode(errors="replace")
 
     def cancel(self) -> None:
-        self.cancelled = True
+        now = time.monotonic()
+        if self.cancelled_at is not None and now - self.cancelled_at < END_S:
+            return  # a second interrupt would end what the first began: storing, and Ray's own end
+        self.cancelled_at = now
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
 

@@ -103,6 +103,23 @@ def test_a_running_launch_can_be_cancelled_by_who_may_launch(pages_of, tiny_raw,
     viewer_may_launch.reset(mark)
 
 
+def test_a_launch_is_interrupted_once_however_often_it_is_cancelled(pages_of, tiny_raw, says, tmp_path):
+    pages, may_end, stored = pages_of(allowed=True), tmp_path / "may end", tmp_path / "stored"
+    says(
+        "import time, pathlib\ntry:\n    print('begun', flush=True); time.sleep(60)\nexcept KeyboardInterrupt:\n"
+        f"    while not pathlib.Path({str(may_end)!r}).exists(): time.sleep(0.01)\n    pathlib.Path({str(stored)!r}).touch()"
+    )
+    pages.launcher.launch(yaml.safe_dump(tiny_raw))
+    wait_for(lambda: "begun" in pages.launcher.log("tiny"), what="its beginning")
+    for _ in range(3):
+        assert pages.launcher.cancel("tiny").status == "cancelling"
+        assert "cancelling" in text_of(submit._launches(pages))
+    may_end.touch()
+    ended(pages)
+    assert pages.launcher.last("tiny").status == "cancelled"
+    assert stored.exists()
+
+
 def test_a_job_server_that_does_not_answer_hides_no_launch(pages_of):
     pages = pages_of(allowed=True, address="http://127.0.0.1:1")
     pages.launcher._last["tiny"] = launching._Job("tiny", "http://127.0.0.1:1", "job")
