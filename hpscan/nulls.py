@@ -35,18 +35,23 @@ def centred_ranks(z: Seeds, within: tuple[int, ...]) -> Seeds:
     return np.moveaxis(ranks(cells).reshape(moved.shape), range(-len(within), 0), within)
 
 
-def additive_residuals(z: Seeds, cells: np.ndarray) -> Seeds:
-    """What no f(lr) + g(wd) of its own explains of each seed, on the given cells; 0 elsewhere and where unknown."""
+def additive_residuals(z: Float[np.ndarray, "*batch seeds lrs wds"], cells: np.ndarray) -> np.ndarray:
+    """What no f(lr) + g(wd) of its own explains of each seed, on the given cells; 0 elsewhere and where unknown.
+
+    ``cells`` are the same for all seeds or those of each; which runs are unknown is the same throughout a batch.
+    """
     found = np.zeros(z.shape)
     bases: dict[bytes, np.ndarray] = {}
-    for seed, residual in zip(z, found, strict=True):
-        here = cells & ~np.isnan(seed)
+    answers = np.broadcast_to(cells, z.shape[-3:]) & ~np.isnan(z.reshape(-1, *z.shape[-3:])[0])
+    for seed, here in enumerate(answers):
         if here.tobytes() not in bases:
             bases[here.tobytes()] = additive_basis(here)
-        basis, flat = bases[here.tobytes()], np.where(here, seed, 0.0).ravel()
-        left = flat - basis @ (basis.T @ flat)
-        if np.abs(left).max() > ROUNDING * np.abs(flat).max():  # or seeds would agree on how a sum is rounded
-            residual[...] = np.where(here, left.reshape(here.shape), 0.0)
+        basis = bases[here.tobytes()]
+        flat = np.where(here, z[..., seed, :, :], 0.0).reshape(*z.shape[:-3], here.size)
+        left = flat - flat @ basis @ basis.T
+        # or seeds would agree on how a sum is rounded
+        more = np.abs(left).max(axis=-1) > ROUNDING * np.abs(flat).max(axis=-1)
+        found[..., seed, :, :] = np.where(here & more[..., None, None], left.reshape(*z.shape[:-3], *here.shape), 0.0)
     return found
 
 
@@ -54,6 +59,8 @@ def p_value(
     fields: Seeds,
     rng: np.random.Generator,
     of_noise: Callable[[int], Float[np.ndarray, "n seeds lrs wds"]] | None = None,
+    *,
+    moved: bool = True,
 ) -> float:
     """How often chance would make seeds agree as well as they do: the p-value of centred fields, one a seed.
 
@@ -66,7 +73,10 @@ def p_value(
 
     A few seeds of a small grid that agree well are moved onto themselves too often for that to tell anything: of ranks
     that are the same in every column, a torus of n rows has 2n arrangements, and n where they are symmetric. Then
-    ``of_noise``, which makes the fields of so many sweeps of nothing but noise, gives the null distribution.
+    ``of_noise``, which makes the fields of so many sweeps of nothing but noise, gives the null distribution, that of
+    the statistic's share of Σ_s ⟨r_s, r_s⟩. So it does where fields are not to be ``moved``: about holes that seeds have in
+    common a fit leaves little in some cells and much in others, in the same ones of all seeds, and what hangs together in
+    one seed does in another; moved, the one meets the other, and their products vary less than those that were seen.
 
     For a single seed the statistic is Σ r_a r_b over neighbouring cells (Moran 1950) and all known cells are permuted,
     which takes noise to be independent from cell to cell. ``nan`` if nothing is known or nothing varies.
@@ -77,19 +87,14 @@ def p_value(
     if len(seen) > 1:
         own = (seen**2).sum()
         observed = float((seen.sum(axis=0) ** 2).sum() - own)
-        total, met = np.zeros((2, PERMUTATIONS, *seen.shape[1:]))
-        for field in seen:
-            moves = _moves(field.shape, rng)
-            total += field[moves]
-            met += field[moves] != 0.0
-        by_chance = np.square(total, out=total).sum(axis=(-1, -2)) - own
-        n_products = (met * (met - 1.0)).sum(axis=(-1, -2))
-        here = (seen != 0.0).sum(axis=0)
-        by_chance *= np.sqrt((here * (here - 1.0)).sum() / np.maximum(n_products, 1.0))
+        by_chance = _by_moves(seen, rng) if moved or of_noise is None else np.zeros(0)
         alike = observed >= ALIKE * (len(seen) - 1) * own
-        if alike and of_noise is not None and np.mean(by_chance >= AS_GOOD * observed) >= FEW:
+        too_few = not moved or (alike and np.mean(by_chance >= AS_GOOD * observed) >= FEW)
+        if of_noise is not None and too_few:
             drawn = of_noise(DRAWS)
-            by_chance = (drawn.sum(axis=1) ** 2).sum(axis=(-1, -2)) - (drawn**2).sum(axis=(-1, -2, -3))
+            drawn_own = (drawn**2).sum(axis=(-1, -2, -3))
+            agreement = (drawn.sum(axis=1) ** 2).sum(axis=(-1, -2)) - drawn_own
+            by_chance = np.divide(own * agreement, drawn_own, out=np.zeros(len(drawn)), where=drawn_own > 0)
     else:
         observed = float(_neighbours(seen)[0])
         known = seen[0] != 0
@@ -97,6 +102,20 @@ def p_value(
         permuted[:, known] = rng.permuted(np.tile(seen[0][known], (PERMUTATIONS, 1)), axis=1)
         by_chance = _neighbours(permuted)
     return float(1 + np.sum(by_chance >= observed - 1e-12 * (fields**2).sum())) / (1 + len(by_chance))
+
+
+def _by_moves(seen: Seeds, rng: np.random.Generator) -> Float[np.ndarray, " n"]:
+    """How well seeds agree that are moved around the torus."""
+    total, met = np.zeros((2, PERMUTATIONS, *seen.shape[1:]))
+    for field in seen:
+        moves = _moves(field.shape, rng)
+        total += field[moves]
+        met += field[moves] != 0.0
+    by_chance = np.square(total, out=total).sum(axis=(-1, -2)) - (seen**2).sum()
+    n_products = (met * (met - 1.0)).sum(axis=(-1, -2))
+    here = (seen != 0.0).sum(axis=0)
+    by_chance *= np.sqrt((here * (here - 1.0)).sum() / np.maximum(n_products, 1.0))
+    return by_chance
 
 
 def _moves(shape: tuple[int, ...], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -156,7 +156,8 @@ def separability(landscape: Landscape) -> Separability:
     z = z if complete else without_seed_effects(z, at)
     n = np.sum(~np.isnan(z), axis=0)
     surface = _mean(z)
-    censored = 2 * np.sum(landscape.censored | (landscape.z >= at), axis=0) > n
+    beyond = landscape.censored | (landscape.z >= at)
+    censored = 2 * np.sum(beyond, axis=0) > n
     redraws = Redraws.about(z, landscape.states == "diverged", x, y, at)
     placed = np.where(has_coordinates, surface, np.nan)
     widths = basin.extents(placed, x, y, at)
@@ -185,7 +186,7 @@ def separability(landscape: Landscape) -> Separability:
         interaction_share=share.clipped(0.0, 1.0),
         tilt=without_attenuation(tilt, found["reliability"]).clipped(-1.0, 1.0),
         extents=(_extent(widths, wider, found["extents"], 0), _extent(widths, wider, found["extents"], 1)),
-        evidence=_evidence(landscape.z, z, unexplained_cells(surface, censored), redraws.noise, rng),
+        evidence=_evidence(landscape.z, z, beyond, redraws.noise, rng),
         n_seeds=int(n.max()),
         **uncut,
     )
@@ -325,25 +326,37 @@ def held_out_regrets(z: Float[np.ndarray, "*batch seeds lrs wds"], worst: float)
 
 
 def _evidence(
-    raw: Seeds, cut_seeds: Seeds, cells: Bool[np.ndarray, "lrs wds"], noise: Noise, rng: np.random.Generator
+    raw: Seeds, cut_seeds: Seeds, censored: Bool[np.ndarray, "seeds lrs wds"], noise: Noise, rng: np.random.Generator
 ) -> Evidence:
     known = ~np.isnan(raw).all(axis=0)
     # moved by one step a coarse grid within a fine one would meet nothing but holes, and none of its cells has a neighbour
     some = (slice(None), *np.ix_(known.any(axis=1), known.any(axis=0)))
-    raw, cut_seeds, cells = raw[some], cut_seeds[some], cells[some[1:]]
+    raw, cut_seeds, censored = raw[some], cut_seeds[some], censored[some]
+    unknown = np.isnan(raw)
+
+    def of_noise(n: int) -> np.ndarray:
+        return np.where(unknown, np.nan, noise.draw(rng, n * len(raw))[some].reshape(n, *raw.shape))
 
     def ranked(axes: tuple[int, ...]) -> float:
-        def of_noise(n: int) -> np.ndarray:
-            drawn = np.where(np.isnan(raw), np.nan, noise.draw(rng, n * len(raw))[some].reshape(n, *raw.shape))
+        def ranks_of_noise(n: int) -> np.ndarray:
+            drawn = of_noise(n)
             return nulls.centred_ranks(drawn.reshape(-1, *raw.shape[1:]), axes).reshape(drawn.shape)
 
-        return nulls.p_value(nulls.centred_ranks(raw, axes), rng, of_noise)
+        return nulls.p_value(nulls.centred_ranks(raw, axes), rng, ranks_of_noise, moved=not holes)
 
+    holes = bool(unknown.all(axis=0).any())
+    # of each seed by itself: a mean's high cells, when its low ones may be left out, would look as if seeds agreed on them
+    cells = np.stack([unexplained_cells(seed, beyond) for seed, beyond in zip(cut_seeds, censored, strict=True)])
     return Evidence(
         surface=ranked((1, 2)),
         first=ranked((1,)),
         second=ranked((2,)),
-        interaction=nulls.p_value(nulls.additive_residuals(cut_seeds, cells), rng),
+        interaction=nulls.p_value(
+            nulls.additive_residuals(cut_seeds, cells),
+            rng,
+            lambda n: nulls.additive_residuals(of_noise(n), cells),
+            moved=bool(cells.any(axis=0).all()),
+        ),
     )
 
 
