@@ -53,6 +53,7 @@ def shell(sweep_store: str, *, launches: bool, signed_in: bool) -> html.Div:
                 ],
                 className="top",
             ),
+            html.Div(id="lost", role="status", className="notice", hidden=True),
             html.Div(id="notice", role="status", className="notice", hidden=True),
             html.Main(html.Div("Loading…", className="quiet"), id="page", tabIndex=-1),
             html.Footer(

@@ -34,6 +34,40 @@
     .observe(document.body, { childList: true, subtree: true });
   if (document.body) watch(); else addEventListener("DOMContentLoaded", watch);
 
+  /* Dash says nothing of questions that are not answered: the page would stay as it is, whatever one does */
+  const LOST_MS = 10000;
+  let lostUntil = 0;
+  const lost = (words, at) => {
+    const notice = document.getElementById("lost");
+    if (!notice) return;
+    notice.replaceChildren(words);
+    if (at) notice.append(" ", Object.assign(document.createElement("a"), { href: at, textContent: "Sign in" }));
+    notice.hidden = !words;
+  };
+  const why = async (answer) => {
+    try { return (await answer.clone().json()).detail || answer.statusText; } catch { return answer.statusText; }
+  };
+  const ask = window.fetch;
+  window.fetch = async (asked, ...more) => {
+    if (!String(asked.url || asked).includes("/_dash-update-component")) return ask(asked, ...more);
+    let answer;
+    try {
+      answer = await ask(asked, ...more);
+    } catch (error) {
+      lost("The dashboard does not answer; this is what it said last.");
+      throw error;
+    }
+    if (answer.status === 401) {
+      lost("You are signed out.", location.href);
+    } else if (!answer.ok) {
+      lostUntil = Date.now() + LOST_MS;
+      lost(`Something that was asked for did not come: ${await why(answer)}.`);
+    } else if (Date.now() > lostUntil) {
+      lost("");
+    }
+    return answer;
+  };
+
   const none = () => window.dash_clientside.no_update;
   const typing = { cancel() {} };
   const place = (name, point) => ({ name, x: point.x, y: point.y });

@@ -33,9 +33,9 @@ def browser():
     browser.driver.quit()
 
 
-def served(folder, *options, env=None):
+def served(folder, *options, env=None, port=None):
     """A dashboard of the store in a folder: its address and its process."""
-    port = free_port()
+    port = port or free_port()
     process = started(
         "dashboard", "--store", "results", "--port", port, *options, cwd=folder, env=env, log="dashboard.log"
     )
@@ -246,6 +246,36 @@ def test_a_token_is_asked_for_and_a_viewer_may_not_launch(tmp_path, browser):
         wait_for(lambda: "/logout" not in browser.driver.current_url, what="the end of the session")
         browser.open(f"{address}/")
         assert "/login" in browser.driver.current_url
+    finally:
+        end(process)
+
+
+def test_a_page_says_that_it_is_not_answered_until_it_is(tmp_path, browser):
+    address, process = served(tmp_path)
+    browser.open(address)
+    browser.until("No sweeps yet")
+    end(process)
+    browser.until("does not answer", "#lost")
+    _, process = served(tmp_path, port=int(address.rpartition(":")[2]))
+    try:
+        wait_for(lambda: not [each for each in browser.all("#lost") if each.is_displayed()], what="silence")
+        browser.script("fetch('/_dash-update-component', {method: 'POST', body: '['})")
+        browser.until("must be a JSON object", "#lost")
+    finally:
+        end(process)
+
+
+def test_who_is_signed_out_is_told_on_the_page(tmp_path, browser):
+    address, process = served(tmp_path, env={"HPSCAN_TOKEN": "a-long-secret-token"})
+    try:
+        browser.open(address)
+        browser.one("input[type=password]").send_keys("a-long-secret-token" + Keys.ENTER)
+        browser.until("No sweeps yet")
+        browser.driver.delete_all_cookies()
+        browser.until("You are signed out", "#lost")
+        assert browser.violations() == []
+        browser.click("#lost a")
+        wait_for(lambda: "/login" in browser.driver.current_url, what="the login")
     finally:
         end(process)
 
