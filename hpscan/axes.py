@@ -12,12 +12,14 @@ from pydantic import BeforeValidator, Field, TypeAdapter, ValidationInfo, field_
 from hpscan._model import Model
 from hpscan.variants import OPTIMIZER_SETTINGS, VARIANTS, known_variant
 
-__all__ = ["FURTHER_AXES", "RECIPE_AXES", "Axes", "Grid"]
+__all__ = ["FURTHER_AXES", "MOST_VALUES", "RECIPE_AXES", "Axes", "Grid"]
 
 FURTHER_AXES = ("momentum", "nesterov", "beta1", "beta2", "eps")
 """Optimizer settings that can be axes beside lr and wd."""
 RECIPE_AXES = ("steps", "epochs", "batch_size", "width")
 """What of the recipe of all variants can be an axis: the budget, in its own unit, the batch size, the model's width."""
+MOST_VALUES = 10_000
+"""Values that one number may ask for: a slip of more would fill the memory before anything could be said of it."""
 
 
 def _ladder(base: float, low: float, high: float, points: int) -> tuple[float, ...]:
@@ -48,6 +50,8 @@ def _expand_axis(number: TypeAdapter[float], value: Any) -> Any:
             raise ValueError(f"{named[0]} must be two exponents, [low, high]; got {ends}")
         if not isinstance(points, int) or isinstance(points, bool) or points < 2:
             raise ValueError(f"points must be a whole number of at least 2; got {points}")
+        if points > MOST_VALUES:
+            raise ValueError(f"points must be at most {MOST_VALUES}; got {points}")
         low, high = map(float, ends)
         if not (math.isfinite(low) and math.isfinite(high) and low < high and max(-low, high) <= 300):
             raise ValueError(f"{named[0]} must rise, within [-300, 300]; got {ends}")

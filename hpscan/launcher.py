@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from hpscan.cluster import Slots
 
-__all__ = ["check_cluster", "launch_sweep", "train_missing"]
+__all__ = ["check_cluster", "check_workload", "launch_sweep", "train_missing"]
 
 
 def launch_sweep(
@@ -122,8 +122,11 @@ def train_missing(
         store.tidy(spec.name, complete=not missing)
     if states["failed"] or missing:
         why = f" ({len(lost)} {'pack was' if len(lost) == 1 else 'packs were'} lost: {lost[0]})" if lost else ""
-        absent = "" if spec.adaptive else f" and {states['missing']} are missing"
-        raise SweepIncompleteError(f"{states['failed']} runs failed{absent}{why}")
+        failed = f"{states['failed']} run{'s' * (states['failed'] != 1)} failed"
+        absent = (
+            "" if spec.adaptive else f" and {states['missing']} {'is' if states['missing'] == 1 else 'are'} missing"
+        )
+        raise SweepIncompleteError(f"{failed}{absent}{why}")
 
 
 def check_cluster(address: str | None) -> None:
@@ -176,7 +179,9 @@ def _train(
 
     def tell_plan(plan: list[Pack], slots: Slots) -> None:
         at_once = f"{slots.workers} at once" if slots.workers else f"none yet: no node has {slots.per_pack.told()}"
-        console.print(f"{len(plan)} packs, {at_once}", highlight=False, markup=False, soft_wrap=True)
+        console.print(
+            f"{len(plan)} pack{'s' * (len(plan) > 1)}, {at_once}", highlight=False, markup=False, soft_wrap=True
+        )
 
     from hpscan.launch import launch
 
@@ -216,6 +221,17 @@ def _data(spec: Spec) -> Data | None:
     if not isinstance(spec.workload, PackedWorkload):
         return None
     data = spec.workload.load()
+    check_workload(spec)
+    return data
+
+
+def check_workload(spec: Spec) -> None:
+    """Refuse what a sweep asks of its workload that this does not have: a metric, averaged predictions, smooth labels.
+
+    Of a trainable nothing is known before it was called.
+    """
+    if not isinstance(spec.workload, PackedWorkload):
+        return
     if spec.training.label_smoothing or spec.training.snapshots:
         from hpscan.program import check_task
 
@@ -225,4 +241,3 @@ def _data(spec: Spec) -> Data | None:
         known = {f"val_{name}" for name in spec.workload.task().judges}
         if spec.metric.removeprefix("ensemble_") not in known:
             raise WorkloadError(f"metric: the workload reports {', '.join(sorted(known))}; got {spec.metric!r}")
-    return data

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from itertools import pairwise, product
 from typing import Annotated, Any, Literal, TypeVar, get_args
@@ -11,7 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from hpscan._model import Model, accept_name
-from hpscan.axes import Grid
+from hpscan.axes import MOST_VALUES, Grid
 from hpscan.resources import Resources
 from hpscan.sampling import AdaptiveOption
 from hpscan.schedules import Cosine, CosineRestarts, Schedule
@@ -157,7 +158,11 @@ class Spec(Model):
     @classmethod
     def _seed_count(cls, seeds: Any) -> Any:
         """``seeds: 3`` means 0, 1 and 2."""
-        return list(range(seeds)) if isinstance(seeds, int) and not isinstance(seeds, bool) else seeds
+        if not isinstance(seeds, int) or isinstance(seeds, bool):
+            return seeds
+        if seeds > MOST_VALUES:
+            raise ValueError(f"must be at most {MOST_VALUES}; got {seeds}")
+        return list(range(seeds))
 
     @field_validator("seeds")
     @classmethod
@@ -356,7 +361,7 @@ def is_validation(metric: str) -> bool:
 
 
 def _no_repeats(values: tuple[Value, ...]) -> tuple[Value, ...]:
-    repeated = sorted({value for value in values if values.count(value) > 1})
+    repeated = sorted(value for value, count in Counter(values).items() if count > 1)
     if repeated:
         raise ValueError(f"must not repeat a value; {', '.join(map(str, repeated))} is given more than once")
     return values
@@ -369,6 +374,15 @@ _TAGS = frozenset(
     for value in get_args(choice.model_fields["name"].annotation)
 )
 """Names of the choices of a union, which pydantic puts into the path of a field."""
+
+
+_SHAPES = {
+    "tuple_type": "a list",
+    "dict_type": "a mapping of fields",
+    "model_type": "a mapping of fields",
+    "model_attributes_type": "a name, or a mapping with one",
+}
+"""What YAML calls the types of pydantic's errors."""
 
 
 def _one_line(error: ValidationError) -> str:
@@ -386,6 +400,8 @@ def _one_line(error: ValidationError) -> str:
         message = f"must have a `name`; got {first['input']!r}"
     elif first["type"] == "missing":
         message = "missing; a spec must give it"
+    elif first["type"] in _SHAPES:
+        message = f"must be {_SHAPES[first['type']]}; got {first['input']!r}"
     elif first["type"] != "value_error":
         message = f"{message[0].lower()}{message[1:].replace('nput should', 'nput must')}; got {first['input']!r}"
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""

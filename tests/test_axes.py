@@ -48,6 +48,7 @@ def test_one_number_is_an_axis_of_one_point():
         ("lr", {"log2": [-8, 0]}, "must be a list"),
         ("lr", {"log3": [-8, 0], "points": 9}, "must be a list"),
         ("lr", {"log2": [-8, 0], "points": 1}, "at least 2; got 1"),
+        ("lr", {"log2": [-8, 0], "points": 10**9}, "points must be at most 10000; got 1000000000"),
         ("lr", {"log2": [-8], "points": 9}, "two exponents"),
         ("lr", {"log2": [-5000, 0], "points": 9}, "within"),
     ],

@@ -163,7 +163,7 @@ def test_a_variant_beside_one_that_is_trained_whole_has_a_budget_of_its_own(here
     sweep = hpscan.launch_sweep(both, tmp_path)
     assert "tiny: 50 runs, 25 in " in (told := capsys.readouterr().out)
     assert "at most 7 to train" in told
-    assert f"\n{priced.n_packs} packs, 1 at once\n" in told
+    assert f"\n{priced.n_packs} pack{'s' * (priced.n_packs > 1)}, 1 at once\n" in told
     assert "of 32 runs" in told
     assert 0 < sweep.status["variants"][1]["states"]["completed"] <= 7
     assert estimate(both, Store(tmp_path)).to_train == 0
