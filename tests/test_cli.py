@@ -132,3 +132,20 @@ def test_a_sweep_that_cannot_be_read_hides_no_other(hpscan, tmp_path, make_spec)
     (tmp_path / "sound" / "spec.yaml").unlink()
     assert hpscan("status", "--store", tmp_path)[:2] == (1, "")
     assert hpscan("status", "broken", "--store", tmp_path)[:2] == (1, "")
+
+
+def test_a_narrow_terminal_folds_the_names_of_sweeps(hpscan, tmp_path, make_spec, monkeypatch):
+    from hpscan.cli import launching
+    from hpscan.store import Store
+
+    Store(tmp_path).save_spec(make_spec(name="abcdefghijklmnopqrstuvwxyz" * 2))
+    monkeypatch.setattr(launching.console, "width", 60)
+    out = hpscan("status", "--store", tmp_path)[1]
+    assert "…" not in out
+    assert "".join(line[:9].strip() for line in out.splitlines()).endswith("xyz")
+
+
+def test_a_dry_run_refuses_a_metric_that_a_launch_would_refuse(hpscan, tmp_path, tiny_raw):
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tiny_raw))
+    refused = hpscan("launch", "tiny.yaml", "--dry-run", "--set", "metric=val_accuracy")
+    assert_refused(refused, "metric: the workload reports val_error, val_loss; got 'val_accuracy'")

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
 from hpscan.cli import completing
 from hpscan.cli.output import (
@@ -26,6 +25,7 @@ from hpscan.cli.output import (
     opened,
     print_json,
     store_option,
+    table_of,
 )
 from hpscan.cli.results import print_analysis
 from hpscan.errors import SweepIncompleteError
@@ -64,7 +64,7 @@ def launch(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would run and what it would cost.")] = False,
 ) -> None:
     """Train the runs of SPEC that the store lacks; the coarse grid first."""
-    from hpscan.launcher import check_cluster
+    from hpscan.launcher import check_cluster, check_workload
     from hpscan.spec import Spec
 
     spec = Spec.load(source, set_ or ()).resolved()
@@ -72,6 +72,7 @@ def launch(
     if dry_run:
         from hpscan.estimate import estimate
 
+        check_workload(spec)
         cost = estimate(spec, opened(store), retry_failed=retry_failed, revise=revise)
         console.print(cost.text(), highlight=False, soft_wrap=True, markup=False)
         return
@@ -217,10 +218,9 @@ def status(
 
 def _print_status(found: list[dict[str, Any]], *, of_one: bool) -> None:
     """Print the runs of each sweep by state; of one alone by variant, too, and what failed runs raised."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column("sweep")
+    table = table_of("sweep")
     for title in ("runs", *found[0]["states"]):
-        table.add_column(title, justify="right")
+        table.add_column(title, justify="right", overflow="fold")
     for row in found:
         table.add_row(row["sweep"], str(row["runs"]), *map(str, row["states"].values()))
         if of_one:
