@@ -230,7 +230,7 @@ class _Trials:
     def _judging(self) -> tuple[float, float]:
         """Seconds that judging the runs to come would take less if it were compiled, and seconds that compiling it takes."""
         trial = self._start(Loop, 1, compiled=False)
-        if not trial.program.one_by_one:
+        if not trial.program.judging_compiles:
             return 0.0, 0.0
         recipe = self.pack.runs[0].recipe
         chunk = on_device(self.data.train, trial.program.device)[0][: trial.at_once]

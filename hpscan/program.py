@@ -18,6 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from hpscan.optimizers import apply_average, apply_step
 from hpscan.randomness import RandomLayer, initial_model, layer_keys
+from hpscan.rewriting import Folding, pool_first, rectified_before_pooling
 from hpscan.spec import Training
 from hpscan.tasks import Task
 from hpscan.workloads import WorkloadError
@@ -156,7 +157,10 @@ class Program:
             torch._dynamo.config.recompile_limit = 256  # noqa: SLF001
         self.template, self.frozen = (initial_model(self.task.model, seed).to(self.device) for seed in (0, 1))
         _check_own(self.template, self.frozen)
+        self.rectified = rectified_before_pooling(self.template)
+        pool_first(self.template, self.rectified)
         self.frozen.eval()
+        pool_first(self.frozen, rectified_before_pooling(self.frozen))
         check_task(self.task, self.training)
         smoothing = self.training.label_smoothing
         self.loss = self.task.smoothed(smoothing) if smoothing and self.task.smoothed else self.task.loss
@@ -180,11 +184,19 @@ class Program:
         self.update = self._ready(apply_step)
         self.average = self._ready(apply_average)
         # a chunk is filled up to be compiled once, which would change what it is normalised by
-        alone = not any(
+        self.judging_compiles = self.one_by_one and not any(
             isinstance(module, _BatchNorm) and module.running_mean is None for module in self.frozen.modules()
         )
-        self.predict = self._ready(self.outputs, stacked=False) if self.one_by_one and alone else self.outputs
-        """What :meth:`outputs` gives, without gradients; stacked, judging takes so little that compiling never pays."""
+        """Whether how runs are judged can be compiled; stacked, it takes so little that this never pays."""
+        tied = {*self.places, *self.places.values()}
+        # in bfloat16, weights with a norm in them would be rounded otherwise
+        self.folding = Folding(self.frozen, {}) if self.training.precision == "bf16" else Folding.of(self.frozen, tied)
+        """What runs are judged by, one by one."""
+        self.from_folded = self._ready(self._from_folded, stacked=False) if self.judging_compiles else self._from_folded
+
+    def model(self, seed: int) -> nn.Module:
+        """A model as a run's seed initialises it, in training."""
+        return pool_first(initial_model(self.task.model, seed), self.rectified).to(self.device)
 
     def _ready(self, function: Callable[..., Any], *, stacked: bool = True) -> Callable[..., Any]:
         if not self.compiled:
@@ -194,12 +206,12 @@ class Program:
     @property
     def wants_whole_chunks(self) -> bool:
         """Whether every number of examples that are judged at once would be compiled for anew."""
-        return isinstance(self.predict, _Compiled)
+        return isinstance(self.from_folded, _Compiled)
 
     @property
     def compile_s(self) -> float:
         """Seconds spent on compiling so far."""
-        ready = (self.gradients, self.update, self.average, self.predict)
+        ready = (self.gradients, self.update, self.average, self.from_folded)
         return sum(each.seconds for each in ready if isinstance(each, _Compiled))
 
     def autocast(self) -> AbstractContextManager[Any]:
@@ -227,9 +239,19 @@ class Program:
 
     def outputs(self, state: Named, inputs: Tensor) -> Tensor:
         """Outputs in evaluation mode of one run, its parameters and buffers given together."""
+        return self._outputs_of(self.frozen, state, inputs)
+
+    def predict(self, state: Named, inputs: Tensor) -> Tensor:
+        """What :meth:`outputs` gives, to rounding, without gradients and for no more than one run."""
+        return self.from_folded(self.folding.state(state), inputs)
+
+    def _from_folded(self, folded: Named, inputs: Tensor) -> Tensor:
+        return self._outputs_of(self.folding.model, folded, inputs)
+
+    def _outputs_of(self, model: nn.Module, state: Named, inputs: Tensor) -> Tensor:
         state, inputs = self._placed(state), inputs.clone()  # which a model may write into
         with sdpa_kernel(SDPBackend.MATH):
-            return self.forward(lambda x: functional_call(self.frozen, state, (x,), tie_weights=False), inputs)
+            return self.forward(lambda x: functional_call(model, state, (x,), tie_weights=False), inputs)
 
     def _placed(self, state: Named) -> Named:
         """A state with its tensors in every place where the model has them."""

@@ -193,7 +193,7 @@ def test_what_is_compiled_judges_whole_chunks_to_the_metrics_of_what_is_not(make
         assert program.wants_whole_chunks is compiled
         whole = Session.start(kind, program, members, data, len(members))
         found.append([whole.judge(*split) for split in splits] + [{"outputs": whole.outputs(splits[1][0]).tolist()}])
-    assert len(program.predict.ready) == 1
+    assert len(program.from_folded.ready) == 1
     for eager, compiled in zip(*found, strict=True):
         assert compiled == {name: pytest.approx(np.array(values), rel=1e-4, abs=1e-5) for name, values in eager.items()}
 
