@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from hpscan.columns import METRIC, PLAIN
+from hpscan.files import write_whole
 from hpscan.grid import panels
 from hpscan.landscape import Landscape
 from hpscan.sweep import Sweep
@@ -22,7 +23,7 @@ __all__ = ["to_csv", "to_optuna"]
 
 def to_csv(sweep: Sweep, path: Path) -> None:
     """Write every run of the sweep that has ended; ``hpscan import csv`` reads the same numbers back."""
-    sweep.runs().to_csv(path, index=False, lineterminator="\n")
+    write_whole(path, sweep.runs().to_csv(index=False, lineterminator="\n").encode())
 
 
 def to_optuna(sweep: Sweep, path: Path) -> None:

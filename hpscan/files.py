@@ -20,7 +20,7 @@ from pyarrow import fs
 
 from hpscan.errors import first_line
 
-__all__ = ["Files", "Stamp", "StoreError", "digest"]
+__all__ = ["Files", "Stamp", "StoreError", "digest", "write_whole"]
 
 _URI = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):/")  # of one slash, too: s3:/bucket is a slip, not a folder
 SMALL_BYTES = 4_000_000
@@ -250,6 +250,26 @@ class Files:
             yield
         except (OSError, pa.ArrowException) as error:
             raise StoreError(f"{self.shown(name)}: cannot be {what} ({_reason(error)})") from error
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file beside the store or replace it, in one step; what is no plain file, such as a pipe, is written to.
+
+    Raises
+    ------
+    StoreError
+        Which names the file, if that cannot be.
+    """
+    if path.exists() and not path.is_file():
+        path.write_bytes(content)
+        return
+    path = path.resolve()  # or a link, /dev/stdout say, would be replaced
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _temporary(path, content) as written:
+            written.replace(path)
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be written ({_reason(error)})") from error
 
 
 def digest(content: bytes | memoryview) -> str:

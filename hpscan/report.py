@@ -11,6 +11,7 @@ from hpscan.comparison_charts import side_by_side
 from hpscan.configs import cells, configs_as
 from hpscan.content import report_page
 from hpscan.figures import to_svg
+from hpscan.files import write_whole
 from hpscan.gallery import report_drawings
 from hpscan.pages import Page, to_html, to_markdown, to_pdf
 from hpscan.spec import SpecError
@@ -63,9 +64,8 @@ def _page_files(page: Page, svgs: Mapping[str, bytes], formats: Sequence[str]) -
 
 def _write(content: Mapping[str, str | bytes], folder: Path) -> list[Path]:
     """Write files, all of them made before the first is written; return their paths."""
-    folder.mkdir(parents=True, exist_ok=True)
     for name, text in content.items():
-        (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+        write_whole(folder / name, text if isinstance(text, bytes) else text.encode())
     return [folder / name for name in content]
 
 

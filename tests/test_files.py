@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpscan.files import Files, digest
+from hpscan.files import Files, digest, write_whole
 from hpscan.store import Store, StoreError
 from tests.stored import row
 
@@ -29,6 +29,30 @@ def test_temporary_files_are_neither_read_nor_left(store, monkeypatch):
         "pack-p.parquet",
         ".pack-x.parquet-tmp123",
     }
+
+
+def test_a_file_beside_the_store_is_written_whole_or_stays_what_it_was(tmp_path, monkeypatch):
+    path = tmp_path / "new" / "runs.csv"
+    write_whole(path, b"whole")
+    with monkeypatch.context() as full:
+        full.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        with pytest.raises(StoreError, match=r"new/runs\.csv: cannot be written \(No space left on device\)"):
+            write_whole(path, b"another")
+    assert [path] == list(path.parent.iterdir())
+    assert path.read_bytes() == b"whole"
+
+
+def test_a_link_or_a_pipe_is_written_through_and_stays(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    write_whole(tmp_path / "link", b"1")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "file").read_bytes() == b"1"
+    os.mkfifo(tmp_path / "pipe")
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        read = pool.submit((tmp_path / "pipe").read_bytes)
+        write_whole(tmp_path / "pipe", b"2")
+        assert read.result() == b"2"
+    assert (tmp_path / "pipe").is_fifo()
 
 
 def test_what_has_no_name_in_unicode_is_not_ours(tmp_path):

@@ -150,6 +150,7 @@ def export(
     """Write a sweep for other tools."""
     from hpscan import exporting
     from hpscan.configs import configs_as
+    from hpscan.files import write_whole
     from hpscan.spec import SpecError
     from hpscan.sweep import open_sweep
 
@@ -162,7 +163,7 @@ def export(
     path = out if out is not None else folder_for("export", None, source, sweep) / FORMATS[format_]
     path.parent.mkdir(parents=True, exist_ok=True)
     if format_ in {"yaml", "json"}:
-        path.write_text(configs_as(format_, opened_sweep.spec, opened_sweep.landscapes()), encoding="utf-8")
+        write_whole(path, configs_as(format_, opened_sweep.spec, opened_sweep.landscapes()).encode())
     else:
         {"csv": exporting.to_csv, "optuna": exporting.to_optuna}[format_](opened_sweep, path)
     print(shown(path))
