@@ -48,7 +48,10 @@ def page(reader: Reader, names: Sequence[str], query: str, *, comparing: bool = 
     """The page of one sweep, or of several on a shared scale."""
     if comparing:
         choice = html.Label(
-            ["Sweeps", dcc.Dropdown(reader.sweeps(), list(names), multi=True, id="choose-sweeps")],
+            [
+                html.Span("Sweeps", className="name"),
+                dcc.Dropdown(reader.sweeps(), list(names), multi=True, id="choose-sweeps"),
+            ],
             className="field wide",
         )
         top = head("Compare", about=html.P("Landscapes of several sweeps on one scale.", className="quiet"))

@@ -32,7 +32,7 @@ def page(pages: Pages) -> list[Any]:
             [
                 html.Section(
                     [
-                        html.Label(["Start from", dcc.Dropdown(["your own", *sorted(shipped_specs())], "your own", clearable=False, id="shipped")], className="field wide"),
+                        html.Label([html.Span("Start from", className="name"), dcc.Dropdown(["your own", *sorted(shipped_specs())], "your own", clearable=False, id="shipped")], className="field wide"),
                         html.Label("Spec, as YAML", htmlFor="spec", className="name"),
                         dcc.Textarea(id="spec", className="spec", spellCheck=False, placeholder="name: mine\nworkload: {name: digits}\n…"),
                         html.Div([html.Button("Launch", id="launch", className="button primary", disabled=True), html.Span(id="launched", role="status")], className="actions")

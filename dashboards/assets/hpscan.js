@@ -15,11 +15,17 @@
     try { localStorage.setItem("theme", theme); } catch { /* private windows may have no storage */ }
   });
 
-  /* Dash's sliders and radio buttons come without names, and radio buttons as options of a list, which they are not */
+  /* Dash's sliders and radio buttons come without names, dropdowns with their value alone, and radio buttons as options of a list, which they are not */
   const named = () => {
     for (const field of document.querySelectorAll(".field")) {
-      const name = field.querySelector(".name")?.innerText.replace(/[▶❚]/g, "").trim();
+      const told = field.querySelector(".name");
+      const name = told?.innerText.replace(/[▶❚]/g, "").trim();
       for (const control of field.querySelectorAll("[role=slider]")) control.setAttribute("aria-label", name);
+      for (const button of field.querySelectorAll("button.dash-dropdown")) {
+        told.id ||= `${button.id}-name`;
+        const own = button.getAttribute("aria-labelledby") || "";
+        if (!own.startsWith(told.id)) button.setAttribute("aria-labelledby", `${told.id} ${own}`);
+      }
       for (const list of field.querySelectorAll(".segmented[role=listbox]")) {
         list.setAttribute("role", list.classList.contains("dash-radioitems") ? "radiogroup" : "group");
         list.setAttribute("aria-label", name);

@@ -280,6 +280,16 @@ def test_who_is_signed_out_is_told_on_the_page(tmp_path, browser):
         end(process)
 
 
+@pytest.mark.parametrize(
+    ("path", "control", "name"),
+    [("sweeps/one", "choose-metric", "Metric validation loss"), ("sweeps/one", "choose-maps", "Maps 2 selected sgd, sgdw"),
+     ("compare", "choose-sweeps", "Sweeps 2 selected one, two"), ("launch", "shipped", "Start from your own")],
+)  # fmt: skip
+def test_a_dropdown_is_named_by_what_it_is_for(two_sweeps, browser, path, control, name):
+    browser.open(f"{two_sweeps}/{path}")
+    wait_for(lambda: browser.one(f"#{control}").accessible_name == name, timeout=30, what=name)
+
+
 def test_nothing_is_fetched_from_elsewhere(site, browser):
     browser.open(f"{site}/")
     browser.one("h1")
