@@ -19,7 +19,8 @@
   const named = () => {
     for (const field of document.querySelectorAll(".field")) {
       const told = field.querySelector(".name");
-      const name = told?.innerText.replace(/[▶❚]/g, "").trim();
+      if (!told) continue;  // of a server that started before its files were renewed
+      const name = told.innerText.replace(/[▶❚]/g, "").trim();
       for (const control of field.querySelectorAll("[role=slider]")) control.setAttribute("aria-label", name);
       for (const button of field.querySelectorAll("button.dash-dropdown")) {
         told.id ||= `${button.id}-name`;
