@@ -157,6 +157,14 @@ def test_what_a_user_writes_is_text_and_makes_no_page_wider(tmp_path, phone):
             wait_for(lambda: "…" not in phone.text("main"), what="the page")
             assert phone.script("return document.documentElement.scrollWidth") <= 390, path
         assert word[:28] in phone.text("#report")
+        phone.open(f"{address}/sweeps/{name}")
+        phone.click(".numbers summary")
+        phone.click(".numbers .pick")
+        phone.until("One cell", "#details")
+        phone.click("#refine")
+        phone.until("finer by", "#refined")
+        phone.script("for (const each of document.querySelectorAll('details')) each.open = true")
+        assert phone.script("return document.documentElement.scrollWidth") <= 390
         assert phone.complaints() == []
     finally:
         end(process)
