@@ -73,9 +73,8 @@ def p_value(
 
     A few seeds of a small grid that agree well are moved onto themselves too often for that to tell anything: of ranks
     that are the same in every column, a torus of n rows has 2n arrangements, and n where they are symmetric. Then
-    ``of_noise``, which makes the fields of so many sweeps of nothing but noise, gives the null distribution, that of
-    the statistic's share of Σ_s ⟨r_s, r_s⟩. So it does where fields are not to be ``moved``: about holes that seeds have in
-    common a fit leaves little in some cells and much in others, in the same ones of all seeds, and what hangs together in
+    ``of_noise``, which makes the fields of so many sweeps of nothing but noise, gives the null distribution. So it does
+    where fields are not to be ``moved``: about holes that seeds have in common a fit leaves little in some cells and much in others, in the same ones of all seeds, and what hangs together in
     one seed does in another; moved, the one meets the other, and their products vary less than those that were seen.
 
     For a single seed the statistic is Σ r_a r_b over neighbouring cells (Moran 1950) and all known cells are permuted,
@@ -92,9 +91,7 @@ def p_value(
         too_few = not moved or (alike and np.mean(by_chance >= AS_GOOD * observed) >= FEW)
         if of_noise is not None and too_few:
             drawn = of_noise(DRAWS)
-            drawn_own = (drawn**2).sum(axis=(-1, -2, -3))
-            agreement = (drawn.sum(axis=1) ** 2).sum(axis=(-1, -2)) - drawn_own
-            by_chance = np.divide(own * agreement, drawn_own, out=np.zeros(len(drawn)), where=drawn_own > 0)
+            by_chance = (drawn.sum(axis=1) ** 2).sum(axis=(-1, -2)) - (drawn**2).sum(axis=(-1, -2, -3))
     else:
         observed = float(_neighbours(seen)[0])
         known = seen[0] != 0

@@ -6,7 +6,7 @@ nearest the middle of all that are about as good is as good, and the one that fo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -35,7 +35,8 @@ class Range:
     """The values between which the mean over seeds stays in the basin, taken as straight over octaves between cells, and over
     wd between no decay and the least."""
     octaves: tuple[float, float]
-    """How far those are below and above, in octaves (:func:`hpscan.separation.coordinates`); nan from a decay of 0, which has none."""
+    """How far those are below and above, in octaves (:func:`hpscan.separation.coordinates`): inf down to a decay of 0, however few
+    cells away that is; nan from one, which has no octaves."""
     is_open: tuple[bool, bool]
     """Whether they are the ends of what is known, so that the basin may go on."""
     slip: Interval
@@ -68,8 +69,26 @@ def recommend(landscape: Landscape) -> Recommendation | None:
     """The cell nearest the middle of the basin about the best cell; None where no cell has a finite mean.
 
     The basin is what hangs together, corners included, of comparable cells (:meth:`Landscape.ranked`) that are at most
-    ``within`` worse than the best. Its middle is its centre of mass, cells weighing the square octaves about them.
+    ``within`` worse than the best; a cell of which too little is known goes by the nearest, and rows and columns without any
+    that is are closed up. Its middle is its centre of mass, cells weighing the square octaves about them.
     """
+    known = landscape.known > 0
+    rows, columns = np.flatnonzero(known.any(axis=1)), np.flatnonzero(known.any(axis=0))
+    found = _recommended(
+        replace(
+            landscape,
+            lr=landscape.lr[rows],
+            wd=landscape.wd[columns],
+            run_ids=landscape.run_ids[:, rows[:, None], columns],
+            states=landscape.states[:, rows[:, None], columns],
+            values={metric: values[:, rows[:, None], columns] for metric, values in landscape.values.items()},
+        )
+    )
+    return found and replace(found, index=(int(rows[found.index[0]]), int(columns[found.index[1]])))
+
+
+def _recommended(landscape: Landscape) -> Recommendation | None:
+    """The same of a landscape of which something is known in every row and column."""
     from scipy.ndimage import label  # takes a moment
 
     ranked = landscape.ranked()
@@ -78,12 +97,14 @@ def recommend(landscape: Landscape) -> Recommendation | None:
     z, best = landscape.mean(), ranked[0]
     near, noise = NEAR * abs(float(z[best])), _noise(landscape, ranked)
     within = max(near, noise)
-    good = np.zeros(z.shape, dtype=bool)
-    good[tuple(np.array(ranked).T)] = True
-    parts, _ = label(good & (z <= z[best] + within), np.ones((3, 3)))
-    basin = parts == parts[best]
+    comparable = np.zeros(z.shape, dtype=bool)
+    comparable[tuple(np.array(ranked).T)] = True
+    good = comparable & (z <= z[best] + within)
     x, y = (coordinates(axis, at) for axis, at in zip(landscape.axes, (landscape.lr, landscape.wd), strict=True))
-    i, j = _middle(basin, z, x, y)
+    parts, _ = label(_filled(good, (comparable | np.isinf(z)) & ~good, x, y), np.ones((3, 3)))
+    area = parts == parts[best]
+    basin = area & good
+    i, j = _middle(area, basin, z, x, y)
     # what was stopped is worse than what went on, nobody knows by how much
     ended = np.where(landscape.states == "stopped", np.nan, landscape.z)
     ceiling = float(z[best]) + within
@@ -128,15 +149,35 @@ def _noise(landscape: Landscape, ranked: list[tuple[int, int]]) -> float:
     return float(np.sqrt(2 * centred.var(axis=0, ddof=1).mean() / len(seeds)))
 
 
+def _filled(
+    good: Bool[np.ndarray, "lrs wds"],
+    bad: Bool[np.ndarray, "lrs wds"],
+    x: Float[np.ndarray, " lrs"],
+    y: Float[np.ndarray, " wds"],
+) -> Bool[np.ndarray, "lrs wds"]:
+    """The cells that are good, and of those that are neither the ones to which a good cell is as near as any bad one."""
+    neither = ~(good | bad)
+    if not neither.any():
+        return good
+    from scipy.spatial import cKDTree
+
+    places = np.stack(np.meshgrid(x, y, indexing="ij"), axis=-1)
+    to_good, to_bad = (cKDTree(places[cells]).query(places[neither])[0] for cells in (good, bad))
+    filled = good.copy()
+    filled[neither] = to_good <= to_bad + 1e-9
+    return filled
+
+
 def _middle(
+    area: Bool[np.ndarray, "lrs wds"],
     basin: Bool[np.ndarray, "lrs wds"],
     z: Float[np.ndarray, "lrs wds"],
     x: Float[np.ndarray, " lrs"],
     y: Float[np.ndarray, " wds"],
 ) -> tuple[int, int]:
-    """The cell of the basin nearest its centre of mass; of several the best."""
+    """The cell of the basin nearest the centre of mass of its ``area``; of several the best."""
     wide, high = (np.gradient(axis) if len(axis) > 1 else np.ones(1) for axis in (x, y))
-    weights = np.where(basin, np.outer(wide, high), 0.0)
+    weights = np.where(area, np.outer(wide, high), 0.0)
     weights /= weights.sum()
     square = (x - weights.sum(axis=1) @ x)[:, None] ** 2 + (y - weights.sum(axis=0) @ y)[None, :] ** 2
     cells = np.argwhere(basin)
@@ -168,7 +209,7 @@ def _range(
     if not placed[at]:
         return Range(0.0, high, (np.nan, np.nan), (False, bool(open_up)), NOTHING)
     if not placed[0] and down >= x[at] - x[0]:
-        low, open_down = 0.0, False  # there is nothing below no decay
+        low, down, open_down = 0.0, np.inf, False  # there is nothing below no decay
     elif not placed[0]:
         down = x[at] - coordinates(axis, np.array([low]))[0]
     slips = [_rise(ended, x, at, x[at] + step, to_zero=not placed[0]) for step in (-OCTAVE, OCTAVE)]

@@ -160,15 +160,21 @@ def separability(landscape: Landscape) -> Separability:
     censored = 2 * np.sum(beyond, axis=0) > n
     redraws = Redraws.about(z, landscape.states == "diverged", x, y, at)
     placed = np.where(has_coordinates, surface, np.nan)
-    widths = basin.extents(placed, x, y, at)
+    rows, columns = (np.flatnonzero((n > 0).any(axis=axis)) for axis in (1, 0))
+
+    def extents(z: np.ndarray, slack: float = 0.0) -> tuple[np.ndarray, ...]:
+        """Rows and columns of which nothing is known closed up: they do not end a basin."""
+        return basin.extents(z[..., rows[:, None], columns], x[rows], y[columns], at, slack)
+
+    widths = extents(placed)
     errors = np.where(np.isnan(placed), np.inf, redraws.noise.sd / np.sqrt(np.maximum(n, 1)))
     slack = float(np.sqrt(2) * NORMAL_95 * errors.flat[np.nan_to_num(placed, nan=np.inf).argmin()])
-    wider = basin.extents(placed, x, y, at, slack)
+    wider = extents(placed, slack)
     found, means = _resampled(
         redraws,
         {
             "tilt": lambda seeds: basin.tilt(np.where(has_coordinates, _mean(seeds), np.nan), x, y),
-            "extents": lambda seeds: np.stack(basin.extents(np.where(has_coordinates, _mean(seeds), np.nan), x, y, at)),
+            "extents": lambda seeds: np.stack(extents(np.where(has_coordinates, _mean(seeds), np.nan))),
             "reliability": lambda seeds: basin.likeness(placed, _mean(seeds[::SOME]), at),
         },
         rng,
@@ -342,9 +348,8 @@ def _evidence(
             drawn = of_noise(n)
             return nulls.centred_ranks(drawn.reshape(-1, *raw.shape[1:]), axes).reshape(drawn.shape)
 
-        return nulls.p_value(nulls.centred_ranks(raw, axes), rng, ranks_of_noise, moved=not holes)
+        return nulls.p_value(nulls.centred_ranks(raw, axes), rng, ranks_of_noise)
 
-    holes = bool(unknown.all(axis=0).any())
     # of each seed by itself: a mean's high cells, when its low ones may be left out, would look as if seeds agreed on them
     cells = np.stack([unexplained_cells(seed, beyond) for seed, beyond in zip(cut_seeds, censored, strict=True)])
     return Evidence(

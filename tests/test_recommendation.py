@@ -180,3 +180,52 @@ def test_the_range_of_a_momentum_is_one_of_momenta(make_landscape):
     assert none.lr == 0.0
     assert none.ranges[0].octaves == pytest.approx((0.0, 0.5))  # of no momentum there is an octave
     assert none.ranges[0].slip.value == pytest.approx(0.04)
+
+
+def test_no_decay_is_no_number_of_octaves_away(make_landscape):
+    """Not the step to it, which is made up."""
+    shape = make_landscape(np.add.outer([0.1, 0.0, 0.1], [1.0, 1.0, 1.0, 2.0])[None])
+    found = recommend(replace(shape, wd=np.array([0.0, 1.0, 2.0, 4.0])))
+    wd = found.ranges[1]
+    assert (found.wd, wd.low) == (1.0, 0.0)
+    assert wd.octaves == pytest.approx((math.inf, 1.02))
+    assert wd.is_open == (False, False)
+
+
+@pytest.mark.parametrize("dense", [(), (0, 8)], ids=["coarse", "with lines in between"])
+def test_the_basin_of_a_sparse_map_hangs_together_across_what_is_unknown(make_landscape, dense):
+    surface = np.full((9, 9), 2.0)
+    surface[2:7, 2:7] = 1.0
+    surface[2, 2] = 0.995  # the best cell, in the corner
+    surface[4, 6] = 0.996  # off the middle, and no nearer for being good
+    sparse = np.full_like(surface, np.nan)
+    for cells in [np.s_[::2, ::2], *(np.s_[line] for line in dense), *(np.s_[:, line] for line in dense)]:
+        sparse[cells] = surface[cells]
+    found = recommend(make_landscape(sparse[None]))
+    assert (found.index, found.n_cells) == ((4, 4), 9)
+
+
+def test_a_wall_of_bad_cells_parts_a_sparse_map(make_landscape):
+    sparse = np.full((9, 9), np.nan)
+    sparse[::2, ::2] = 1.0
+    sparse[4, ::2] = np.inf
+    sparse[0, :] = sparse[8, :] = 1.0
+    sparse[0, 0] = 0.999
+    found = recommend(make_landscape(sparse[None]))
+    assert found.index[0] < 4
+    assert found.n_cells == 9 + 5
+
+
+def test_rows_and_columns_of_which_nothing_is_known_do_not_end_a_range(make_landscape):
+    surface = 1 + 0.01 * (X - 4) ** 2 + 0.04 * (Y - 4) ** 2
+    coarse = np.full_like(surface, np.nan)
+    coarse[::2, ::2] = surface[::2, ::2]
+    lr, wd = recommend(make_landscape(coarse[None])).ranges
+    assert lr.octaves == pytest.approx((1.0, 1.0))  # 0.02 half the way to 0.04, two octaves off
+    assert wd.octaves == pytest.approx((0.25, 0.25))
+    assert (lr.slip.value, wd.slip.value) == pytest.approx((0.02, 0.08))
+    assert lr.is_open == wd.is_open == (False, False)
+
+
+def test_where_nothing_is_known_nothing_is_recommended(make_landscape):
+    assert recommend(make_landscape(np.full((2, 9, 9), np.nan))) is None

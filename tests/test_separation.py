@@ -114,6 +114,16 @@ def test_a_coarse_grid_that_is_all_there_is_has_its_numbers(make_landscape):
     assert separability(make_landscape(coarse)).contour_slope.value == pytest.approx(-1.0, abs=0.15)
 
 
+def test_rows_and_columns_of_which_nothing_is_known_do_not_end_the_basin(make_landscape):
+    z = sweep(0.0, n_seeds=2, noise=0.01)
+    coarse = np.full_like(z, np.nan)
+    coarse[:, ::2, ::2] = z[:, ::2, ::2]
+    for found, fine in zip(*(separability(make_landscape(seeds)).extents for seeds in (coarse, z)), strict=True):
+        assert found.width.low <= found.width.value <= found.width.high
+        assert found.width.value == pytest.approx(fine.width.value, abs=2.0)
+        assert found.is_open == fine.is_open
+
+
 def test_one_seed_has_intervals_from_its_neighbours(make_landscape):
     numbers = separability(make_landscape(sweep(-1.0, n_seeds=1, along=0.0)))
     assert numbers.n_seeds == 1
@@ -257,6 +267,16 @@ def test_runs_that_diverge_at_random_are_no_interaction(make_landscape):
         return separability(make_landscape(np.where(rng.random(z.shape) < 0.4, np.inf, z))).evidence.interaction
 
     assert np.mean([found(k) < 0.05 for k in range(40)]) <= 0.15
+
+
+@pytest.mark.parametrize("holes", [0, 1, 6])
+def test_seeds_that_differ_by_a_constant_are_evidence(make_landscape, holes):
+    """Their noise is one number for all cells, which rounding would give an order that all seeds have."""
+    at = np.arange(5) - 2
+    z = 1 + 0.1 * np.add.outer(at**2, at**2) + 0.01 * np.arange(3)[:, None, None]
+    z[:, *np.unravel_index(np.random.default_rng(0).choice(25, holes, replace=False), (5, 5))] = np.nan
+    evidence = separability(make_landscape(z)).evidence
+    assert max(evidence.surface, evidence.first, evidence.second) < 0.05
 
 
 def test_a_single_seed_of_a_coarse_grid_shows_its_surface(make_landscape):
