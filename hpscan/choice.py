@@ -356,6 +356,10 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.count = 0
         self.ungained_s = 0.0
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # or torch loads its compiler, a second or two, to keep out of here what is compiled nowhere near
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:

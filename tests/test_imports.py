@@ -10,6 +10,7 @@ import hpscan
 
 HEAVY = {
     "torch", "ray", "optuna", "sklearn", "scipy", "matplotlib", "pandas", "pyarrow", "dash", "plotly", "fastapi", "uvicorn",
+    "torch._dynamo",
 }  # fmt: skip
 
 
@@ -41,6 +42,7 @@ def loaded_by(code):
             {"pandas", "pyarrow", "matplotlib", "fastapi", "uvicorn", "dash", "plotly"},
         ),
         ("import hpscan.engine", {"torch"}),
+        ("import torch; from hpscan.choice import _Operations\nwith _Operations(): torch.ones(2) + 1", {"torch"}),
         ("import hpscan.reproduce", {"torch", "pandas", "pyarrow"}),
     ],
 )
