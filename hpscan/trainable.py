@@ -104,12 +104,10 @@ def _train(run: Run, function: Callable[..., Any], workload: Trainable) -> RunRe
     config = {**run.config, "variant": run.variant.name, "args": workload.args, "run": run}
     started = time.perf_counter()
     try:
-        with user_code(f"{workload.trainable}"), torch.random.fork_rng():
-            torch.manual_seed(key(run.seed, "trainable"))
-            for reported in function(config):
-                _take(result, reported)
-                if result.state == "diverged":
-                    break
+        for reported in _reports(function, config, workload):
+            _take(result, reported, workload)
+            if result.state == "diverged":
+                break
     except WorkloadError as error:
         result.state, result.error = "failed", str(error)
     else:
@@ -121,20 +119,32 @@ def _train(run: Run, function: Callable[..., Any], workload: Trainable) -> RunRe
     return result
 
 
+def _reports(function: Callable[..., Any], config: Mapping[str, Any], workload: Trainable) -> Iterator[Any]:
+    """What a trainable yields, or returns as its only report."""
+    with user_code(workload.trainable), torch.random.fork_rng():
+        torch.manual_seed(key(config["seed"], "trainable"))
+        reports = function(config)
+        yield from [reports] if reports is None or isinstance(reports, Mapping) else reports
+
+
 SPLITS = ("train_", "val_", "test_")
 
 
-def _take(result: RunResult, reported: Any) -> None:
+def _take(result: RunResult, reported: Any, workload: Trainable) -> None:
     """Add what was yielded to a run's curve and metrics; the last of each name counts."""
+    what = workload.trainable
     if not isinstance(reported, Mapping) or "val_loss" not in reported:
-        raise WorkloadError(f"must yield mappings with val_loss; got {reported!r:.200}")
+        raise WorkloadError(f"{what} must yield mappings with val_loss; got {reported!r:.200}")
     unknown = [name for name in reported if name not in ("step", "batch_loss") and not str(name).startswith(SPLITS)]
     if unknown:
-        raise WorkloadError(f"metrics must be named train_…, val_… or test_…; got {unknown[0]!r}")
-    metrics = {str(name): float(value) for name, value in reported.items() if str(name).startswith(SPLITS)}
+        raise WorkloadError(f"{what}: metrics must be named train_…, val_… or test_…; got {unknown[0]!r}")
+    given = {str(name): value for name, value in reported.items() if name != "batch_loss" or value is not None}
+    metrics = {name: _number(f"{what}: {name}", value) for name, value in given.items()}
+    step, batch_loss = metrics.pop("step", result.steps_done), metrics.pop("batch_loss", None)
+    if not 0 <= step < 2**53 or step != int(step):
+        raise WorkloadError(f"{what}: step must be a whole number of at least 0; got {reported['step']!r:.200}")
+    result.steps_done = int(step)
     result.metrics |= metrics
-    result.steps_done = int(reported.get("step", result.steps_done))
-    batch_loss = None if reported.get("batch_loss") is None else float(reported["batch_loss"])
     losses = [batch_loss, *(metrics.get(f"{split}loss") for split in SPLITS)]
     if not all(loss is None or math.isfinite(loss) for loss in losses):  # other metrics may be undefined of a good run
         result.state = "diverged"
@@ -149,3 +159,10 @@ def _take(result: RunResult, reported: Any) -> None:
             gap=None if batch_loss is None else metrics["val_loss"] - batch_loss,
         )
     )
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        raise WorkloadError(f"{name} must be a number; got {value!r:.200}") from None

@@ -39,6 +39,18 @@ def leaves(config):
 def silent(config):
     return iter(())
 
+def returns(config):
+    return {"step": 12, "val_loss": config["lr"]}
+
+def nothing(config):
+    pass
+
+def wordy(config):
+    yield {"val_loss": "low"}
+
+def halfway(config):
+    yield {"val_loss": 1.0, "step": 1.5}
+
 def misnamed(config):
     yield {"val_loss": 1.0, "accuracy": 3}
 
@@ -80,6 +92,11 @@ def test_each_run_is_called_with_its_config_and_its_last_metrics_count(pack_of):
         assert result.steps_done == 12
 
 
+def test_what_is_returned_is_the_only_report(pack_of):
+    for result in ended(pack_of("returns")):
+        assert (result.state, result.steps_done, result.metrics) == ("completed", 12, {"val_loss": result.run.cell.lr})
+
+
 def test_a_run_that_raises_has_failed_and_the_others_go_on(pack_of):
     results = ended(pack_of("train", raise_at=1))
     assert {(result.run.seed, result.state) for result in results} == {(0, "completed"), (1, "failed")}
@@ -115,7 +132,10 @@ def test_a_metric_that_is_no_loss_may_be_undefined(pack_of, name):
     ("function", "message"),
     [
         ("silent", "yielded nothing; it must yield metrics"),
-        ("misnamed", "metrics must be named train_…, val_… or test_…; got 'accuracy'"),
+        ("nothing", "users_trainables:nothing must yield mappings with val_loss; got None"),
+        ("wordy", "users_trainables:wordy: val_loss must be a number; got 'low'"),
+        ("halfway", "users_trainables:halfway: step must be a whole number of at least 0; got 1.5"),
+        ("misnamed", "users_trainables:misnamed: metrics must be named train_…, val_… or test_…; got 'accuracy'"),
         ("lossless", "must yield mappings with val_loss"),
     ],
 )
