@@ -47,9 +47,15 @@ def read_csv(source: str) -> list[Trial]:
             raise SpecError(f"{source}: is empty; it must be a table whose first line names the columns")
         if repeated:
             raise SpecError(f"{source}: has two columns {repeated[0]!r}")
-        return [Trial(dict(zip(header, row, strict=False))) for row in rows if row]
+        trials = []
+        for row in rows:
+            if any(row[len(header) :]):  # a comma within a number, say, which has moved what follows
+                raise SpecError(f"{source}: line {rows.line_num} has {len(row)} values for {len(header)} columns")
+            if row:
+                trials.append(Trial(dict.fromkeys(header, "") | dict(zip(header, row, strict=False))))
     except csv.Error as error:
         raise SpecError(f"{source}: not a CSV at line {rows.line_num}: {error}") from None
+    return trials
 
 
 def read_ray(source: str) -> list[Trial]:

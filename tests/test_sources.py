@@ -36,6 +36,18 @@ def test_what_is_no_table_is_refused(tmp_path, content, message):
         read_csv(str(path))
 
 
+
+def test_a_short_row_of_a_csv_ends_in_blanks_and_a_long_one_is_refused(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("lr,wd,val_loss\n0.1,0.2\n0.1,0.2,0.3,,\n")
+    short, padded = read_csv(str(path))
+    assert short.values == {"lr": "0.1", "wd": "0.2", "val_loss": ""}
+    assert padded.values == {"lr": "0.1", "wd": "0.2", "val_loss": "0.3"}
+    path.write_text("lr,wd,val_loss\n0.1,0.2,0.3\n0,1,0.2,0.3\n")
+    with pytest.raises(SpecError, match=r"rows\.csv: line 3 has 4 values for 3 columns$"):
+        read_csv(str(path))
+
+
 def test_a_ray_experiment_says_what_was_tried_and_how_it_ended(experiment):
     trials = read_ray(str(experiment))
     assert [trial.values["state"] for trial in trials] == ["completed", "stopped", "failed", "running", "completed"]
