@@ -36,7 +36,6 @@ def test_what_is_no_table_is_refused(tmp_path, content, message):
         read_csv(str(path))
 
 
-
 def test_a_short_row_of_a_csv_ends_in_blanks_and_a_long_one_is_refused(tmp_path):
     path = tmp_path / "rows.csv"
     path.write_text("lr,wd,val_loss\n0.1,0.2\n0.1,0.2,0.3,,\n")
