@@ -77,6 +77,7 @@ def collapses(shape: Landscape) -> list[Collapse]:
     with a measured rotation. The share is 1 − R² over these cells with the noise of the seeds taken out of both sums of
     squares, its interval Fieller's over new seeds drawn from their noise (:func:`hpscan.intervals.ratio`).
     """
+    shape = shape.of_known_seeds()
     at = cut(shape.z)
     if shape.axes != ("lr", "wd") or np.isnan(at) or min(shape.z.shape[1:]) < 2:
         return []

@@ -97,13 +97,28 @@ class Landscape:
 
     def at_lr(self, index: int) -> Landscape:
         """The one row of it that has the learning rate of that index."""
-        row = np.s_[:, index : index + 1]
+        return self.part(np.arange(len(self.seeds)), np.array([index]), np.arange(len(self.wd)))
+
+    def of_known_seeds(self) -> Landscape:
+        """Without the seeds of which nothing is known, as long as anything is: they are not there to agree or differ."""
+        known = ~np.isnan(self.z).all(axis=(1, 2))
+        if known.all() or not known.any():
+            return self
+        return self.part(np.flatnonzero(known), np.arange(len(self.lr)), np.arange(len(self.wd)))
+
+    def part(
+        self, seeds: Int[np.ndarray, " seeds"], rows: Int[np.ndarray, " rows"], columns: Int[np.ndarray, " columns"]
+    ) -> Landscape:
+        """Those seeds, rows and columns of it."""
+        some = np.ix_(seeds, rows, columns)
         return replace(
             self,
-            lr=self.lr[row[1]],
-            run_ids=self.run_ids[row],
-            states=self.states[row],
-            values={metric: values[row] for metric, values in self.values.items()},
+            lr=self.lr[rows],
+            wd=self.wd[columns],
+            seeds=tuple(self.seeds[seed] for seed in seeds),
+            run_ids=self.run_ids[some],
+            states=self.states[some],
+            values={metric: values[some] for metric, values in self.values.items()},
         )
 
     def ranked(self, most: int | None = None) -> list[tuple[int, int]]:

@@ -74,16 +74,7 @@ def recommend(landscape: Landscape) -> Recommendation | None:
     """
     known = landscape.known > 0
     rows, columns = np.flatnonzero(known.any(axis=1)), np.flatnonzero(known.any(axis=0))
-    found = _recommended(
-        replace(
-            landscape,
-            lr=landscape.lr[rows],
-            wd=landscape.wd[columns],
-            run_ids=landscape.run_ids[:, rows[:, None], columns],
-            states=landscape.states[:, rows[:, None], columns],
-            values={metric: values[:, rows[:, None], columns] for metric, values in landscape.values.items()},
-        )
-    )
+    found = _recommended(landscape.part(np.arange(len(landscape.seeds)), rows, columns))
     return found and replace(found, index=(int(rows[found.index[0]]), int(columns[found.index[1]])))
 
 

@@ -243,9 +243,12 @@ def _at(axis: str, panel: Panel) -> float:
 
 def _best(at: float, shape: Landscape, draws: Int[np.ndarray, "draws seeds"]) -> tuple[Optimum, np.ndarray]:
     """The best weight decay over the cells whose seeds all ended, and its logarithm in each resample of the seeds."""
-    with np.errstate(divide="ignore"):
-        log_wd = np.log2(shape.wd)
     z = np.where(shape.known == len(shape.seeds), shape.z, np.nan)
+    columns = ~np.isnan(z).all(axis=(0, 1))
+    columns |= not columns.any()
+    z = z[:, :, columns]  # weight decays of which nothing is known, as of a finer grid, are no edge
+    with np.errstate(divide="ignore"):
+        log_wd = np.log2(shape.wd[columns])
     value, edge = optimum(profile(_mean(z, np.ones((1, len(z)), np.int64)))[0], log_wd)
     logs, _, _ = optima_of(profile(_mean(z, draws)), log_wd)
     low = high = math.nan

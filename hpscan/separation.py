@@ -144,6 +144,7 @@ def separability(landscape: Landscape) -> Separability:
     seeds show (:mod:`hpscan.noise`): whole seeds drawn with replacement, two to five of them, would repeat
     themselves too often to tell.
     """
+    landscape = landscape.of_known_seeds()
     at = cut(landscape.z)
     if np.isnan(at) or min(landscape.z.shape[1:]) < 2:
         return _nothing(landscape)

@@ -87,3 +87,9 @@ def test_ticks_are_the_numbers_that_they_stand_at(make_landscape, make_spec, tmp
 
 def test_of_a_constant_landscape_no_parameter_leaves_anything_unexplained(make_landscape):
     assert all(np.isnan(share.value) for share in unexplained(make_landscape(np.full((3, 7, 7), 0.1))).values())
+
+
+def test_seeds_of_which_nothing_is_known_make_no_interval_narrower(make_landscape):
+    z = np.random.default_rng(0).uniform(size=(2, 9, 9))
+    more = np.concatenate([z, np.full((1, 9, 9), np.nan)])
+    assert unexplained(make_landscape(more)) == unexplained(make_landscape(z))

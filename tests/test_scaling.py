@@ -216,3 +216,14 @@ def test_where_nothing_is_known_there_is_no_learning_rate_either(make_landscape,
     (best,), _, _ = fit([100.0], [make_landscape(np.full((2, 3, 3), unknown))])
     assert math.isnan(best.wd.value)
     assert math.isnan(best.lr)
+
+
+def test_weight_decays_of_which_nothing_is_known_are_no_edge(make_landscape):
+    """As of a grid that has been trained no further than its coarse cells: the optimum lies between known ones."""
+    x, y = np.arange(9.0)[:, None], np.arange(9.0)[None, :]
+    fine = np.repeat((1 + 0.1 * (y - 4.4) ** 2 + 0.02 * (x - 4) ** 2)[None], 2, axis=0)
+    coarse = np.full_like(fine, np.nan)
+    coarse[:, ::2, ::2] = fine[:, ::2, ::2]
+    (found, whole), _, _ = fit([1.0, 2.0], [make_landscape(coarse), make_landscape(fine)])
+    assert (found.edge, found.lr) == ("", whole.lr)
+    assert found.wd.value == pytest.approx(whole.wd.value)

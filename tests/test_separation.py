@@ -114,6 +114,14 @@ def test_a_coarse_grid_that_is_all_there_is_has_its_numbers(make_landscape):
     assert separability(make_landscape(coarse)).contour_slope.value == pytest.approx(-1.0, abs=0.15)
 
 
+@pytest.mark.parametrize("n_seeds", [1, 2])
+def test_seeds_of_which_nothing_is_known_change_nothing(make_landscape, n_seeds):
+    """Neither do they make intervals narrower, nor is a single seed chosen and judged by others that are not there."""
+    z = sweep(-1.0, n_seeds=n_seeds, noise=0.1)
+    some = separability(make_landscape(np.concatenate([z, np.full((3 - n_seeds, *z.shape[1:]), np.nan)])))
+    assert repr(some) == repr(separability(make_landscape(z)))
+
+
 def test_rows_and_columns_of_which_nothing_is_known_do_not_end_the_basin(make_landscape):
     z = sweep(0.0, n_seeds=2, noise=0.01)
     coarse = np.full_like(z, np.nan)
