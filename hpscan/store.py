@@ -128,7 +128,7 @@ class Store:
         except UnicodeDecodeError:
             raise StoreError(f"{path}: cannot be read: not a text file") from None
         except SpecError as error:
-            raise StoreError(f"{path}: {error}") from None
+            raise StoreError(f"{path}: {str(error).removeprefix(f'spec {path!r}: ')}") from None
 
     def version(self, sweep: str) -> str:
         """Changes whenever the spec or a file of runs or curves does; empty if there is no such sweep."""

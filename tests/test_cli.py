@@ -129,6 +129,8 @@ def test_a_sweep_that_cannot_be_read_hides_no_other(hpscan, tmp_path, make_spec)
     assert err.count("\n") == 1
     code, out, _ = hpscan("status", "--store", tmp_path, "--json")
     assert (code, [each["sweep"] for each in json.loads(out)]) == (1, ["sound"])
+    (tmp_path / "broken" / "spec.yaml").write_text("name: [")
+    assert hpscan("status", "--store", tmp_path)[2].startswith(f"hpscan: {tmp_path}/broken/spec.yaml: not YAML at line")
     (tmp_path / "sound" / "spec.yaml").unlink()
     assert hpscan("status", "--store", tmp_path)[:2] == (1, "")
     assert hpscan("status", "broken", "--store", tmp_path)[:2] == (1, "")
