@@ -381,8 +381,9 @@ _SHAPES = {
     "dict_type": "a mapping of fields",
     "model_type": "a mapping of fields",
     "model_attributes_type": "a name, or a mapping with one",
+    "string_pattern_mismatch": "module:function, of a file in this folder, as in my_model:make",
 }
-"""What YAML calls the types of pydantic's errors."""
+"""What our users call what pydantic misses, by the types of its errors; the one pattern is that of a user's function."""
 
 
 def _one_line(error: ValidationError) -> str:
@@ -403,6 +404,6 @@ def _one_line(error: ValidationError) -> str:
     elif first["type"] in _SHAPES:
         message = f"must be {_SHAPES[first['type']]}; got {first['input']!r}"
     elif first["type"] != "value_error":
-        message = f"{message[0].lower()}{message[1:].replace('nput should', 'nput must')}; got {first['input']!r}"
+        message = f"{message[0].lower()}{message[1:].replace(' should ', ' must ')}; got {first['input']!r}"
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     return f"`{field}`: {message}{more}" if field else f"{message}{more}"

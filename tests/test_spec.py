@@ -85,6 +85,7 @@ def test_a_null_that_is_an_argument_of_the_users_own_is_shown(make_spec):
         ({"variants": "sgd"}, "`variants`: must be a list; got 'sgd'"),
         ({"grid": 3}, "`grid`: must be a mapping of fields; got 3"),
         ({"workload": None}, "`workload`: must be a name, or a mapping with one; got None"),
+        ({"workload": {"factory": "my.py"}}, "`workload.factory`: must be module:function, of a file in this folder"),
         ({"workload": {"trainable": "a:b", "args": 3}}, "`workload.args`: must be a mapping of fields; got 3"),
         ({"seeds": [-1]}, "`seeds.0`: input must be greater than or equal to 0; got -1"),
         ({"budget": {"steps": 0}}, "`budget.steps`: input must be greater than or equal to 1; got 0"),
