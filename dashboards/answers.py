@@ -199,7 +199,7 @@ class Launch(BaseModel):
     """The last launch of a sweep from this server."""
 
     sweep: str
-    status: Literal["running", "submitted", "cancelling", "succeeded", "failed", "cancelled"]
+    status: Literal["running", "submitted", "succeeded", "failed", "cancelled"]
     how: str
     started_at: datetime
     exit_code: int | None = None

@@ -88,17 +88,19 @@ class Started:
 
     sweep: str
     status: str
-    """``running``, ``succeeded``, ``failed`` or ``cancelled``; of a process also ``cancelling``, of a job ``submitted``."""
+    """``running``, ``succeeded``, ``failed`` or ``cancelled``; of a job of a cluster also ``submitted``."""
     how: str
     """The process or the job."""
     started_at: datetime
     exit_code: int | None = None
     """Of a process that has ended."""
+    cancelled: bool = False
+    """Whether a process was told to end, which takes it a while."""
 
     @property
     def goes_on(self) -> bool:
         """Whether it has not ended."""
-        return self.status in {"running", "cancelling", "submitted"}
+        return self.status in {"running", "submitted"}
 
 
 @dataclass(eq=False)
@@ -118,11 +120,9 @@ class _Process:
 
     def told(self) -> Started:
         code = self.process.poll()
-        if self.cancelled_at is not None:
-            status = "cancelling" if code is None else "cancelled"
-        else:
-            status = "running" if code is None else "failed" if code else "succeeded"
-        return Started(self.sweep, status, f"process {self.process.pid}", self.started_at, code)
+        cancelled = self.cancelled_at is not None
+        status = "running" if code is None else "cancelled" if cancelled else "failed" if code else "succeeded"
+        return Started(self.sweep, status, f"process {self.process.pid}", self.started_at, code, cancelled)
 
     def log(self) -> str:
         with self.output.open("rb") as file:

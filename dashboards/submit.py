@@ -58,7 +58,7 @@ def _launches(pages: Pages) -> Any:
                 html.Div(
                     [
                         html.H3(dcc.Link(each.sweep, href=path_of(each.sweep))),
-                        chip(each.status, {"running": "busy", "submitted": "busy", "succeeded": "good", "failed": "bad"}.get(each.status, "warn")),
+                        chip("cancelling" if each.goes_on and each.cancelled else each.status, {"running": "busy", "submitted": "busy", "succeeded": "good", "failed": "bad"}.get(each.status, "warn")),
                         html.Button("Cancel", id={"type": "cancel", "name": each.sweep}, className="button") if each.goes_on and pages.launcher.may_launch else None,
                     ],
                     className="row",
