@@ -168,7 +168,7 @@ def separability(landscape: Landscape) -> Separability:
         return basin.extents(z[..., rows[:, None], columns], x[rows], y[columns], at, slack)
 
     widths = extents(placed)
-    errors = np.where(np.isnan(placed), np.inf, redraws.noise.sd / np.sqrt(np.maximum(n, 1)))
+    errors = np.where(np.isnan(placed), 0.0, redraws.noise.sd / np.sqrt(np.maximum(n, 1)))
     slack = float(np.sqrt(2) * NORMAL_95 * errors.flat[np.nan_to_num(placed, nan=np.inf).argmin()])
     wider = extents(placed, slack)
     found, means = _resampled(

@@ -161,6 +161,28 @@ def test_weight_decay_zero_has_no_octave(make_spec, make_landscape):
     assert coordinates("nesterov", np.array([0.0, 1.0])).tolist() == [0.0, 1.0]
 
 
+def test_a_column_without_decay_that_is_all_there_is_has_no_extent(make_landscape):
+    """Nor a rim: the noise of no cell at all was infinite."""
+    from dataclasses import replace
+
+    z = sweep(-1.0)
+    z[:, :, 1:] = np.nan
+    shape = make_landscape(z)
+    numbers = separability(replace(shape, wd=np.concatenate([[0.0], shape.wd[1:]])))
+    assert [(extent.width.value, extent.is_open) for extent in numbers.extents] == [(0.0, True)] * 2
+
+
+def test_the_step_to_no_decay_is_in_no_extent(make_landscape):
+    from dataclasses import replace
+
+    z = sweep(0.0, noise=0.001)[:, :, 6:]  # the best weight decay lies just within
+    shape = make_landscape(np.concatenate([z[:, :, :1], z], axis=2))
+    found = separability(replace(shape, wd=np.concatenate([[0.0], shape.wd[1:]]))).extents[1]
+    expected = separability(make_landscape(z)).extents[1]
+    assert found.width.value == pytest.approx(expected.width.value, abs=0.1)  # the cut is another
+    assert found.is_open
+
+
 def test_a_column_without_decay_takes_no_part_in_the_slope(make_landscape):
     from dataclasses import replace
 
