@@ -169,17 +169,19 @@ class _Trials:
 
     def _worth_trying(self, alone_s: float) -> bool:
         """Whether fused gradients are expected to save what it takes to try them."""
-        ungained_s = 0.0
+        best_s = alone_s / GAIN
         with suppress(Exception):  # whatever a user's model does that cannot be looked at
-            ungained_s = _operations_of_a_step(self._start(Loop, 1, compiled=False)).ungained_s
-        saved_s = self.asked.steps_to_come * (alone_s - _at_best(alone_s, ungained_s))
+            best_s = _operations_of_a_step(self._start(Loop, 1, compiled=False)).at_best(alone_s)
+        saved_s = self.asked.steps_to_come * (alone_s - best_s)
         return saved_s > SURE * (TRYING_S + TRIED * alone_s)
 
     def _tried(self, alone_s: float) -> Choice:
         """What is faster; a run alone in a loop takes some seconds a step."""
         asked = self.asked
         try:
-            rows, fused_s = self._fastest_rows()
+            rows, fused_s = self._fastest_rows(alone_s)
+            if asked.strategy == "auto" and self._hopeless(fused_s, alone_s):
+                return self._faster(fused_s, alone_s, rows, "not worth compiling")
             compiled_s, cost_s = self._expected(rows, fused_s) if asked.may_compile else (fused_s, 0.0)
         except Exception as error:  # noqa: BLE001  (whatever vmap cannot do with a user's model)
             reason = f"no fused gradients: {told_in_short(error)}"
@@ -216,7 +218,7 @@ class _Trials:
         """Whether a loop's update, and how its runs are judged, can be compiled and earn it back; what there is to say of it."""
         saved_s, cost_s = self._judging()
         update_s = self._update_s()
-        saved_s += self.asked.steps_to_come * (update_s - _at_best(update_s, 0.0))
+        saved_s += self.asked.steps_to_come * (update_s - update_s / GAIN)
         if not self._pays(saved_s, LOOP, START_S + cost_s):
             return False, ""
         try:
@@ -234,17 +236,13 @@ class _Trials:
             return 0.0, 0.0
         recipe = self.pack.runs[0].recipe
         chunk = on_device(self.data.train, trial.program.device)[0][: trial.at_once]
-        seen, chunk_s = _operations(lambda: trial.outputs(chunk)), math.inf
-        for _ in range(3):
-            start = time.perf_counter()
-            trial.outputs(chunk)
-            chunk_s = min(chunk_s, time.perf_counter() - start)
+        seen = _operations(lambda: trial.outputs(chunk))
         examples = sum(
             times * len(split.targets)
             for times, split in ((1, self.data.train), (recipe.evaluations, self.data.validation), (1, self.data.test))
         )
         runs = self.asked.steps_to_come / recipe.steps
-        saved_s = chunk_s - _at_best(chunk_s, seen.ungained_s)
+        saved_s = seen.whole_s - seen.at_best(seen.whole_s)
         return runs * examples / len(chunk) * saved_s, JUDGING_S + OPERATION_S * seen.count
 
     def _compile_judging(self, kind: type[Fused | Loop]) -> None:
@@ -268,7 +266,11 @@ class _Trials:
             best = min(best, time.perf_counter() - start)
         return best
 
-    def _fastest_rows(self) -> tuple[int, float]:
+    def _hopeless(self, fused_s: float, alone_s: float) -> bool:
+        """Whether a run alone takes less than fused gradients could if all of them gained from being compiled."""
+        return fused_s > GAIN * alone_s
+
+    def _fastest_rows(self, alone_s: float) -> tuple[int, float]:
         """How many rows together take the least time, and seconds a run-step then.
 
         Of more rows every operation is called less often; of fewer, what they work on stays in the cache.
@@ -278,6 +280,8 @@ class _Trials:
         sizes = sorted({rows for rows in halves if rows >= MIN_ROWS} | {most})
         rows, best = sizes[0], self._seconds(Fused, sizes[0], compiled=False)
         for more in sizes[1:]:
+            if self.asked.strategy == "auto" and self._hopeless(best, alone_s):
+                break
             seconds = self._seconds(Fused, more, compiled=False)
             if seconds > best * (1 - WORTH):
                 break
@@ -287,7 +291,7 @@ class _Trials:
     def _expected(self, rows: int, fused_s: float) -> tuple[float, float]:
         """Seconds a run-step that fused gradients are expected to take compiled, and seconds that compiling them takes."""
         seen = _operations_of_a_step(self._start(Fused, rows, compiled=False))
-        return AMISS * _at_best(fused_s, seen.ungained_s / rows), START_S + OPERATION_S * seen.count
+        return AMISS * seen.at_best(fused_s), START_S + OPERATION_S * seen.count
 
     def _pays(self, saved_s: float, rows: int, cost_s: float) -> bool:
         """Whether compiling saves :data:`SURE` times what it costs; of that little is left if the compiler's cache has it."""
@@ -355,6 +359,13 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.count = 0
         self.ungained_s = 0.0
+        self.whole_s = math.inf
+        """Seconds that all of them take when nobody looks."""
+
+    def at_best(self, seconds: float) -> float:
+        """Seconds that are left of some, about, where all that gains from it is compiled."""
+        fixed = min(1.0, self.ungained_s / self.whole_s)
+        return seconds * (fixed + (1 - fixed) / GAIN)
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -371,20 +382,22 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
 
-def _at_best(seconds: float, ungained_s: float) -> float:
-    """Seconds that are left of some, about, where all that gains from it is compiled."""
-    fixed_s = min(seconds, ungained_s)
-    return fixed_s + (seconds - fixed_s) / GAIN
-
-
 def _operations(call: Callable[[], object]) -> _Operations:
-    """What a call calls: of three times the one in which what gains nothing took least."""
-    seen = []
+    """What a call calls: of three times the one in which what gains nothing took least.
+
+    Both clocks run side by side: on a busy machine all takes longer, a share stays what it is.
+    """
+    seen, whole_s = [], math.inf
     for _ in range(3):
+        start = time.perf_counter()
+        call()
+        whole_s = min(whole_s, time.perf_counter() - start)
         with _Operations() as found:
             call()
         seen.append(found)
-    return min(seen, key=lambda each: each.ungained_s)
+    least = min(seen, key=lambda each: each.ungained_s)
+    least.whole_s = whole_s
+    return least
 
 
 def _operations_of_a_step(trial: Session) -> _Operations:

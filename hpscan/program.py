@@ -158,7 +158,7 @@ class Program:
         self.template, self.frozen = (initial_model(self.task.model, seed).to(self.device) for seed in (0, 1))
         _check_own(self.template, self.frozen)
         self.rectified = rectified_before_pooling(self.template)
-        pool_first(self.template, self.rectified)
+        """What a model that is trained alone has in another order; a compiler of stacked ones finds its own."""
         self.frozen.eval()
         pool_first(self.frozen, rectified_before_pooling(self.frozen))
         check_task(self.task, self.training)

@@ -17,7 +17,7 @@ from hpscan.diagnostics import measure
 from hpscan.feed import Batch
 from hpscan.optimizers import OPTIMIZERS, apply_average
 from hpscan.program import Named, Program, row_of
-from hpscan.randomness import key
+from hpscan.randomness import initial_model, key
 from hpscan.sharpness import sharpness
 from hpscan.single import Single
 
@@ -123,9 +123,9 @@ class Fused:
 
     def __init__(self, program: Program, optimizer: str, decay_all: bool, seeds: Sequence[int], capacity: int) -> None:
         self.program = program
-        models = {seed: program.model(seed) for seed in set(seeds)}
+        models = {seed: initial_model(program.task.model, seed) for seed in set(seeds)}
         params, buffers = stack_module_state([models[seed] for seed in seeds])
-        state = {name: value.detach() for name, value in {**params, **buffers}.items()}
+        state = {name: value.detach().to(program.device) for name, value in {**params, **buffers}.items()}
         self.params: Named = {name: value for name, value in state.items() if name in program.trained}
         # what is not trained, parameters that the model has frozen among it
         self.buffers: Named = {name: value for name, value in state.items() if name not in program.trained}
