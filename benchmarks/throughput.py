@@ -178,7 +178,7 @@ def measure(contender: str, workload: str, cache_folder: Path) -> dict:
     else:  # in hpscan's order, which none of them has by itself
         map_s = ends[0] + (len(coarse) - 1) * (ends[-1] - ends[0]) / (n - 1)
     return {
-        "contender": contender, "workload": workload, "trained": n, "runs": whole, "panels": panels,
+        "contender": contender, "workload": workload, "on": header("python -m benchmarks.throughput"), "trained": n, "runs": whole, "panels": panels,
         "wall_s": taken.wall_s + left_out * (ends[-1] - ends[0]), "map_s": map_s,
         "cpu_s": taken.cpu_seconds[-1][1] + left_out * (cpu_at[1] - cpu_at[0]),
         "memory_mb": taken.memory_mb, "files": taken.files / n, "kilobytes": taken.kilobytes / n,
@@ -242,7 +242,7 @@ def section(workload: str, kept: list[dict]) -> list[str]:
     any_of = next(m for found in of.values() for m in found)
     cpu = {name: statistics.median(m["cpu_s"] for m in found) for name, found in of.items() if found}
     lines = [
-        f"## {WORKLOADS[workload][0]}", "",
+        f"## {WORKLOADS[workload][0]}", "", *dict.fromkeys(m["on"] for found in of.values() for m in found), "",
         f"{any_of['runs']:,} runs; a first coarse map is 3 × 3 cells of each of {any_of['panels']} variants, {coarse_runs(workload)} runs.", "",
         "| | runs trained | × | runs an hour | whole grid, s | first coarse map, s | CPU s a run | of the cores | peak memory, MB | files a run | kB a run | hpscan is | in CPU s |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
@@ -304,12 +304,13 @@ def in_short(kept: list[dict]) -> str:
 def page(kept: list[dict]) -> str:
     """All measurements as Markdown."""
     about = (__doc__ or "").split("\n\n")[2].strip()
-    lines = ["# A grid, with hpscan and with what users would pick instead", "", header("python -m benchmarks.throughput"), "",
+    lines = ["# A grid, with hpscan and with what users would pick instead", "",
              in_short(kept), "", about, "",
              "Medians, and the range where there are several measurements. *Of the cores* is the share of the two that a contender got: one "
              "that got less than another waited, or other work on the machine slowed it, and its CPU-seconds are what to compare. Memory is the proportional share (PSS) of all processes "
              "together, sampled; the tuned loop has one thread a process, a fused optimizer, its data on one tensor, the better matmul "
-             "mode, tuned malloc, channels-last convolutions and inference mode."]  # fmt: skip
+             "mode, tuned malloc, channels-last convolutions and inference mode. hpscan's loop besides trains models that rectify "
+             "behind their max-pools and judges them compiled, with BatchNorm folded in."]  # fmt: skip
     for workload in WORKLOADS:
         if any((m["workload"], m["contender"]) == (workload, "hpscan_cold") for m in kept):
             lines += ["", *section(workload, kept)]
@@ -322,7 +323,7 @@ def main() -> None:
     parser.add_argument("--workload", choices=list(WORKLOADS))
     parser.add_argument("--contender", choices=list(CONTENDERS), nargs="+", default=list(CONTENDERS))
     parser.add_argument("--runs", type=int, help="runs of those that train one at a time")
-    parser.add_argument("--fresh", action="store_true", help="forget earlier measurements")
+    parser.add_argument("--fresh", action="store_true", help="forget earlier measurements of the same")
     parser.add_argument("--write", type=Path, default=HERE / "throughput.md")
     for hidden in ("--child", "--out", "--scratch"):
         parser.add_argument(hidden, help=argparse.SUPPRESS)
@@ -335,8 +336,11 @@ def main() -> None:
         found = CONTENDERS[options.child][1](options.workload, Path(options.scratch))
         Path(options.out).write_text(json.dumps(found), encoding="utf-8")
         return
-    kept = [] if options.fresh or not KEPT.exists() else json.loads(KEPT.read_text(encoding="utf-8"))
-    for workload in [options.workload] if options.workload else WORKLOADS:
+    workloads = [options.workload] if options.workload else list(WORKLOADS)
+    kept = json.loads(KEPT.read_text(encoding="utf-8")) if KEPT.exists() else []
+    if options.fresh:
+        kept = [m for m in kept if m["workload"] not in workloads or m["contender"] not in options.contender]
+    for workload in workloads:
         for _ in range(options.repeats):
             with tempfile.TemporaryDirectory() as cache_folder:
                 for contender in options.contender:
