@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from hpscan.errors import first_line
-from hpscan.files import Files, Stamp, StoreError
+from hpscan.files import Files, Stamp, StoreError, in_memory
 from hpscan.merging import is_merged
 from hpscan.parts import File
 
@@ -91,12 +91,11 @@ class Collector:
 
     def _taken(self, name: str, kind: str, taken: Callable[[File], T], *, whole: bool) -> T | _Broken | None:
         """What is taken of a file; None if there is none of that name any more."""
-        content = self._files.read(name) if whole else None
-        source = pa.BufferReader(content) if content is not None else None if whole else self._files.open(name)
+        source = self._files.open(name)
         if source is None:
             return None
         try:
-            return taken(File(source, kind))
+            return taken(File(in_memory(source) if whole else source, kind))
         except (OSError, pa.ArrowException, ValueError) as error:
             refused = self._files.refused(name, error)
             if refused is None:

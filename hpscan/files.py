@@ -20,7 +20,7 @@ from pyarrow import fs
 
 from hpscan.errors import first_line
 
-__all__ = ["Files", "Stamp", "StoreError", "digest", "write_whole"]
+__all__ = ["Files", "Stamp", "StoreError", "digest", "in_memory", "write_whole"]
 
 _URI = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):/")  # of one slash, too: s3:/bucket is a slip, not a folder
 SMALL_BYTES = 4_000_000
@@ -79,7 +79,7 @@ class Files:
             try:
                 file = self._system.open_input_file(self._at(name))
                 # of an object store a small file comes faster as a whole than by its parts
-                return pa.BufferReader(file.read()) if not self.is_local and file.size() <= SMALL_BYTES else file
+                return in_memory(file) if not self.is_local and file.size() <= SMALL_BYTES else file
             except FileNotFoundError:
                 return None
 
@@ -250,6 +250,11 @@ class Files:
             yield
         except (OSError, pa.ArrowException) as error:
             raise StoreError(f"{self.shown(name)}: cannot be {what} ({_reason(error)})") from error
+
+
+def in_memory(file: pa.NativeFile) -> pa.BufferReader:
+    """A file as a whole, in memory of pyarrow's own: its threads may outlive Python, and cannot give back what is Python's."""
+    return pa.BufferReader(file.read_buffer())
 
 
 def write_whole(path: Path, content: bytes) -> None:
