@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
+from matplotlib.patches import Patch, PathPatch
+from matplotlib.path import Path as Outline
 
 from hpscan import numerals
 from hpscan.analysis import AXES_IN_WORDS, Analysis, VariantAnalysis
@@ -239,17 +242,22 @@ def draw_landscape(axes: Axes, variant: VariantAnalysis, norm: Scale) -> None:
     z = shape.mean()
     finite = np.isfinite(z)
     axes.imshow(np.ma.masked_where(~finite, norm.of(z)), norm=norm, cmap=COLORS, origin="lower", aspect="auto")
+    faces, hatched = np.zeros((*z.shape, 4)), defaultdict(list)
     for i, j in np.argwhere(~finite):
         face, hatch = BLANKS[blank_state(shape.states[:, i, j])]
-        colour: Any = face
-        edge = "#8a8a8a"
+        faces[i, j], edge = to_rgba(face), "#8a8a8a"
         if variant.belief is not None and variant.predicted[i, j]:
             hatch, edge, strength = PREDICTED
             full = np.array(mpl.colormaps[COLORS](norm(norm.of(variant.belief.mean)[i, j])))
-            colour = 1 - strength * (1 - full)
-        axes.add_patch(
-            mpl.patches.Rectangle((j - 0.5, i - 0.5), 1, 1, facecolor=colour, edgecolor=edge, hatch=hatch, linewidth=0)
-        )
+            faces[i, j] = 1 - strength * (1 - full)
+        hatched[hatch, edge].append((j, i))
+    if hatched:
+        axes.imshow(faces, origin="lower", aspect="auto")
+    for (hatch, edge), cells in hatched.items():  # all in one: a grid of many thousands has as many
+        square = Outline.unit_rectangle()
+        corners = np.asarray(square.vertices, dtype=float) - 0.5
+        squares = Outline.make_compound_path(*(Outline(corners + np.array(cell), square.codes) for cell in cells))
+        axes.add_patch(PathPatch(squares, facecolor="none", edgecolor=edge, hatch=hatch, linewidth=0))
     incomplete = np.argwhere(finite & (shape.known < len(shape.seeds)))
     axes.plot(incomplete[:, 1], incomplete[:, 0], ".", color="black", markersize=2)
     circled = np.array(shape.ranked()[:N_CIRCLED]).reshape(-1, 2)

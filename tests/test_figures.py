@@ -65,11 +65,14 @@ def test_cells_without_a_result_are_painted_by_their_state_and_never_coloured(ma
     z[1, 4, 5] = np.nan
     figure = figures.heatmaps(make_analysis({"sgdw": z}))
     (axes,) = panels(figure)
-    blank = {
-        (int(patch.get_y() + 0.5), int(patch.get_x() + 0.5)): to_hex(patch.get_facecolor()) for patch in axes.patches
-    }
-    diverged, missing = figures.BLANKS["diverged"][0], figures.BLANKS["missing"][0]
-    assert blank == {(0, 0): diverged, (0, 1): diverged, (0, 2): missing}
+    faces = axes.images[1].get_array()
+    blank = {(i, j): to_hex(faces[i, j]) for i, j in np.argwhere(faces[..., 3] > 0).tolist()}
+    diverged, missing = (figures.BLANKS[state] for state in ("diverged", "missing"))
+    assert blank == {(0, 0): diverged[0], (0, 1): diverged[0], (0, 2): missing[0]}
+    hatched = {patch.get_hatch(): patch.get_path() for patch in axes.patches}
+    for hatch, cells in ((diverged[1], {(0, 0), (0, 1)}), (missing[1], {(0, 2)})):
+        inside = {(i, j) for i, j in np.ndindex(z.shape[1:]) if hatched[hatch].contains_point((j, i))}
+        assert inside == cells
     coloured = axes.images[0].get_array()
     assert coloured.mask[0, 0]
     assert coloured.mask.sum() == 3
