@@ -254,7 +254,7 @@ def _tolerance(reach: Range) -> str:
     down, up = (
         f"{'≥ ' if is_open else ''}{octaves:.1f}" for octaves, is_open in zip(reach.octaves, reach.is_open, strict=True)
     )
-    return f"−{down}, +{up}".replace("−≥ ", "≤ −").replace("+≥ ", "≥ +")
+    return f"−{down}, +{up}".replace("−≥ ", "≤ −").replace("+≥ ", "≥ +").replace("inf", "∞")
 
 
 def _ready_to_paste(analysis: Analysis) -> list[Section]:

@@ -6,9 +6,10 @@ import pytest
 import yaml
 
 from hpscan.analysis import analyze
-from hpscan.content import report_page, rise, separability
+from hpscan.content import _tolerance, report_page, rise, separability
 from hpscan.intervals import Interval
 from hpscan.pages import Table
+from hpscan.recommendation import Range
 from hpscan.spec import Spec
 from tests.curves import analysis_of
 
@@ -75,6 +76,11 @@ def test_what_is_recommended_says_how_far_it_reaches(page):
     assert sgdw["lr may move, octaves"] == "−0.2, +0.2"
     assert sgdw["an octave of wd costs"] == "+0.100 [+0.100, +0.100]"
     assert sgdw["within"] == "2 %"
+
+
+def test_no_decay_is_infinitely_many_octaves_away():
+    reach = Range(0.0, 0.1, (math.inf, 1.25), (False, True), Interval(0.0, 0.0, 0.0))
+    assert _tolerance(reach) == "−∞, ≥ +1.2"
 
 
 def told_of(make_spec, size, **changes):
