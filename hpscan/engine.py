@@ -288,13 +288,14 @@ def _evaluate(session: Session, validation: tuple[Tensor, Tensor], *, snapshot: 
     errors: Sequence[float | None] = metrics.get("error", [None] * len(session.results))
     steps = session.strategy.measured.T.tolist()
     for row, result in enumerate(session.results):
-        values = (batch_loss[row], metrics["loss"][row], errors[row])
-        if all(value is None or math.isfinite(value) for value in values):
+        losses, error = (batch_loss[row], metrics["loss"][row]), errors[row]
+        if all(map(math.isfinite, losses)):
             found: dict[str, Any] = {
                 name: value if math.isfinite(value) else None for name, value in zip(MEASURES, steps[row], strict=True)
             }
             gap = metrics["loss"][row] - batch_loss[row]
-            result.curve.append(Evaluation(session.step, *values, snapshot, gap=gap, **found))
+            error = error if error is not None and math.isfinite(error) else None
+            result.curve.append(Evaluation(session.step, *losses, error, snapshot, gap=gap, **found))
         else:
             result.state = "diverged"
     return metrics
@@ -308,7 +309,7 @@ def _take_snapshot(session: Session, splits: Splits) -> None:
 
 
 def _finish(session: Session, splits: Splits, validation: dict[str, list[float]]) -> None:
-    """Fill in the final metrics of the runs still alive; one whose loss is not finite on any split has diverged."""
+    """Fill in the final metrics of the runs still alive; one whose loss is not finite on one of the splits has diverged."""
     for name, split in splits.items():
         for metric, values in (validation if name == "val" else session.judge(*split)).items():
             for result, value in zip(session.results, values, strict=True):
@@ -317,8 +318,8 @@ def _finish(session: Session, splits: Splits, validation: dict[str, list[float]]
         for result, value in zip(session.results, session.sharpness(*splits["train"]), strict=True):
             result.sharpness = value if math.isfinite(value) else None
     for result, taken in zip(session.results, session.snapshots, strict=True):
-        if not all(map(math.isfinite, result.metrics.values())):
-            result.state = "diverged"
+        if not all(math.isfinite(result.metrics[f"{name}_loss"]) for name in splits):
+            result.state = "diverged"  # another metric may be undefined of a good run
         if result.state == "diverged":
             result.metrics = {}
         elif taken:

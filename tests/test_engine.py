@@ -1,5 +1,6 @@
 """The packed engine against separate torch.optim trainings, and against itself in other packs."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -339,6 +340,20 @@ def test_further_metrics_of_a_task_are_reported_on_every_split(make_spec, monkey
         for split in ("train", "val", "test"):
             assert result.metrics[f"{split}_top3_error"] <= result.metrics[f"{split}_error"]
             assert f"{split}_unmappable" in result.metrics
+
+
+def test_a_metric_that_is_undefined_is_no_divergence(make_spec, monkeypatch):
+    spec = make_spec(variants=["sgd"])
+    plain = spec.workload.task()
+    task = replace(
+        plain, error=lambda o, t: torch.tensor(torch.nan), metrics={"f1": lambda o, t: torch.tensor(torch.inf)}
+    )
+    monkeypatch.setattr(type(spec.workload), "task", lambda self: task)
+    for result in train_pack(pack_of(spec), spec.workload.load(), strategy="fused", compile=False):
+        assert result.state == "completed"
+        assert math.isnan(result.metrics["val_error"])
+        assert result.metrics["test_f1"] == math.inf
+        assert {point.val_error for point in result.curve} == {None}
 
 
 def test_what_compiling_took_is_reported_with_the_pack_it_was_for(make_spec):
