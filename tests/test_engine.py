@@ -343,7 +343,7 @@ def test_further_metrics_of_a_task_are_reported_on_every_split(make_spec, monkey
 
 
 def test_a_metric_that_is_undefined_is_no_divergence(make_spec, monkeypatch):
-    spec = make_spec(variants=["sgd"])
+    spec = make_spec(variants=["sgd"], workload={**make_spec().workload.model_dump(), "data_seed": 29})
     plain = spec.workload.task()
     task = replace(
         plain, error=lambda o, t: torch.tensor(torch.nan), metrics={"f1": lambda o, t: torch.tensor(torch.inf)}
