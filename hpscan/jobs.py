@@ -23,7 +23,7 @@ __all__ = ["Job", "cancel", "follow", "latest", "submit"]
 
 SWEEP = "hpscan_sweep"
 """Key of a job's metadata that names its sweep."""
-AGENT_S = 30.0
+AGENT_S = 60.0
 """How long to wait for an agent: a cluster that has just come up answers before it has one to run jobs."""
 
 
