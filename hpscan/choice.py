@@ -180,7 +180,7 @@ class _Trials:
         asked = self.asked
         try:
             rows, fused_s = self._fastest_rows(alone_s)
-            if asked.strategy == "auto" and self._hopeless(fused_s, alone_s):
+            if self._hopeless(fused_s, alone_s):
                 return self._faster(fused_s, alone_s, rows, "not worth compiling")
             compiled_s, cost_s = self._expected(rows, fused_s) if asked.may_compile else (fused_s, 0.0)
         except Exception as error:  # noqa: BLE001  (whatever vmap cannot do with a user's model)
@@ -267,8 +267,8 @@ class _Trials:
         return best
 
     def _hopeless(self, fused_s: float, alone_s: float) -> bool:
-        """Whether a run alone takes less than fused gradients could if all of them gained from being compiled."""
-        return fused_s > GAIN * alone_s
+        """Whether a run alone takes less than fused gradients could if all of them gained from being compiled, and may be trained so."""
+        return self.asked.strategy == "auto" and fused_s > GAIN * alone_s
 
     def _fastest_rows(self, alone_s: float) -> tuple[int, float]:
         """How many rows together take the least time, and seconds a run-step then.
@@ -280,7 +280,7 @@ class _Trials:
         sizes = sorted({rows for rows in halves if rows >= MIN_ROWS} | {most})
         rows, best = sizes[0], self._seconds(Fused, sizes[0], compiled=False)
         for more in sizes[1:]:
-            if self.asked.strategy == "auto" and self._hopeless(best, alone_s):
+            if self._hopeless(best, alone_s):
                 break
             seconds = self._seconds(Fused, more, compiled=False)
             if seconds > best * (1 - WORTH):

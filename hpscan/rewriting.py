@@ -27,14 +27,8 @@ Pair = tuple[str, str]
 
 def rectified_before_pooling(model: nn.Module) -> list[Pair]:
     """The ReLUs that a max-pool, and nothing else, follows in the model's present mode."""
-    pools = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
-    if not any(isinstance(module, pools) for module in model.modules()):
-        return []
-    return [
-        (relu, pool)
-        for relu, pool in _pairs(model, (nn.ReLU,), pools)
-        if not getattr(model.get_submodule(pool), "return_indices", False)
-    ]
+    pairs = _pairs(model, (nn.ReLU,), (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d))
+    return [(relu, pool) for relu, pool in pairs if not model.get_submodule(pool).return_indices]
 
 
 def pool_first(model: nn.Module, pairs: list[Pair]) -> nn.Module:

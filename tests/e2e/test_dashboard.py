@@ -53,6 +53,15 @@ def site(tmp_path_factory):
     end(process)
 
 
+def refine_picked(browser):
+    """On a sweep's page, pick the first variant's best cell and have the grid about it refined."""
+    browser.click(".numbers summary")
+    browser.click(".numbers .pick")
+    browser.until("One cell", "#details")
+    browser.click("#refine")
+    browser.until("finer by", "#refined")
+
+
 def test_from_an_empty_store_through_a_launch_to_its_report(site, browser):
     browser.open(site)
     browser.until("No sweeps yet")
@@ -103,11 +112,7 @@ def test_from_an_empty_store_through_a_launch_to_its_report(site, browser):
 
     # refine what is chosen by keyboard
     browser.open(f"{site}/sweeps/sweep")
-    browser.click(".numbers summary")
-    browser.click(".numbers .pick")
-    browser.until("One cell", "#details")
-    browser.click("#refine")
-    browser.until("finer by", "#refined")
+    refine_picked(browser)
     browser.click("#refined summary")
     refined = Spec.validated(yaml.safe_load(browser.text("#refined-code")))
     assert refined.adaptive is not None
@@ -158,11 +163,7 @@ def test_what_a_user_writes_is_text_and_makes_no_page_wider(tmp_path, phone):
             assert phone.script("return document.documentElement.scrollWidth") <= 390, path
         assert word[:28] in phone.text("#report")
         phone.open(f"{address}/sweeps/{name}")
-        phone.click(".numbers summary")
-        phone.click(".numbers .pick")
-        phone.until("One cell", "#details")
-        phone.click("#refine")
-        phone.until("finer by", "#refined")
+        refine_picked(phone)
         phone.script("for (const each of document.querySelectorAll('details')) each.open = true")
         assert phone.script("return document.documentElement.scrollWidth") <= 390
         assert phone.complaints() == []
