@@ -7,6 +7,7 @@ import ctypes
 import os
 import platform
 import shutil
+import subprocess
 import sysconfig
 from dataclasses import dataclass
 from functools import cache
@@ -16,6 +17,8 @@ import torch
 
 __all__ = ["Hardware", "can_compile", "free_memory", "prepare_worker"]
 
+KNOWING_GCC = 12
+"""A version of GCC that has the flags of all instruction sets that torch's compiler asks it for."""
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3  # from glibc's malloc.h
 
 
@@ -49,6 +52,7 @@ def prepare_worker(precision: str = "float32", *, gpu: bool = False, threads: in
     """
     torch.set_num_threads(threads)
     _leave_unusable_cache()
+    _trust_compiler()
     on_gpu = gpu and torch.cuda.is_available()
     if on_gpu:
         torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
@@ -76,6 +80,17 @@ def _leave_unusable_cache() -> None:
         del os.environ["TORCHINDUCTOR_CACHE_DIR"]
 
 
+def _trust_compiler() -> None:
+    """Let torch ask the CPU alone for its instruction sets: building and loading a library for each takes seconds a worker."""
+    if "TORCHINDUCTOR_VEC_ISA_OK" in os.environ or not can_compile():
+        return
+    with contextlib.suppress(OSError, subprocess.SubprocessError, ValueError):  # clang has no such option
+        asked = [_compiler(), "-dumpfullversion"]
+        told = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=10).stdout
+        if int(told.split(".")[0]) >= KNOWING_GCC:
+            os.environ["TORCHINDUCTOR_VEC_ISA_OK"] = "1"
+
+
 def free_memory(device: torch.device) -> int:
     """Bytes that are free on a device; on a CPU what the system and this process's control group leave."""
     if device.type == "cuda":
@@ -93,8 +108,11 @@ def free_memory(device: torch.device) -> int:
 
 def can_compile() -> bool:
     """Whether torch.compile has what it needs on a CPU: a C++ compiler and Python's headers."""
-    compiler = shutil.which(os.environ.get("CXX", "g++"))
-    return compiler is not None and (Path(sysconfig.get_path("include")) / "Python.h").exists()
+    return shutil.which(_compiler()) is not None and (Path(sysconfig.get_path("include")) / "Python.h").exists()
+
+
+def _compiler() -> str:
+    return os.environ.get("CXX", "g++")
 
 
 def _keep_freed_memory() -> bool:

@@ -1,5 +1,6 @@
 import os
 
+import pytest
 import torch
 
 from hpscan.hardware import can_compile, prepare_worker
@@ -34,3 +35,17 @@ def test_a_compilers_cache_that_cannot_be_used_is_left(monkeypatch, tmp_path):
         monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(folder))
         prepare_worker.__wrapped__()  # once a process
         assert ("TORCHINDUCTOR_CACHE_DIR" not in os.environ) is left
+
+
+@pytest.mark.parametrize(
+    ("told", "trusted"), [("12.2.0", True), ("15", True), ("9.4.0", False), ("clang: error: unknown argument", False)]
+)
+def test_a_compiler_that_knows_every_instruction_set_is_not_asked_for_each(monkeypatch, tmp_path, told, trusted):
+    compiler = tmp_path / "c++"
+    compiler.write_text(f"#!/bin/sh\necho '{told}'\n", encoding="utf-8")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    monkeypatch.setenv("TORCHINDUCTOR_VEC_ISA_OK", "")  # so that it is put back
+    monkeypatch.delenv("TORCHINDUCTOR_VEC_ISA_OK")
+    prepare_worker.__wrapped__()
+    assert (os.environ.get("TORCHINDUCTOR_VEC_ISA_OK") == "1") is trusted
