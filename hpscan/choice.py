@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -152,6 +152,8 @@ class _Trials:
     pack: Pack
     data: Data
     asked: Asked
+    looked_at: dict[int, _Operations] = field(default_factory=dict)
+    """By the number of rows."""
 
     def like(self, optimizer: str, other: Choice) -> Choice:
         """What was chosen for another optimizer."""
@@ -180,7 +182,7 @@ class _Trials:
         asked = self.asked
         try:
             rows, fused_s = self._fastest_rows(alone_s)
-            if self._hopeless(fused_s, alone_s):
+            if self._hopeless(rows, fused_s, alone_s):
                 return self._faster(fused_s, alone_s, rows, "not worth compiling")
             compiled_s, cost_s = self._expected(rows, fused_s) if asked.may_compile else (fused_s, 0.0)
         except Exception as error:  # noqa: BLE001  (whatever vmap cannot do with a user's model)
@@ -266,9 +268,15 @@ class _Trials:
             best = min(best, time.perf_counter() - start)
         return best
 
-    def _hopeless(self, fused_s: float, alone_s: float) -> bool:
-        """Whether a run alone takes less than fused gradients could if all of them gained from being compiled, and may be trained so."""
-        return self.asked.strategy == "auto" and fused_s > GAIN * alone_s
+    def _hopeless(self, rows: int, fused_s: float, alone_s: float) -> bool:
+        """Whether a run alone takes less than fused gradients could if all that gains from it were compiled, and may be trained so."""
+        return self.asked.strategy == "auto" and self._stacked(rows).at_best(fused_s) > alone_s
+
+    def _stacked(self, rows: int) -> _Operations:
+        """What a step of so many rows calls."""
+        if rows not in self.looked_at:
+            self.looked_at[rows] = _operations_of_a_step(self._start(Fused, rows, compiled=False))
+        return self.looked_at[rows]
 
     def _fastest_rows(self, alone_s: float) -> tuple[int, float]:
         """How many rows together take the least time, and seconds a run-step then.
@@ -279,9 +287,7 @@ class _Trials:
         halves = [math.ceil(most / 2**k) for k in range(most.bit_length())]
         sizes = sorted({rows for rows in halves if rows >= MIN_ROWS} | {most})
         rows, best = sizes[0], self._seconds(Fused, sizes[0], compiled=False)
-        for more in sizes[1:]:
-            if self._hopeless(best, alone_s):
-                break
+        for more in [] if self._hopeless(rows, best, alone_s) else sizes[1:]:
             seconds = self._seconds(Fused, more, compiled=False)
             if seconds > best * (1 - WORTH):
                 break
@@ -290,7 +296,7 @@ class _Trials:
 
     def _expected(self, rows: int, fused_s: float) -> tuple[float, float]:
         """Seconds a run-step that fused gradients are expected to take compiled, and seconds that compiling them takes."""
-        seen = _operations_of_a_step(self._start(Fused, rows, compiled=False))
+        seen = self._stacked(rows)
         return AMISS * seen.at_best(fused_s), START_S + OPERATION_S * seen.count
 
     def _pays(self, saved_s: float, rows: int, cost_s: float) -> bool:
@@ -383,12 +389,12 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _operations(call: Callable[[], object]) -> _Operations:
-    """What a call calls: of three times the one in which what gains nothing took least.
+    """What a call calls: of three times, fewer if they are long, the one in which what gains nothing took least.
 
     Both clocks run side by side: on a busy machine all takes longer, a share stays what it is.
     """
-    seen, whole_s = [], math.inf
-    for _ in range(3):
+    seen, whole_s, began = [], math.inf, time.perf_counter()
+    while len(seen) < 3 and not (seen and time.perf_counter() - began > LONG_S):
         start = time.perf_counter()
         call()
         whole_s = min(whole_s, time.perf_counter() - start)

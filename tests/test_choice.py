@@ -1,13 +1,14 @@
 """The choice of a strategy on this machine."""
 
 import itertools
+import time
 from contextlib import nullcontext
 
 import pytest
 import torch
 
 from hpscan import choice
-from hpscan.choice import Asked, _Operations, choose
+from hpscan.choice import Asked, _Operations, _operations, choose
 from hpscan.grid import Pack, runs
 from hpscan.hardware import prepare_worker
 from hpscan.session import examples_at_once
@@ -174,16 +175,29 @@ def test_as_many_rows_train_together_as_are_fastest(monkeypatch, make_spec, pack
     assert choose(Pack(members, capacity), make_spec().workload.load(), asked(may_compile=False)).rows == rows
 
 
-@pytest.mark.parametrize(("strategy", "tried"), [("auto", {8}), ("fused", {8, 16})])
-def test_more_rows_are_tried_only_where_compiling_could_help(monkeypatch, make_spec, pack, strategy, tried):
+@pytest.mark.parametrize(
+    ("strategy", "slower", "share", "tried"),
+    [
+        ("auto", choice.GAIN + 0.1, 0.0, {8}),
+        ("auto", choice.GAIN - 0.1, 0.0, {8, 16}),
+        ("auto", 1.5, 0.9, {8}),  # products and convolutions that compiling leaves as they are
+        ("auto", 1.5, 0.4, {8, 16}),
+        ("fused", choice.GAIN + 0.1, 0.9, {8, 16}),
+    ],
+)
+def test_more_rows_are_tried_only_where_compiling_could_help(
+    monkeypatch, make_spec, pack, strategy, slower, share, tried
+):
     sizes = set()
 
     def measured(self, kind, rows, *, compiled):
         if kind.name == "fused":
             sizes.add(rows)
-        return (choice.GAIN + 0.1) * 8e-3 / rows if kind.name == "fused" else 1e-3
+        return slower * 8e-3 / rows if kind.name == "fused" else 1e-3
 
     monkeypatch.setattr(choice._Trials, "_seconds", measured)
+    monkeypatch.setattr(choice, "_operations", lambda call: looked_at(share))
+    monkeypatch.setattr(choice._Trials, "_worth_trying", lambda self, alone_s: True)
     members = tuple(itertools.islice(itertools.cycle(pack.runs), 16))
     choose(Pack(members, 16), make_spec().workload.load(), asked(strategy=strategy, may_compile=False))
     assert sizes == tried
@@ -281,6 +295,18 @@ def test_what_compiling_makes_no_faster_is_told_from_what_it_fuses():
         with _Operations() as seen:
             call()
         assert seen.ungained_s > 0
+
+
+@pytest.mark.parametrize(("seconds", "looks"), [(0.0, 3), (choice.LONG_S / 3, 2), (choice.LONG_S, 1)])
+def test_what_takes_long_is_looked_at_less_often(seconds, looks):
+    calls = []
+
+    def call():
+        calls.append(torch.ones(2) + 1)
+        time.sleep(seconds)
+
+    assert _operations(call).count == 2
+    assert len(calls) == 2 * looks
 
 
 def test_without_a_compiler_nothing_is_compiled(monkeypatch, make_spec, pack):
