@@ -6,20 +6,19 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from hpscan.errors import told_in_short
 from hpscan.feed import on_device
 from hpscan.grid import Pack, Recipe
 from hpscan.memory import rows_that_fit
+from hpscan.operations import GAIN, LONG_S, Operations, operations
 from hpscan.program import Program
 from hpscan.session import Session, numbers_of
 from hpscan.strategies import MIN_ROWS, Fused, Loop
@@ -37,11 +36,6 @@ LOADING_S = 2.0
 """Seconds until the compiler is loaded, about, where it finds what it would compile in its cache."""
 LOADED = 0.15
 """Share of what compiling costs that is left then besides, about."""
-GAIN = 3.0
-"""How many times faster compiled code is, about."""
-UNGAINED = ("mm", "convolution", "attention", "max_pool2d_with_indices", "batch_norm_backward")
-"""Parts of the names of operations that this does not hold for: a compiler leaves products as they are, and what it makes
-of pooling and of the gradients of normalising batches is no faster than what torch has for them."""
 AMISS = 1.15
 """How many times longer a compiled step may well take than is expected: one that is hardly faster is not compiled."""
 MOST_ROWS = 1024
@@ -60,8 +54,6 @@ FEW = 4
 """Runs of a loop that are timed."""
 PART_S = 5.0
 """Seconds that parts of runs trained one after another take, about: nothing is gained from more of them together."""
-LONG_S = 0.3
-"""Seconds of timing that tell enough."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +144,7 @@ class _Trials:
     pack: Pack
     data: Data
     asked: Asked
-    looked_at: dict[int, _Operations] = field(default_factory=dict)
+    looked_at: dict[int, Operations] = field(default_factory=dict)
     """By the number of rows."""
 
     def like(self, optimizer: str, other: Choice) -> Choice:
@@ -173,7 +165,7 @@ class _Trials:
         """Whether fused gradients are expected to save what it takes to try them."""
         best_s = alone_s / GAIN
         with suppress(Exception):  # whatever a user's model does that cannot be looked at
-            best_s = _operations_of_a_step(self._start(Loop, 1, compiled=False)).at_best(alone_s)
+            best_s = _of_a_step(self._start(Loop, 1, compiled=False)).at_best(alone_s)
         saved_s = self.asked.steps_to_come * (alone_s - best_s)
         return saved_s > SURE * (TRYING_S + TRIED * alone_s)
 
@@ -238,7 +230,7 @@ class _Trials:
             return 0.0, 0.0
         recipe = self.pack.runs[0].recipe
         chunk = on_device(self.data.train, trial.program.device)[0][: trial.at_once]
-        seen = _operations(lambda: trial.outputs(chunk))
+        seen = operations(lambda: trial.outputs(chunk))
         examples = sum(
             times * len(split.targets)
             for times, split in ((1, self.data.train), (recipe.evaluations, self.data.validation), (1, self.data.test))
@@ -272,10 +264,10 @@ class _Trials:
         """Whether a run alone takes less than fused gradients could if all that gains from it were compiled, and may be trained so."""
         return self.asked.strategy == "auto" and self._stacked(rows).at_best(fused_s) > alone_s
 
-    def _stacked(self, rows: int) -> _Operations:
+    def _stacked(self, rows: int) -> Operations:
         """What a step of so many rows calls."""
         if rows not in self.looked_at:
-            self.looked_at[rows] = _operations_of_a_step(self._start(Fused, rows, compiled=False))
+            self.looked_at[rows] = _of_a_step(self._start(Fused, rows, compiled=False))
         return self.looked_at[rows]
 
     def _fastest_rows(self, alone_s: float) -> tuple[int, float]:
@@ -355,56 +347,5 @@ class _Trials:
         return best / min(rows, trial.strategy.count)
 
 
-class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the operations that are called, and times those that compiling makes no faster.
-
-    On a GPU, where a call returns at once, next to no time is seen.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.count = 0
-        self.ungained_s = 0.0
-        self.whole_s = math.inf
-        """Seconds that all of them take when nobody looks."""
-
-    def at_best(self, seconds: float) -> float:
-        """Seconds that are left of some, about, where all that gains from it is compiled."""
-        fixed = min(1.0, self.ungained_s / self.whole_s)
-        return seconds * (fixed + (1 - fixed) / GAIN)
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # or torch loads its compiler, a second or two, to keep out of here what is compiled nowhere near
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        start = time.perf_counter()
-        result = func(*args, **(kwargs or {}))
-        if any(part in func.name() for part in UNGAINED):
-            self.ungained_s += time.perf_counter() - start
-        self.count += 1
-        return result
-
-
-def _operations(call: Callable[[], object]) -> _Operations:
-    """What a call calls: of three times, fewer if they are long, the one in which what gains nothing took least.
-
-    Both clocks run side by side: on a busy machine all takes longer, a share stays what it is.
-    """
-    seen, whole_s, began = [], math.inf, time.perf_counter()
-    while len(seen) < 3 and not (seen and time.perf_counter() - began > LONG_S):
-        start = time.perf_counter()
-        call()
-        whole_s = min(whole_s, time.perf_counter() - start)
-        with _Operations() as found:
-            call()
-        seen.append(found)
-    least = min(seen, key=lambda each: each.ungained_s)
-    least.whole_s = whole_s
-    return least
-
-
-def _operations_of_a_step(trial: Session) -> _Operations:
-    return _operations(lambda: trial.advance(range(trial.step, trial.step + 1)))
+def _of_a_step(trial: Session) -> Operations:
+    return operations(lambda: trial.advance(range(trial.step, trial.step + 1)))

@@ -1,16 +1,16 @@
 """The choice of a strategy on this machine."""
 
 import itertools
-import time
 from contextlib import nullcontext
 
 import pytest
 import torch
 
 from hpscan import choice
-from hpscan.choice import Asked, _Operations, _operations, choose
+from hpscan.choice import Asked, choose
 from hpscan.grid import Pack, runs
 from hpscan.hardware import prepare_worker
+from hpscan.operations import GAIN, Operations
 from hpscan.session import examples_at_once
 
 prepare_worker()
@@ -39,7 +39,7 @@ def asked(**changes):
 
 def looked_at(share):
     """What is seen of operations that take a millisecond, a share of which gains nothing from being compiled."""
-    seen = _Operations()
+    seen = Operations()
     seen.count, seen.ungained_s, seen.whole_s = 100, 1e-3 * share, 1e-3
     return seen
 
@@ -52,7 +52,7 @@ def timings(monkeypatch, **seconds):
 
     monkeypatch.setattr(choice._Trials, "_seconds", measured)
     monkeypatch.setattr(choice._Trials, "_update_s", lambda self: 1e-4)
-    monkeypatch.setattr(choice, "_operations", lambda call: looked_at(0.0))
+    monkeypatch.setattr(choice, "operations", lambda call: looked_at(0.0))
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_what_cannot_save_what_trying_costs_is_trained_in_a_loop_at_once(monkeyp
 
 def test_products_that_fusing_does_not_make_faster_are_nothing_that_trying_could_save(monkeypatch, make_spec, pack):
     timings(monkeypatch, loop=1e-3)
-    monkeypatch.setattr(choice, "_operations", lambda call: looked_at(0.9))
+    monkeypatch.setattr(choice, "operations", lambda call: looked_at(0.9))
     assert choose(pack, make_spec().workload.load(), asked(steps_to_come=6e4)).reason.endswith("to try them fused")
 
 
@@ -178,11 +178,11 @@ def test_as_many_rows_train_together_as_are_fastest(monkeypatch, make_spec, pack
 @pytest.mark.parametrize(
     ("strategy", "slower", "share", "tried"),
     [
-        ("auto", choice.GAIN + 0.1, 0.0, {8}),
-        ("auto", choice.GAIN - 0.1, 0.0, {8, 16}),
+        ("auto", GAIN + 0.1, 0.0, {8}),
+        ("auto", GAIN - 0.1, 0.0, {8, 16}),
         ("auto", 1.5, 0.9, {8}),  # products and convolutions that compiling leaves as they are
         ("auto", 1.5, 0.4, {8, 16}),
-        ("fused", choice.GAIN + 0.1, 0.9, {8, 16}),
+        ("fused", GAIN + 0.1, 0.9, {8, 16}),
     ],
 )
 def test_more_rows_are_tried_only_where_compiling_could_help(
@@ -196,7 +196,7 @@ def test_more_rows_are_tried_only_where_compiling_could_help(
         return slower * 8e-3 / rows if kind.name == "fused" else 1e-3
 
     monkeypatch.setattr(choice._Trials, "_seconds", measured)
-    monkeypatch.setattr(choice, "_operations", lambda call: looked_at(share))
+    monkeypatch.setattr(choice, "operations", lambda call: looked_at(share))
     monkeypatch.setattr(choice._Trials, "_worth_trying", lambda self, alone_s: True)
     members = tuple(itertools.islice(itertools.cycle(pack.runs), 16))
     choose(Pack(members, 16), make_spec().workload.load(), asked(strategy=strategy, may_compile=False))
@@ -231,12 +231,12 @@ def test_judging_saves_in_proportion_to_the_runs_to_come_and_how_often_they_are_
     ticks = itertools.count()
     monkeypatch.setattr(choice.time, "perf_counter", lambda: float(next(ticks)))
 
-    class Seen(nullcontext, _Operations):
+    class Seen(nullcontext, Operations):
         def __init__(self):
-            _Operations.__init__(self)
+            Operations.__init__(self)
             self.enter_result, self.count, self.ungained_s = self, 7, 0.25
 
-    monkeypatch.setattr(choice, "_Operations", Seen)
+    monkeypatch.setattr("hpscan.operations.Operations", Seen)
     found = {}
     for evaluations, steps in ((1, 120), (1, 1200), (12, 1200)):
         spec = make_spec(variants=["sgd"], workload=CNN, evaluations=evaluations)
@@ -248,7 +248,7 @@ def test_judging_saves_in_proportion_to_the_runs_to_come_and_how_often_they_are_
     train, validation, test = (len(part.targets) for part in (data.train, data.validation, data.test))
     runs_to_come, chunk = 1200 / members[0].recipe.steps, examples_at_once(data)
     of_all = runs_to_come * (train + validation + test) / chunk
-    assert found[1, 1200] == pytest.approx(of_all * (1.0 - 0.25) * (1 - 1 / choice.GAIN))
+    assert found[1, 1200] == pytest.approx(of_all * (1.0 - 0.25) * (1 - 1 / GAIN))
     assert found[12, 1200] / found[1, 1200] == pytest.approx(
         (train + 12 * validation + test) / (train + validation + test)
     )
@@ -282,31 +282,6 @@ def test_a_loops_parts_take_some_seconds_of_as_many_runs_as_that_takes(monkeypat
 def test_a_loops_update_is_timed_on_a_copy(make_spec, pack):
     data = make_spec().workload.load()
     assert 0 < choice._Trials(pack, data, asked())._update_s() < 1
-
-
-def test_what_compiling_makes_no_faster_is_told_from_what_it_fuses():
-    images, weight, ones = torch.ones(2, 3, 8, 8), torch.ones(4, 3, 3, 3), torch.ones(8, 8)
-    pooled = torch.max_pool2d(images.requires_grad_(), 2).sum()
-    scaled = torch.nn.BatchNorm2d(3)(images).sum()
-    with _Operations() as pointwise:
-        (ones * 2).relu()
-    assert (pointwise.count, pointwise.ungained_s) == (2, 0.0)
-    for call in (lambda: ones @ ones, lambda: torch.conv2d(images, weight), pooled.backward, scaled.backward):
-        with _Operations() as seen:
-            call()
-        assert seen.ungained_s > 0
-
-
-@pytest.mark.parametrize(("seconds", "looks"), [(0.0, 3), (choice.LONG_S / 3, 2), (choice.LONG_S, 1)])
-def test_what_takes_long_is_looked_at_less_often(seconds, looks):
-    calls = []
-
-    def call():
-        calls.append(torch.ones(2) + 1)
-        time.sleep(seconds)
-
-    assert _operations(call).count == 2
-    assert len(calls) == 2 * looks
 
 
 def test_without_a_compiler_nothing_is_compiled(monkeypatch, make_spec, pack):
