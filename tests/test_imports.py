@@ -42,7 +42,7 @@ def loaded_by(code):
             {"pandas", "pyarrow", "matplotlib", "fastapi", "uvicorn", "dash", "plotly"},
         ),
         ("import hpscan.engine", {"torch"}),
-        ("import torch; from hpscan.choice import _Operations\nwith _Operations(): torch.ones(2) + 1", {"torch"}),
+        ("import torch; from hpscan.operations import Operations\nwith Operations(): torch.ones(2) + 1", {"torch"}),
         ("import hpscan.reproduce", {"torch", "pandas", "pyarrow"}),
     ],
 )
