@@ -67,7 +67,7 @@ class SweepSummary(BaseModel):
     progress: float | None = Field(None, ge=0, le=1, description="Share of the runs that have ended.")
     best: BestCell | None = None
     updated: datetime | None = Field(None, description="When its last run ended.")
-    running: bool = Field(False, description="Whether runs are missing and some ended of late.")
+    running: bool = Field(False, description="Whether runs are missing and a launch of it lives.")
     eta_s: float | None = Field(None, description="Seconds to the last run by the pace of late.")
     problem: str | None = Field(None, description="Why nothing else is known of it.")
 

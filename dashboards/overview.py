@@ -54,8 +54,9 @@ def register(pages: Pages) -> None:
 
 def _shown(reader: Reader, wanted: str) -> str:
     """What the list depends on: while that stays it is not sent again."""
-    minute = f"{datetime.now(UTC):%H:%M}"  # no file says that a sweep has stopped, or how long ago it ended
-    return " ".join([*(f"{name}={reader.version(name)}" for name in reader.sweeps()), minute, wanted])
+    minute = f"{datetime.now(UTC):%H:%M}"  # no file says how long ago a sweep has ended
+    known = [f"{name}={reader.version(name)}{'+' * reader.launched(name)}" for name in reader.sweeps()]
+    return " ".join([*known, minute, wanted])
 
 
 def _cards(reader: Reader, wanted: str) -> list[Any]:

@@ -26,6 +26,7 @@ from hpscan.store import Rows, Store
 from hpscan.variants import Decay
 
 from .cache import Cache, Cached
+from .leases import Leases
 from .making import Made, Making
 from .numbers import Known, Numbers
 
@@ -52,22 +53,23 @@ class Pace:
     last: datetime | None
     """When its last run ended."""
     is_running: bool
-    """Whether there is more to come and something came of late: nobody tells a store that its sweep was given up."""
+    """Whether there is more to come and a launch of it lives."""
     eta_s: float | None
-    """Seconds until the last run, by the pace of late; None while it is not running."""
+    """Seconds until the last run, by the pace of late; None while it is not running, or nothing came of late."""
     left_out: int = 0
     """Runs that an adaptive sweep will not train, at least: its cells are more than it may, or it is settled."""
 
     @classmethod
-    def of(cls, ends: pd.Series[Any], missing: int, now: datetime) -> Pace:
-        """The pace at ``now`` of runs that ended at these times, in order, ``missing`` runs to go."""
+    def of(cls, ends: pd.Series[Any], missing: int, now: datetime, *, launched: bool) -> Pace:
+        """The pace at ``now`` of runs that ended at these times, in order, ``missing`` runs to go, in a launch or not."""
+        is_running = launched and missing > 0
         if ends.empty:
-            return cls(None, is_running=False, eta_s=None)
+            return cls(None, is_running=is_running, eta_s=None)
         last = ends.iloc[-1].to_pydatetime()
         since = (pd.Timestamp(now) - pd.Timedelta(seconds=LATE_S)).as_unit(ends.dt.unit)
         late = ends.iloc[int(ends.searchsorted(since)) :]
-        if not missing or late.empty:
-            return cls(last, is_running=False, eta_s=None)
+        if not is_running or late.empty:
+            return cls(last, is_running=is_running, eta_s=None)
         seconds = max((now - late.iloc[0].to_pydatetime()).total_seconds(), 1.0)
         return cls(last, is_running=True, eta_s=missing * seconds / len(late))
 
@@ -81,6 +83,7 @@ class _Look:
     """Both in seconds of the monotonic clock."""
     version: str
     at: datetime
+    launched: bool
 
 
 @dataclass(eq=False)
@@ -100,6 +103,7 @@ class Reader:
 
     def __post_init__(self) -> None:
         self._files = self.store.keeping()
+        self._leases = Leases(self.store.files)
         self._reports = Making(lambda sweep: report_page(self.analysis(sweep)))
 
     def close(self) -> None:
@@ -121,6 +125,10 @@ class Reader:
     def read_at(self, sweep: str) -> datetime:
         """When the store was last looked at for this sweep."""
         return self._look(sweep).at
+
+    def launched(self, sweep: str) -> bool:
+        """Whether a launch of the sweep lives, from wherever."""
+        return self._look(sweep).launched
 
     def problems(self, sweep: str) -> list[str]:
         """One line for each file of the sweep that is broken and left out."""
@@ -156,7 +164,8 @@ class Reader:
         """When its last run ended, and how long the rest will take."""
         ends = self.kept(sweep, "ends", lambda: self._rows(sweep).ends.dropna().sort_values())
         left_out = self.kept(sweep, "left out", lambda: self._left_out(sweep))
-        pace = Pace.of(ends, self.status(sweep)["states"]["missing"] - left_out, datetime.now(UTC))
+        missing = self.status(sweep)["states"]["missing"] - left_out
+        pace = Pace.of(ends, missing, datetime.now(UTC), launched=self.launched(sweep))
         return replace(pace, left_out=left_out)
 
     def _left_out(self, sweep: str) -> int:
@@ -322,7 +331,8 @@ class Reader:
         version = self.store.version(sweep)
         if not version:
             raise UnknownError(f"sweep {sweep!r}: not in the store {self.store.files.shown()}")
-        own = _Look(begun, time.monotonic(), version, datetime.now(UTC))
+        launched = self._leases.held(sweep)
+        own = _Look(begun, time.monotonic(), version, datetime.now(UTC), launched)
         with self._lock:  # who began earlier may end later, and has seen less
             self._looked[sweep] = max(own, self._looked.get(sweep, own), key=lambda look: look.begun)
             return self._looked[sweep]

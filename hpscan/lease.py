@@ -25,7 +25,7 @@ from pathlib import Path
 from hpscan.files import Files
 from hpscan.store import Store, StoreError
 
-__all__ = ["EXPIRES_S", "Lease", "held"]
+__all__ = ["EXPIRES_S", "Lease", "held", "seen"]
 
 RENEW_S = 10.0
 EXPIRES_S = 60.0
@@ -37,7 +37,7 @@ class Lease:
     """A lease that this process holds; see :func:`held`."""
 
     def __init__(self, files: Files, sweep: str) -> None:
-        self._files, self._sweep, self._name = files, sweep, f"{sweep}/lease.json"
+        self._files, self._sweep, self._name = files, sweep, _name(sweep)
         self._holder = _Holder.this_process()
         self._released = threading.Event()
         self._lost = threading.Event()
@@ -130,6 +130,17 @@ def held(store: Store, sweep: str) -> Iterator[Lease]:
         lease.release()
 
 
+def seen(files: Files, sweep: str, expires_s: float = EXPIRES_S) -> bytes | None:
+    """The lease of a sweep as it stands, which every renewal changes; None without one whose holder may be alive."""
+    content = files.read(_name(sweep))
+    holder = None if content is None else _Holder.from_json(content)
+    return content if holder is not None and holder.is_alive(expires_s) else None
+
+
+def _name(sweep: str) -> str:
+    return f"{sweep}/lease.json"
+
+
 @dataclass(frozen=True)
 class _Holder:
     """What lease.json says."""
@@ -169,11 +180,11 @@ class _Holder:
     def age_s(self) -> float:
         return (datetime.now(UTC) - datetime.fromisoformat(self.renewed)).total_seconds()
 
-    def is_alive(self) -> bool:
+    def is_alive(self, expires_s: float = EXPIRES_S) -> bool:
         here = self.host == socket.gethostname() and self.machine == _machine() != ""
         if here and _started(self.pid) != self.started:
             return False
-        return self.age_s() < EXPIRES_S
+        return self.age_s() < expires_s
 
 
 def _machine() -> str:

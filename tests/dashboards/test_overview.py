@@ -13,6 +13,7 @@ from hpscan.dashboards.reading import Pace, Reader
 from hpscan.dashboards.server import make_app
 from hpscan.grid import runs
 from hpscan.landscape import STATES
+from hpscan.lease import held
 from hpscan.rounds import AdaptiveRounds
 from hpscan.store import Store
 
@@ -83,10 +84,18 @@ def now(monkeypatch):
 
 
 @pytest.mark.parametrize(("seconds", "again"), [(10, False), (40, True)])
-def test_an_open_list_says_from_minute_to_minute_how_long_ago_and_whether_it_goes_on(reader, now, seconds, again):
+def test_an_open_list_says_from_minute_to_minute_how_long_ago(reader, now, seconds, again):
     shown = overview._shown(reader, "")
     now.at += timedelta(seconds=seconds)
     assert (overview._shown(reader, "") != shown) is again
+
+
+@pytest.mark.usefixtures("now")
+def test_an_open_list_says_at_once_that_a_launch_has_ended(reader, store):
+    with held(store, "tiny"):
+        shown = overview._shown(reader, "")
+    reader._looked.clear()
+    assert overview._shown(reader, "") != shown
 
 
 @pytest.mark.usefixtures("now")
@@ -140,9 +149,10 @@ def test_an_adaptive_sweep_has_ended_when_it_has_trained_what_it_may(tmp_path, m
     half = list(dict.fromkeys((run.cell.lr, run.cell.wd) for run in every))[:6]
     rows = [result_of(run) | {"finished_at": datetime.now(UTC)} for run in every if (run.cell.lr, run.cell.wd) in half]
     store.save_pack("tiny", "p", rows[:8], [])
-    reader = Reader(store)
-    assert "8 completed · at most 4 to go · about" in text_of(overview.page(reader))
-    assert "running" in text_of(overview.page(reader))
+    with held(store, "tiny"):
+        reader = Reader(store)
+        assert "8 completed · at most 4 to go · about" in text_of(overview.page(reader))
+        assert "running" in text_of(overview.page(reader))
     store.save_pack("tiny", "q", rows[8:], [])
     told = text_of(overview.page(Reader(store)))
     assert "12 completed · 12 left out · ended" in told

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from hpscan.dashboards.reading import LATE_S, Pace, Reader, UnknownError
 from hpscan.grid import runs
+from hpscan.lease import held
 from hpscan.spec import SpecError
 from hpscan.store import METRICS, Store
 
@@ -190,12 +191,21 @@ def test_cells_are_predicted_where_an_adaptive_sweep_has_trained_enough(reader, 
     assert Reader(store).predicts("tiny", "sgdw")
 
 
-@given(st.lists(st.integers(0, 3000), max_size=20), st.integers(0, 100))
-def test_the_rest_takes_as_long_as_what_ended_of_late(ago, missing):
+def test_a_sweep_runs_while_its_launch_does_and_no_longer(reader, store):
+    assert not reader.pace("tiny").is_running
+    with held(store, "tiny"):
+        reader._looked.clear()
+        assert reader.pace("tiny").is_running
+    reader._looked.clear()
+    assert not reader.pace("tiny").is_running
+
+
+@given(st.lists(st.integers(0, 3000), max_size=20), st.integers(0, 100), st.booleans())
+def test_the_rest_takes_as_long_as_what_ended_of_late(ago, missing, launched):
     ends = pd.Series(pd.to_datetime([NOW - timedelta(seconds=s) for s in sorted(ago, reverse=True)], utc=True))
-    pace = Pace.of(ends, missing, NOW)
+    pace = Pace.of(ends, missing, NOW, launched=launched)
     late = [s for s in ago if s <= LATE_S]
     assert pace.last == (NOW - timedelta(seconds=min(ago)) if ago else None)
-    assert pace.is_running is bool(late and missing)
-    expected = missing * max(*late, 1) / len(late) if pace.is_running else None
+    assert pace.is_running is bool(launched and missing)
+    expected = missing * max(*late, 1) / len(late) if late and pace.is_running else None
     assert pace.eta_s is expected is None or math.isclose(pace.eta_s, expected)
