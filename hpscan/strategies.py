@@ -15,6 +15,7 @@ from torch.func import stack_module_state, vmap
 
 from hpscan.diagnostics import measure
 from hpscan.feed import Batch
+from hpscan.memory import is_out_of_memory
 from hpscan.optimizers import OPTIMIZERS, apply_average
 from hpscan.program import Named, Program, row_of
 from hpscan.randomness import initial_model, key
@@ -210,11 +211,16 @@ class Fused:
         """Outputs in evaluation mode, shape (K, examples, …)."""
         state = {**self._state(), **self.averages}
         with torch.no_grad():
-            if self.program.one_by_one:
-                return torch.stack([self.program.predict(row_of(state, row), inputs) for row in range(self.count)])
-            # One copy of the inputs a run: shared inputs would make vmap fold the runs into one product, whose rounding
-            # depends on their number.
-            return vmap(self.program.outputs)(state, inputs.expand(self.count, *inputs.shape))
+            if not self.program.one_by_one:
+                try:
+                    # One copy of the inputs a run: shared inputs would make vmap fold the runs into one product, whose
+                    # rounding depends on their number.
+                    return vmap(self.program.outputs)(state, inputs.expand(self.count, *inputs.shape))
+                except (RuntimeError, ValueError) as error:
+                    if is_out_of_memory(error):
+                        raise
+                    self.program.one_by_one = True  # recurrent layers have a batching rule with gradients alone
+            return torch.stack([self.program.predict(row_of(state, row), inputs) for row in range(self.count)])
 
     def sharpness(self, batches: Sequence[tuple[Tensor, Tensor]], most: int) -> Tensor:
         """The sharpness of what is evaluated, shape (K,)."""

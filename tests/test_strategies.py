@@ -54,6 +54,17 @@ class _TwiceDropped(nn.Module):
         return self.dropout(self.linear(self.dropout(x)))
 
 
+class Recurrent(nn.Module):
+    """What vmap can do with gradients and cannot without."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.recurrent, self.head = kind(8, 5, batch_first=True), nn.Linear(5, 4)
+
+    def forward(self, x):
+        return self.head(self.recurrent(x.flatten(1).unflatten(1, (24, 8)))[0][:, -1])
+
+
 MODELS = {
     "batchnorm": (lambda: models.NormalisedMLP((192, 8, 4)), images),
     "plain": (lambda: models.PlainMLP((192, 8, 4)), images),
@@ -78,6 +89,8 @@ MODELS = {
         images,
     ),
     "attention": (Attention, tokens),
+    "lstm": (lambda: Recurrent(nn.LSTM), images),
+    "gru": (lambda: Recurrent(nn.GRU), images),
     "gpt": (
         lambda: nn.Sequential(
             models.GPT(11, 6, layers=1, width=8, heads=2, dropout=0.2), nn.Flatten(), nn.Linear(66, 4)
@@ -120,6 +133,7 @@ def compare(name, steps=8, rtol=2e-4, **options):
     return fused
 
 
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
 @pytest.mark.parametrize("name", MODELS)
 def test_fused_and_loop_agree(name):
     losses, _ = compare(name)
