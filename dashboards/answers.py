@@ -17,6 +17,7 @@ __all__ = [
     "Curve",
     "Curves",
     "LandscapeAnswer",
+    "Later",
     "Launch",
     "Log",
     "Page",
@@ -193,6 +194,12 @@ class Validated(BaseModel):
     to_train: int | None = Field(None, description="Runs that the store lacks.")
     cost: str | None = None
     may_launch: bool = Field(description="Whether who asks may launch it here.")
+
+
+class Later(BaseModel):
+    """What is asked for is being made."""
+
+    detail: str = Field(description="One line: what is being made.")
 
 
 class Launch(BaseModel):

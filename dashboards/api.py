@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from email.utils import format_datetime
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from fastapi import APIRouter, FastAPI, Path, Query
+from fastapi import APIRouter, FastAPI, Path, Query, Request
 from fastapi.responses import HTMLResponse
 from starlette.responses import Response
 
@@ -20,6 +21,7 @@ from .answers import (
     AnalysisAnswer,
     Curves,
     LandscapeAnswer,
+    Later,
     Launch,
     Log,
     Page,
@@ -37,6 +39,7 @@ from .answers import (
 )
 from .downloads import REPORT_FILES, TABLES, report_file, table
 from .launching import IdleError, Launcher, Started
+from .making import BeingMadeError, Made
 from .problems import add_handlers, documented
 from .reading import Reader, UnknownError
 from .reference import reference_page
@@ -66,6 +69,17 @@ ReportName = Annotated[str, Path(max_length=100, json_schema_extra={"enum": list
 EVERY = (400, 401, 403, 413, 422, 429, 500, 503, 504)
 """What any route may answer, the guard's answers among them."""
 
+RETRY_S = 5
+LATER: dict[int | str, dict[str, Any]] = {
+    202: {
+        "model": Later,
+        "description": "It is being made; ask again after Retry-After seconds. While the sweep is being launched the last "
+        "that was made is answered; Last-Modified says of when.",
+        "headers": {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}},
+    }
+}
+"""Of what may take longer than a request."""
+
 SANDBOX = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:"
 """A report is a page that holds all it needs, and text that came from specs: nothing in it is run."""
 
@@ -84,6 +98,12 @@ def api(reader: Reader, launcher: Launcher) -> FastAPI:
         generate_unique_id_function=lambda route: route.name,
     )
     add_handlers(app)
+
+    @app.exception_handler(BeingMadeError)
+    def later(_: Request, error: Exception) -> Response:
+        told = json.dumps(Later(detail=str(error)).model_dump())
+        return Response(told, 202, {"Retry-After": str(RETRY_S)}, "application/json")
+
     app.include_router(router(reader, launcher), prefix="/v1")
 
     @app.get("/docs", include_in_schema=False)
@@ -212,21 +232,25 @@ def _add_results(routes: APIRouter, reader: Reader) -> None:
         return _file(table(shape, format), f"{sweep} {panel}.{format}", TABLES[format])
 
     @routes.get(
-        "/sweeps/{sweep}/analysis", tags=["Results"], summary="Every number that hpscan analyze prints", responses=documented(404)
+        "/sweeps/{sweep}/analysis", tags=["Results"], summary="Every number that hpscan analyze prints", responses={**LATER, **documented(404)}
     )  # fmt: skip
-    def analysis(sweep: SweepName, metric: Metric = None) -> AnalysisAnswer:
-        return AnalysisAnswer(**reader.analysis(sweep, metric).to_json())
+    def analysis(sweep: SweepName, response: Response, metric: Metric = None) -> AnalysisAnswer:
+        made = reader.analysed(sweep, metric)
+        response.headers["Last-Modified"] = _date(made)
+        return AnalysisAnswer(**made.outcome.result().to_json())
 
     @routes.get(
         "/sweeps/{sweep}/report/{file}", tags=["Results"], summary="A file of the report, as hpscan report writes it",
         response_class=Response,
-        responses={200: {"content": {kind.partition(";")[0]: {} for kind in REPORT_FILES.values()}}, **documented(404)},
+        responses={200: {"content": {kind.partition(";")[0]: {} for kind in REPORT_FILES.values()}}, **LATER, **documented(404)},
     )  # fmt: skip
     def report(sweep: SweepName, file: ReportName) -> Response:
         if file not in REPORT_FILES:
             raise UnknownError(f"file {file!r}: a report has {', '.join(REPORT_FILES)}")
-        answer = _file(report_file(reader, sweep, file), f"{sweep} {file}", REPORT_FILES[file])
+        made = reader.analysed(sweep)
+        answer = _file(report_file(reader, sweep, made, file), f"{sweep} {file}", REPORT_FILES[file])
         answer.headers["Content-Security-Policy"] = SANDBOX
+        answer.headers["Last-Modified"] = _date(made)
         return answer
 
 
@@ -292,6 +316,10 @@ def _add_launches(routes: APIRouter, launcher: Launcher) -> None:
             return Log(**_launch(launcher.last(sweep)).model_dump(), text=launcher.log(sweep))
         except IdleError as error:
             raise UnknownError(str(error)) from None
+
+
+def _date(made: Made[Any]) -> str:
+    return format_datetime(made.read_at, usegmt=True)
 
 
 def _launch(started: Started) -> Launch:

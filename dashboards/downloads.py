@@ -9,12 +9,14 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from hpscan.analysis import Analysis
 from hpscan.figures import save_figure
 from hpscan.gallery import report_drawings
 from hpscan.landscape import Landscape
 from hpscan.report import DATA, PAGES, save_report
 from hpscan.sweep import SweepLandscape
 
+from .making import Made
 from .reading import Reader, UnknownError
 
 __all__ = ["DRAWN", "REPORT_FILES", "TABLES", "report_file", "table"]
@@ -65,31 +67,37 @@ def table(shape: Landscape, kind: str) -> bytes:
     return out.getvalue()
 
 
-def report_file(reader: Reader, sweep: str, name: str) -> bytes:
-    """One of the :data:`REPORT_FILES`; raises UnknownError if the sweep does not call for that figure."""
+def report_file(reader: Reader, sweep: str, analysed: Made[Analysis], name: str) -> bytes:
+    """One of the :data:`REPORT_FILES`.
+
+    Raises
+    ------
+    UnknownError
+        If the sweep does not call for that figure.
+    BeingMadeError
+        While it takes longer than a request may.
+    """
     figure, _, kind = name.rpartition(".")
     if name in _FORMATS:
-        return reader.kept(sweep, ("report", name), lambda: _page(reader, sweep, name))
-    return _figure(reader, sweep, "heatmaps" if figure == "landscapes" else figure, kind)
+        return reader.made_of(analysed, sweep, name, lambda analysis: _page(analysis, name))
+    if figure == "landscapes":
+        figure = "heatmaps"
+    drawn = reader.made_of(analysed, sweep, figure, lambda analysis: _figure(analysis, figure))
+    if kind not in drawn:
+        raise UnknownError(f"{figure}: {sweep} does not call for this figure")
+    return drawn[kind]
 
 
-def _page(reader: Reader, sweep: str, name: str) -> bytes:
+def _page(analysis: Analysis, name: str) -> bytes:
     with _drawing, tempfile.TemporaryDirectory(prefix="hpscan-report-") as folder:
-        save_report(reader.analysis(sweep), Path(folder), [_FORMATS[name]])
+        save_report(analysis, Path(folder), [_FORMATS[name]])
         return Path(folder, name).read_bytes()
 
 
-def _figure(reader: Reader, sweep: str, name: str, kind: str) -> bytes:
-    def draw() -> dict[str, bytes]:
-        analysis = reader.analysis(sweep)
-        with _drawing, tempfile.TemporaryDirectory(prefix="hpscan-report-") as folder:
-            for drawing in report_drawings(analysis):
-                if drawing.name == name:
-                    paths = save_figure(drawing.draw(analysis), Path(folder), name)
-                    return {path.suffix[1:]: path.read_bytes() for path in paths}
-        return {}
-
-    drawn = reader.kept(sweep, ("figure", name), draw)
-    if kind not in drawn:
-        raise UnknownError(f"{name}: {sweep} does not call for this figure")
-    return drawn[kind]
+def _figure(analysis: Analysis, name: str) -> dict[str, bytes]:
+    with _drawing, tempfile.TemporaryDirectory(prefix="hpscan-report-") as folder:
+        for drawing in report_drawings(analysis):
+            if drawing.name == name:
+                paths = save_figure(drawing.draw(analysis), Path(folder), name)
+                return {path.suffix[1:]: path.read_bytes() for path in paths}
+    return {}

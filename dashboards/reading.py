@@ -14,12 +14,10 @@ import numpy as np
 import pandas as pd
 
 from hpscan.analysis import Analysis, analyze, status_of
-from hpscan.content import report_page
 from hpscan.conventions import partner, redrawn
 from hpscan.evolution import evolution
 from hpscan.grid import Panel, panels
 from hpscan.landscape import Best, Landscape, arranged, metrics_among, showing
-from hpscan.pages import Page
 from hpscan.rounds import belief_of, to_train
 from hpscan.spec import Spec, SpecError
 from hpscan.store import Rows, Store
@@ -27,7 +25,7 @@ from hpscan.variants import Decay
 
 from .cache import Cache, Cached
 from .leases import Leases
-from .making import Made, Making
+from .making import BeingMadeError, Made, Making
 from .numbers import Known, Numbers
 
 __all__ = ["CONVENTIONS", "Pace", "Reader", "UnknownError"]
@@ -38,6 +36,8 @@ CONVENTIONS = {"paper": Decay.PAPER, "torch": Decay.TORCH}
 """The units a decoupled landscape can be drawn in."""
 LOOK_S = 1.0
 """How long a listing of a sweep's files is good for: many viewers ask for it at once."""
+WAIT_S = 20.0
+"""How long a request waits for each thing that is being made."""
 LATE_S = 900.0
 """What "of late" means where a sweep's pace is told."""
 
@@ -104,7 +104,7 @@ class Reader:
     def __post_init__(self) -> None:
         self._files = self.store.keeping()
         self._leases = Leases(self.store.files)
-        self._reports = Making(lambda sweep: report_page(self.analysis(sweep)))
+        self._making = Making()
 
     def close(self) -> None:
         """End what is computed beside."""
@@ -247,15 +247,42 @@ class Reader:
         belief = self.kept(sweep, ("belief", panel), lambda: belief_of(self.shape(sweep, panel), tolerance))
         return belief is not None
 
-    def analysis(self, sweep: str, metric: str | None = None) -> Analysis:
-        """Everything that ``hpscan analyze`` and the report say."""
-        return self.kept(sweep, ("analysis", metric), lambda: analyze(self.store, sweep, metric=metric))
+    def analysis(
+        self, sweep: str, metric: str | None = None, *, wait_s: float = 0.0
+    ) -> tuple[Made[Analysis] | None, bool]:
+        """All that ``hpscan analyze`` and the report say, as last made, and whether it is of what is stored now.
 
-    def report(self, sweep: str) -> tuple[Made[Page] | None, bool]:
-        """The last report that was made, and whether it is of what is stored now; if not, a newer one follows."""
+        If not, a newer one follows; what is being made is waited for, for so many seconds.
+        """
         version = self.version(sweep)
-        made = self._reports.of(sweep, version)
+        made = self._making.of(
+            (sweep, metric), version, lambda: analyze(self.store, sweep, metric=metric), wait_s=wait_s
+        )
         return made, made is not None and made.version == version
+
+    def analysed(self, sweep: str, metric: str | None = None) -> Made[Analysis]:
+        """The same for who asks once: it has ended well, and is of what is stored now unless the sweep is being launched.
+
+        Raises BeingMadeError while it takes longer than a request may.
+        """
+        made, is_current = self.analysis(sweep, metric, wait_s=WAIT_S)
+        if made is None or not (is_current or self.launched(sweep)):
+            raise BeingMadeError(f"{sweep}: is being analysed; ask again")
+        made.outcome.result()
+        return made
+
+    def made_of(self, analysed: Made[Analysis], sweep: str, name: str, make: Callable[[Analysis], T]) -> T:
+        """What ``make`` makes of an analysis, kept by its name; raises BeingMadeError while that takes too long."""
+        key, version = (sweep, "made", name), analysed.version
+
+        def kept() -> T:
+            return self._cache.get(key, version, lambda: make(analysed.outcome.result()))
+
+        made = self._making.of(key, version, lambda: bool(kept()), wait_s=WAIT_S)
+        if made is None or made.version != version:
+            raise BeingMadeError(f"{sweep}: {name} is being made; ask again")
+        made.outcome.result()
+        return kept()
 
     def runs(self, sweep: str, run_ids: Sequence[str]) -> pd.DataFrame:
         """The rows of some runs with all columns of the store; those that have not been trained have none."""

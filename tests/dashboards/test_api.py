@@ -2,15 +2,17 @@
 
 import io
 import json
+import threading
 
 import pandas as pd
 import pyarrow as pa
 import pytest
 import yaml
 
-from hpscan.dashboards import downloads
+from hpscan.dashboards import downloads, reading
 from hpscan.dashboards.downloads import REPORT_FILES
 from hpscan.grid import runs
+from hpscan.lease import held
 from hpscan.spec import Spec
 from hpscan.spec_text import shipped_specs
 from hpscan.store import Store
@@ -111,9 +113,9 @@ def test_a_landscape_is_had_as_a_table_with_a_row_a_run(client):
         "parquet": lambda content: pd.read_parquet(io.BytesIO(content)),
         "arrow": lambda content: pa.ipc.open_file(pa.BufferReader(content)).read_pandas(),
     }
-    for kind, reading in read.items():
+    for kind, opened in read.items():
         answer = table(kind)
-        frame = reading(answer.content)
+        frame = opened(answer.content)
         assert len(frame) == 24
         assert {"lr", "wd", "seed", "state", "run_id", "val_loss"} <= set(frame)
         assert frame["state"].value_counts().to_dict() == {"completed": 12, "missing": 12}
@@ -227,6 +229,34 @@ def test_what_is_served_is_what_the_report_command_writes(client, store, tmp_pat
 
     for path in save_report(analyze(store, "tiny"), tmp_path / "report", ["csv", "yaml", "json"]):
         assert client.get(f"{V1}/sweeps/tiny/report/{path.name}").content == path.read_bytes()
+
+
+@pytest.mark.parametrize(("path", "slow"), [("analysis", (reading, "analyze")), ("report/report.md", (downloads, "save_report"))])  # fmt: skip
+def test_what_takes_long_is_to_be_asked_for_again(client, monkeypatch, path, slow):
+    may_end, make = threading.Event(), getattr(*slow)
+    monkeypatch.setattr(*slow, lambda *given, **more: may_end.wait(60) and make(*given, **more))
+    monkeypatch.setattr(reading, "WAIT_S", 2.0)
+    answer = client.get(f"{V1}/sweeps/tiny/{path}")
+    assert (answer.status_code, answer.headers["retry-after"]) == (202, "5")
+    assert "tiny: " in answer.json()["detail"]
+    may_end.set()
+    wait_for(lambda: client.get(f"{V1}/sweeps/tiny/{path}").status_code == 200, what=path)
+
+
+def test_of_a_sweep_that_runs_the_last_is_answered_and_of_what_has_ended_the_newest(client, store, monkeypatch, make_spec):  # fmt: skip
+    monkeypatch.setattr(reading, "LOOK_S", 0.0)
+    url = f"{V1}/sweeps/tiny/report/best_config.yaml"
+    before = client.get(url)
+    monkeypatch.setattr(reading, "WAIT_S", 2.0)
+    may_end, make = threading.Event(), reading.analyze
+    monkeypatch.setattr(reading, "analyze", lambda *given, **more: may_end.wait(60) and make(*given, **more))
+    store.save_spec(make_spec(notes="Anew."))
+    assert client.get(url).status_code == 202
+    with held(store, "tiny"):
+        old = client.get(url)
+        assert (old.status_code, old.headers["last-modified"]) == (200, before.headers["last-modified"])
+    may_end.set()
+    wait_for(lambda: client.get(url).status_code == 200, what="the newest")
 
 
 def test_shipped_specs_are_had(client):

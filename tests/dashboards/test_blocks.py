@@ -39,13 +39,13 @@ def test_every_block_is_text(block):
 
 
 def test_all_that_the_html_says_of_a_sweep_is_there(reader):
-    page = report_page(reader.analysis("tiny"))
+    page = report_page(reader.analysed("tiny").outcome.result())
     told = {word.strip(":") for word in f"{page.title} {text_of(of_page(page, str))}".split()}
     assert words_of(to_html(page, dict.fromkeys([each.name for each in page.pictures], b""))) - told <= {""}
 
 
 def test_names_of_what_is_copied_are_unique(reader):
-    page = of_page(report_page(reader.analysis("tiny")), str)
+    page = of_page(report_page(reader.analysed("tiny").outcome.result()), str)
     names = [clip.target_id for clip in parts_of(page, "Clipboard")]
     assert len(names) == len(set(names)) > 1
     assert set(names) == {part.id for part in parts_of(page, "Pre")}

@@ -9,11 +9,16 @@ import pyarrow.feather
 import pytest
 
 from hpscan.dashboards import downloads
-from hpscan.dashboards.downloads import REPORT_FILES, TABLES, report_file, table
+from hpscan.dashboards.downloads import REPORT_FILES, TABLES, table
 from hpscan.dashboards.reading import UnknownError
 from hpscan.gallery import report_drawings
 from hpscan.grid import runs
 from tests.conftest import landscape_of
+
+
+def report_file(reader, sweep, name):
+    return downloads.report_file(reader, sweep, reader.analysed(sweep), name)
+
 
 READ = {"csv": pd.read_csv, "parquet": pd.read_parquet, "arrow": pyarrow.feather.read_feather}
 
@@ -77,6 +82,6 @@ def test_files_of_no_sweep_are_not_made(reader):
 
 
 def test_every_figure_of_a_report_can_be_had(reader):
-    called_for = {drawing.name for drawing in report_drawings(reader.analysis("tiny"))}
+    called_for = {drawing.name for drawing in report_drawings(reader.analysed("tiny").outcome.result())}
     assert called_for
     assert {f"{name}.{kind}" for name in called_for for kind in ("svg", "png", "pdf")} <= set(REPORT_FILES)

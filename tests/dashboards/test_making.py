@@ -4,8 +4,21 @@ import threading
 
 import pytest
 
-from hpscan.dashboards.making import Making
+from hpscan.dashboards import making as making_module
+from hpscan.dashboards.making import Making as Makings
+from hpscan.files import StoreError
 from tests.processes import wait_for
+
+
+class Making(Makings):
+    """What a maker makes of sweeps."""
+
+    def __init__(self, maker):
+        super().__init__()
+        self.maker = maker
+
+    def of(self, sweep, version, **options):
+        return super().of(sweep, version, lambda: self.maker(sweep), **options)
 
 
 class Maker:
@@ -19,6 +32,8 @@ class Maker:
         assert self.may_end.acquire(timeout=60)
         if sweep == "broken":
             raise ValueError(sweep)
+        if sweep == "away" and len(self.begun) == 1:
+            raise StoreError(sweep)
         return f"{sweep} {len(self.begun)}"
 
 
@@ -62,3 +77,30 @@ def test_what_cannot_be_made_says_why_and_keeps_no_other_waiting(maker):
     maker.may_end.release(2)
     assert isinstance(ended(making, "broken", "v1").outcome.exception(), ValueError)
     assert ended(making, "a", "v1").outcome.result().startswith("a ")
+
+
+def test_who_waits_has_it_when_it_is_made_or_nothing_when_the_time_is_over(maker):
+    making = Making(maker)
+    assert making.of("a", "v1", wait_s=0.01) is None
+    maker.may_end.release()
+    assert making.of("a", "v1", wait_s=60).outcome.result() == "a 1"
+    assert making.of("a", "v1", wait_s=60).outcome.result() == "a 1"
+    assert maker.begun == ["a"]
+
+
+def test_a_store_that_could_not_be_read_is_tried_again_later(maker, monkeypatch):
+    making = Making(maker)
+    maker.may_end.release(2)
+    for _ in range(2):
+        assert isinstance(making.of("away", "v1", wait_s=60).outcome.exception(), StoreError)
+    monkeypatch.setattr(making_module, "RETRY_S", -1.0)
+    assert making.of("away", "v1", wait_s=60).outcome.result() == "away 2"
+
+
+def test_the_longest_unused_is_dropped(maker, monkeypatch):
+    monkeypatch.setattr(making_module, "MOST_KEPT", 2)
+    making = Making(maker)
+    maker.may_end.release(10)
+    for sweep in "abca":
+        making.of(sweep, "v1", wait_s=60)
+    assert maker.begun == [*"abca"]

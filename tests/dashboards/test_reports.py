@@ -24,7 +24,8 @@ def made(reader, store, name):
 
         told = wait_for(lambda: (found := asked()) and "report" in found and found, what="the report")
         shown = told["report-shown"]["data"]
-        assert shown == reader.version(name)
+        assert shown == reader.analysis(name)[0].read_at.isoformat()
+        assert told["report-files"]["hidden"] is False
         assert "report" not in asked(shown)
         return told["report"]["children"]
 
@@ -54,7 +55,9 @@ def test_a_folder_s_name_is_quoted_in_its_links(reader, store):
 
 def test_the_page_says_what_the_files_say(reader, store):
     told = strings(made(reader, store, "tiny"))
-    blocks = [block for section in report_page(reader.analysis("tiny")).sections for block in section.blocks]
+    blocks = [
+        block for section in report_page(reader.analysed("tiny").outcome.result()).sections for block in section.blocks
+    ]
     texts = [block.text for block in blocks if isinstance(block, Paragraph)]
     assert texts
     assert set(texts) <= set(told)
@@ -62,7 +65,7 @@ def test_the_page_says_what_the_files_say(reader, store):
     assert pictures
     for name in pictures:
         assert f"{name}.svg" in REPORT_FILES
-        assert f"/api/v1/sweeps/tiny/report/{name}.svg" in told
+        assert f"/api/v1/sweeps/tiny/report/{name}.svg?of={reader.version('tiny')}" in told
 
 
 def test_a_sweep_without_a_report_says_why(reader, store, make_spec):
@@ -76,7 +79,7 @@ def test_a_sweep_without_a_report_says_why(reader, store, make_spec):
 
 def test_a_report_is_shown_with_its_time_while_a_newer_one_is_made(reader, store, make_spec, monkeypatch):
     assert "is being made" in text_of(reports.page(reader, "tiny"))
-    wait_for(lambda: reader.report("tiny")[0], what="the report")
+    wait_for(lambda: reader.analysis("tiny")[0], what="the report")
     assert "Of what was stored at" not in text_of(reports.page(reader, "tiny"))
     may_end = threading.Event()
     monkeypatch.setattr(reading, "analyze", lambda *_, **__: may_end.wait(60))
@@ -90,7 +93,7 @@ def test_a_report_is_shown_with_its_time_while_a_newer_one_is_made(reader, store
 
 def test_a_mistake_is_told_on_the_page_and_in_the_log(reader, monkeypatch, caplog):
     monkeypatch.setattr(reading, "analyze", lambda *_, **__: 1 // 0)
-    reader.report("tiny")
-    wait_for(lambda: reader.report("tiny")[0], what="the end")
+    reader.analysis("tiny")
+    wait_for(lambda: reader.analysis("tiny")[0], what="the end")
     assert "Something went wrong here" in text_of(reports.page(reader, "tiny"))
     assert "ZeroDivisionError" in caplog.text
