@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from urllib.parse import unquote
 
 from dash import Dash, Input, Output, State, ctx, dcc, html, no_update, set_props
 from dash.exceptions import DependencyException
-from fastapi import FastAPI
+from fastapi import FastAPI, HTTPException
 
 from hpscan.caveats import command
 from hpscan.files import StoreError
@@ -50,9 +51,32 @@ INDEX = """<!DOCTYPE html>
 </html>"""
 
 
+class _App(Dash):
+    """Refuses what no page of it asks, which Dash takes for a mistake of its own: of another server's page, or nobody's."""
+
+    def _initialize_context(self, body: Any) -> Any:
+        with _refused():
+            return super()._initialize_context(body)
+
+    def _prepare_callback(self, g: Any, body: Any) -> Any:
+        with _refused():
+            known = self.callback_map[body["output"]]
+            if any(len(body.get(kind, [])) != len(known[kind]) for kind in ("inputs", "state")):
+                raise ValueError
+            return super()._prepare_callback(g, body)
+
+
+@contextlib.contextmanager
+def _refused() -> Iterator[None]:
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError):
+        raise HTTPException(400, "no page of this server asks for that; reload the page") from None
+
+
 def add_pages(server: FastAPI, reader: Reader, launcher: Launcher, *, signed_in: bool = False) -> Sequence[str]:
     """Add the pages to a server that has its other routes already; return the hashes of their inline scripts."""
-    app = Dash(
+    app = _App(
         __name__, server=server, backend="fastapi", title="hpscan", update_title=None, index_string=INDEX,  # type: ignore[arg-type]
         assets_folder=str(Path(__file__).parent / "assets"), suppress_callback_exceptions=True, enable_mcp=False,
         add_log_handler=False, on_error=_told,

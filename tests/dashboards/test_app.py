@@ -15,6 +15,7 @@ from hpscan.dashboards import app, maps, reports
 from hpscan.dashboards.cells import best_cells
 from hpscan.dashboards.launching import Launcher
 from hpscan.dashboards.reading import Reader, UnknownError
+from hpscan.dashboards.remembered import ASKED
 from hpscan.dashboards.server import make_app
 from hpscan.files import StoreError
 from hpscan.store import Store
@@ -156,3 +157,19 @@ def test_the_key_in_a_store_s_address_is_on_no_page(monkeypatch, path, allowed):
         told += client.get("/api/v1/sweeps/other").text
     assert "s3://bucket/p" in told
     assert "SECRET" not in told
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [{"output": "nothing.here"}, {"output": ["page"]}, {"output": None}, {"inputs": []}, {"inputs": [1, 2]}, {"state": 5}, {"changedPropIds": 5}],
+    ids=str,
+)  # fmt: skip
+def test_what_no_page_of_this_server_asks_is_refused_in_one_line(client, asked):
+    places = [{"id": "url", "property": name, "value": "/"} for name in ("pathname", "search")]
+    outputs = [{"id": "page", "property": "children"}, {"id": "at", "property": "data"}]
+    page = {"output": "..page.children...at.data..", "outputs": outputs, "inputs": places, "changedPropIds": []}
+    told = [
+        client.post(ASKED, json=body, headers={"origin": str(client.base_url)}) for body in (page, {**page, **asked})
+    ]
+    assert told[0].status_code == 200
+    assert "reload the page" in is_problem(told[1], 400)
