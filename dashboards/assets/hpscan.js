@@ -6,6 +6,7 @@
   const show = (theme) => { document.documentElement.dataset.theme = theme; };
   show(stored() || (system.matches ? "dark" : "light"));
   system.addEventListener("change", (event) => { if (!stored()) show(event.matches ? "dark" : "light"); });
+  addEventListener("storage", (event) => { if (event.key === "theme" && event.newValue) show(event.newValue); });  // chosen in another tab
   let shift = false;
   addEventListener("pointerdown", (event) => { shift = event.shiftKey; }, true);
   document.addEventListener("click", (event) => {
