@@ -94,7 +94,7 @@ class Mapped:
     @classmethod
     def by(cls, forms: Sequence[Form], v: Fields) -> list[Mapped]:
         """What each form makes of v, once for every map and every product it enters."""
-        made = {map_: map_(v) for form in forms for map_ in (form.left, form.right)}
+        made = {map_: map_(v) for map_ in {map_ for form in forms for map_ in (form.left, form.right)}}
         return [cls(made[form.left], made[form.right]) for form in forms]
 
     def terms(self, other: Mapped) -> Float[np.ndarray, "... terms"]:

@@ -40,10 +40,13 @@ class Noise:
     def draw(self, rng: np.random.Generator, n: int) -> Float[np.ndarray, "n lrs wds"]:
         """``n`` seeds' noise."""
         shape = (n, *self.sd.shape)
-        field = np.sqrt(max(1.0 - self.near - self.common, 0.0)) * rng.standard_normal(shape)
+        field = rng.standard_normal(shape)
+        field *= np.sqrt(max(1.0 - self.near - self.common, 0.0))
         if self.near:
             left, right = _root(self.x, self.reach_x), _root(self.y, self.reach_y)
-            field += np.sqrt(self.near) * (left @ rng.standard_normal(shape) @ right.T)
+            near = left @ rng.standard_normal(shape) @ right.T
+            near *= np.sqrt(self.near)
+            field += near
         if self.common:
             field += np.sqrt(self.common) * rng.standard_normal((n, 1, 1))
         field *= self.sd

@@ -25,7 +25,7 @@ from hpscan.noise import Noise, without_seed_effects
 from hpscan.redraws import Redraws
 from hpscan.surfaces import (
     Derivative,
-    additive_basis,
+    additive_fit,
     capped,
     cut,
     gradients,
@@ -252,13 +252,12 @@ def _interaction_forms(
     """Sums of squares: about the best additive fit, and about the mean (:func:`hpscan.surfaces.interaction_share`)."""
     known = ~np.isnan(surface).ravel()
     cells = unexplained_cells(surface, censored)
-    basis = additive_basis(cells)
-
+    fit = additive_fit(cells)
     reference = int(known.argmax())
 
     def unexplained(v: np.ndarray) -> np.ndarray:
         v = (v - v[..., [reference]]) * cells.ravel()
-        return v - (v @ basis) @ basis.T
+        return v - fit(v)
 
     def about_the_mean(v: np.ndarray) -> np.ndarray:
         v = (v - v[..., [reference]]) * known  # a constant is 0 then, not what rounding leaves of it
@@ -320,11 +319,11 @@ def held_out_regrets(z: Float[np.ndarray, "*batch seeds lrs wds"], worst: float)
     """
     known = ~np.isnan(z)
     filled = np.where(known, z, 0.0)
-    bad = known & (filled >= worst)
+    bad = z >= worst
     alone = z.shape[-3] == 1
     others, count, n_bad = (
         part if alone else part.sum(axis=-3, keepdims=True) - part
-        for part in (filled, known.astype(int), bad.astype(int))
+        for part in (filled, known.astype(np.int16), bad.astype(np.int16))
     )
     choose = np.divide(others, count, out=np.full(others.shape, np.nan), where=count > 0)
     choose = np.where(n_bad > 0, np.maximum(choose, worst), choose)

@@ -7,6 +7,7 @@ function of one surface, or of many at once where a shape begins with ``*batch``
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,7 @@ __all__ = [
     "CUT",
     "Derivative",
     "additive_basis",
+    "additive_fit",
     "capped",
     "contour_slope",
     "cut",
@@ -31,6 +33,7 @@ __all__ = [
 Surface = Float[np.ndarray, "lrs wds"]
 Surfaces = Float[np.ndarray, "*batch lrs wds"]
 Cells = Bool[np.ndarray, "lrs wds"]
+Flat = Float[np.ndarray, "*batch cells"]
 
 CUT = 0.8
 """The quantile of the finite cells at which surfaces and colour scales are cut (:func:`cut`)."""
@@ -61,8 +64,9 @@ class Derivative:
     def __call__(self, cells: Float[np.ndarray, "*batch cells"]) -> Float[np.ndarray, "*batch blocks"]:
         """The derivative of one surface, or of many."""
         found = np.zeros((*cells.shape[:-1], len(self.corners)))
+        part = np.empty_like(found)
         for corner, weights in zip(self.corners.T, self.weights.T, strict=True):
-            part = cells[..., corner]
+            np.take(cells, corner, axis=-1, out=part, mode="clip")  # no index is outside; "raise" would copy once more
             part *= weights
             found += part
         return found
@@ -106,13 +110,45 @@ def contour_slope(z: Surface, x: Float[np.ndarray, " lrs"], y: Float[np.ndarray,
 
 def additive_basis(cells: Cells) -> Float[np.ndarray, "cells rank"]:
     """An orthonormal basis of the surfaces f(lr) + g(wd) on the given cells, zero elsewhere."""
-    rows, columns = np.nonzero(cells)
-    design = np.zeros((cells.size, sum(cells.shape)))
-    at = np.flatnonzero(cells)
-    design[at, rows] = 1.0
-    design[at, cells.shape[0] + columns] = 1.0
-    left, values, _ = np.linalg.svd(design, full_matrices=False)
-    return left[:, values > 1e-9 * values.max(initial=1.0)]
+    weights = _orthonormal(cells)
+    return _spread(weights.T, cells).T.copy()
+
+
+def additive_fit(cells: Cells) -> Callable[[Flat], Flat]:
+    """The linear map from surfaces, flattened, that are 0 but on the given cells, to the f(lr) + g(wd) that fits them best there.
+
+    The projection onto :func:`additive_basis`, by way of the sums of rows and columns.
+    """
+    weights = _orthonormal(cells)
+    solve = weights @ weights.T
+
+    def fit(z: Flat) -> Flat:
+        table = z.reshape(*z.shape[:-1], *cells.shape)
+        return _spread(_margins(table) @ solve, cells)
+
+    return fit
+
+
+def _orthonormal(cells: Cells) -> Float[np.ndarray, "margins rank"]:
+    """The f, then the g, of the surfaces that are an orthonormal basis of all f(lr) + g(wd) on the given cells."""
+    n_rows = len(cells)
+    normal = np.diag(np.concatenate([cells.sum(axis=1), cells.sum(axis=0)]).astype(float))
+    normal[:n_rows, n_rows:], normal[n_rows:, :n_rows] = cells, cells.T
+    values, vectors = np.linalg.eigh(normal)
+    some = values > 1e-10 * values.max(initial=1.0)
+    return vectors[:, some] / np.sqrt(values[some])
+
+
+def _margins(z: Surfaces) -> Float[np.ndarray, "*batch margins"]:
+    """The sums of the rows, then of the columns."""
+    return np.concatenate([z.sum(axis=-1), z.sum(axis=-2)], axis=-1)
+
+
+def _spread(margins: Float[np.ndarray, "*batch margins"], cells: Cells) -> Flat:
+    """f(lr) + g(wd), flattened, of the f and the g, one after the other."""
+    found = margins[..., : len(cells), None] + margins[..., None, len(cells) :]
+    found[..., ~cells] = 0.0
+    return found.reshape(*margins.shape[:-1], cells.size)
 
 
 def unexplained_cells(z: Surface, censored: Cells) -> Cells:
@@ -124,19 +160,26 @@ def unexplained_cells(z: Surface, censored: Cells) -> Cells:
     cells but those censored ones that the fit clears.
     """
     known = ~np.isnan(z)
-    if not (censored & known).any():
+    free = censored & known
+    if not free.any():
         return known
-    basis = additive_basis(known)
-    floor = np.nan_to_num(z).ravel()
-    free = (censored & known).ravel()
-    raised, fitted = floor, floor
+    n_rows = len(z)
+    weights = _orthonormal(known)
+    solve = weights @ weights.T
+    floor = np.where(known, z - z[free].min(), 0.0)  # what is all at the cut is cleared, whatever rounding has it
+    seen = _margins(floor)
+    least = np.where(free, floor, np.inf)
+    enough = 1e-7 * np.ptp(floor[known])
+    margins, raised = seen, np.zeros(z.shape)
     for _ in range(500):
-        fitted = basis @ (basis.T @ raised)
-        again = np.where(free, np.maximum(floor, fitted), floor)
-        if np.abs(again - raised).max() < 1e-7 * np.ptp(floor[known.ravel()]):
+        fit = solve @ margins
+        above = fit[:n_rows, None] + fit[None, n_rows:] - least
+        again = np.maximum(above, 0.0)
+        if np.abs(again - raised).max() < enough:
             break
         raised = again
-    return known & ~(censored & (fitted >= floor).reshape(z.shape))
+        margins = seen + _margins(raised)
+    return known & ~(above >= 0.0)
 
 
 def interaction_share(z: Surface, censored: Cells | None = None) -> float:
@@ -151,9 +194,8 @@ def interaction_share(z: Surface, censored: Cells | None = None) -> float:
         return float("nan")
     total = float(np.sum((values - values.mean()) ** 2))
     cells = unexplained_cells(z, np.zeros(z.shape, dtype=bool) if censored is None else censored)
-    basis = additive_basis(cells)
     flat = np.where(cells, z, 0.0).ravel()
-    return float(np.sum((flat - basis @ (basis.T @ flat)) ** 2)) / total
+    return float(np.sum((flat - additive_fit(cells)(flat)) ** 2)) / total
 
 
 def regret(choose: Surfaces, judge: Surfaces) -> Surfaces:
@@ -217,7 +259,10 @@ def ranks(z: Float[np.ndarray, "*batch cells"]) -> Float[np.ndarray, "*batch cel
 
 def mean_of_known(values: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
     """The mean over ``axes`` of what is not nan; nan where nothing is known."""
-    known = ~np.isnan(values)
+    unknown = np.isnan(values)
+    if values.size and not unknown.any():
+        return np.asarray(values.mean(axis=axes))
+    known = ~unknown
     count = known.sum(axis=axes)
     return np.divide(
         np.where(known, values, 0.0).sum(axis=axes), count, out=np.full(count.shape, np.nan), where=count > 0

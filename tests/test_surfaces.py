@@ -9,7 +9,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from hpscan.surfaces import capped, contour_slope, cut, gradients, interaction_share, one_pass_regret, ranks, regret
+from hpscan.surfaces import (
+    additive_basis,
+    additive_fit,
+    capped,
+    contour_slope,
+    cut,
+    gradients,
+    interaction_share,
+    one_pass_regret,
+    ranks,
+    regret,
+    unexplained_cells,
+)
 
 X, Y = np.arange(-8.0, 3.0), np.arange(-10.0, 2.0)
 
@@ -147,3 +159,62 @@ def test_ranks_are_scipys_less_their_mean(z):
 @pytest.mark.parametrize("level", [0.0, 0.1, 0.7])
 def test_a_constant_surface_has_no_share_whatever_its_mean_is_rounded_to(level):
     assert np.isnan(interaction_share(np.full((7, 7), level)))
+
+
+some_cells = arrays(bool, array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=9))
+
+
+def design(cells):
+    """Indicators of rows and columns on the given cells."""
+    rows, columns = np.indices(cells.shape)[:, cells]
+    found = np.zeros((cells.size, sum(cells.shape)))
+    found[cells.ravel(), :] = np.eye(sum(cells.shape))[rows] + np.eye(sum(cells.shape))[len(cells) + columns]
+    return found
+
+
+@given(some_cells, st.integers(0, 99))
+@settings(deadline=None)
+def test_the_additive_fit_is_that_of_least_squares_whatever_the_holes(cells, seed):
+    z = np.random.default_rng(seed).normal(size=(3, cells.size)) * cells.ravel()
+    expected = z @ design(cells) @ np.linalg.pinv(design(cells))
+    basis = additive_basis(cells)
+    assert np.allclose(basis.T @ basis, np.eye(basis.shape[1]), atol=1e-12)
+    assert np.allclose(z @ basis @ basis.T, expected, atol=1e-12)
+    assert np.allclose(additive_fit(cells)(z), expected, atol=1e-12)
+
+
+def cleared_by_raising(z, censored):
+    """The censored cells that the fit clears, by the definition: raised to the fit until nothing changes."""
+    known = ~np.isnan(z)
+    projection = design(known) @ np.linalg.pinv(design(known))
+    floor = np.nan_to_num(z).ravel()
+    free = (censored & known).ravel()
+    raised = floor
+    for _ in range(500):
+        fitted = projection @ raised
+        again = np.where(free, np.maximum(floor, fitted), floor)
+        if np.abs(again - raised).max() < 1e-7 * np.ptp(z[known]):
+            break
+        raised = again
+    return free.reshape(z.shape) & (fitted >= floor).reshape(z.shape)
+
+
+@pytest.mark.parametrize("noise", [0.02, 0.1, 1.0])
+@pytest.mark.parametrize("slope", [0.0, -0.5, -2.0])
+@pytest.mark.parametrize("missing", [0.0, 0.3])
+def test_cells_are_cleared_as_by_raising_them_to_the_fit(slope, noise, missing):
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        z = furrow(slope, along=0.01) + rng.normal(0, noise, (len(X), len(Y)))
+        z[rng.random(z.shape) < missing] = np.nan
+        at = cut(z)
+        censored = z >= at
+        kept = unexplained_cells(capped(z, at), censored)
+        assert np.array_equal(kept, ~np.isnan(z) & ~cleared_by_raising(capped(z, at), censored))
+
+
+@pytest.mark.parametrize("at", [0.1, 1.1, 2.3, 1e-3 / 3])
+def test_a_seed_that_diverged_throughout_leaves_nothing_to_explain(at):
+    z = np.full((9, 10), at)
+    z[::3, ::4] = np.nan
+    assert not unexplained_cells(z, ~np.isnan(z)).any()
