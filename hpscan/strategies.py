@@ -331,5 +331,6 @@ class Loop:
     def sharpness(self, batches: Sequence[tuple[Tensor, Tensor]], most: int) -> Tensor:
         """The sharpness of what is evaluated, shape (K,)."""
         states = ({**single.state, **single.averages} for single in self.singles)
-        stacked = ({name: value.unsqueeze(0) for name, value in state.items()} for state in states)
+        # channels last, torch's forward derivative of group_norm fails
+        stacked = ({name: value.contiguous().unsqueeze(0) for name, value in state.items()} for state in states)
         return torch.cat([sharpness(self.program, state, batches, fused=False, most=most) for state in stacked])

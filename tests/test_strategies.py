@@ -141,6 +141,15 @@ def test_fused_and_loop_agree(name):
     assert not torch.equal(losses[:, 0], losses[:, 1])  # seeds differ
 
 
+@pytest.mark.parametrize("name", ["plain", "cnn", "groupnorm", "gpt"])
+def test_fused_and_loop_agree_on_the_sharpness(name):
+    model, make_split = MODELS[name]
+    split = make_split()
+    batch = torch.from_numpy(split.inputs), torch.from_numpy(split.targets)
+    fused, loop = (training_of(kind, model, lambda: split, sharpness=True).sharpness(*batch) for kind in (Fused, Loop))
+    assert fused == pytest.approx(loop, rel=1e-2)
+
+
 @pytest.mark.parametrize("name", ["dropout", "a dropout called twice", "shake_shake", "gpt"])
 def test_random_layers_draw_the_same_in_any_pack(name):
     model, make_split = MODELS[name]
