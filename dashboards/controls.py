@@ -66,8 +66,8 @@ def controls(reader: Reader, names: Sequence[str], view: View, every: list[str],
             _field("Metric", dcc.Dropdown(_metrics(reader, names), metric, clearable=False, id="choose-metric"), "wide"),
             _field("Shown", dcc.Dropdown(shows, view.shows, clearable=False, id="choose-shows")),
             _field("Colours", dcc.RadioItems(list(SCALES), view.scale, inline=True, id="choose-scale", className="segmented")),
-            _field("Worst colour at", dcc.Slider(5, 100, 5, value=view.clip, id="choose-clip", marks=None, className="slider", allow_direct_input=False), told="of cells, %"),
-            _field("Basin within", dcc.Slider(0, MOST_TOLERANCE, 1, value=view.tolerance, id="choose-tolerance", marks=None, className="slider", allow_direct_input=False), told="% of the best"),
+            _field(["Worst colour at", _words("clip", view)], dcc.Slider(5, 100, 5, value=view.clip, id="choose-clip", marks=None, className="slider", allow_direct_input=False)),
+            _field(["Basin within", _words("tolerance", view)], dcc.Slider(0, MOST_TOLERANCE, 1, value=view.tolerance, id="choose-tolerance", marks=None, className="slider", allow_direct_input=False)),
             _field("Units of decay", dcc.RadioItems([{"label": "own", "value": ""}, {"label": "paper", "value": "paper"}, {"label": "torch", "value": "torch"}], view.units, inline=True, id="choose-units", className="segmented")),
             _field("Lines", dcc.Checklist([{"label": "lr·wd", "value": "iso"}], ["iso"] if view.iso else [], id="choose-iso", className="segmented")),
             _field("Maps", dcc.Dropdown(options, shown, multi=True, clearable=False, id="choose-maps"), "widest" if len(every) > 1 else "absent"),
@@ -82,11 +82,20 @@ def controls(reader: Reader, names: Sequence[str], view: View, every: list[str],
     )  # fmt: skip
 
 
-def _field(words: Any, control: Any, size: str = "", told: str = "", name: str = "") -> html.Div:
+def _field(words: Any, control: Any, size: str = "", name: str = "") -> html.Div:
     words = [words] if isinstance(words, str) else words
-    inside = [html.Div([*words, html.Span(told, className="quiet")], className="name"), control]
+    inside = [html.Div(words, className="name"), control]
     own: dict[str, Any] = {"id": name} if name else {}
     return html.Div(inside, className=f"field {size}", **own)
+
+
+def _words(what: str, view: View) -> html.Span:
+    """The value of a slider, which shows none by itself."""
+    return html.Span(_in_words(view)[what], id=f"{what}-words", className="quiet")
+
+
+def _in_words(view: View) -> dict[str, str]:
+    return {"clip": f"{view.clip:g} % of cells", "tolerance": f"{view.tolerance:g} % of the best"}
 
 
 def _metrics(reader: Reader, names: Sequence[str]) -> list[dict[str, str]]:
@@ -120,7 +129,7 @@ def register(pages: Pages) -> None:
     reader = pages.reader
 
     @pages.callback(
-        Output("view", "data"), Output("query", "data"), Output("step-words", "children"),
+        Output("view", "data"), Output("query", "data"), Output("step-words", "children"), Output("clip-words", "children"), Output("tolerance-words", "children"),
         Input("choose-metric", "value"), Input("choose-shows", "value"), Input("choose-scale", "value"), Input("choose-clip", "value"),
         Input("choose-tolerance", "value"), Input("choose-units", "value"), Input("choose-iso", "value"), Input("choose-step", "value"),
         Input("choose-maps", "value"), State("steps", "data"), State("sweeps-of-page", "data"), State("url", "pathname"),
@@ -139,7 +148,12 @@ def register(pages: Pages) -> None:
             units=units or "", tolerance=float(tolerance), iso="iso" in (iso or []),
         ).sane()  # fmt: skip
         query = view.to_query(names if (path or "").strip("/") == "compare" else ())
-        return view.to_data(), query, _step_words(steps, at if at is not None else len(steps))
+        return (
+            view.to_data(),
+            query,
+            _step_words(steps, at if at is not None else len(steps)),
+            *_in_words(view).values(),
+        )
 
     @pages.callback(
         Output("steps", "data"), Output("choose-step", "max"), Output("choose-step", "value"), Output("reel", "className"), Output("choose-metric", "options"),

@@ -17,7 +17,7 @@ from . import cells, controls
 from .axes import MOST_CELLS, cell_name
 from .callbacks import Pages
 from .charts import Colours, colours, heatmap
-from .marks import MARKS
+from .marks import MARKS, has_fewer
 from .numbers import Known
 from .overview import progress
 from .reading import Reader
@@ -33,6 +33,7 @@ ABOUT = {
     "Interaction share": "the part of the variance over cells that no sum f(lr) + g(wd) explains",
     "Regret of tuning apart": "how much worse than the joint best it is to tune each alone",
 }
+MOST_ERRORS = 3
 COMPUTING = "Numbers are being computed…"
 STATE_WORDS = {
     "diverged": "diverged",
@@ -100,7 +101,10 @@ def _head(reader: Reader, name: str) -> html.Div:
 
 
 def _progress(reader: Reader, name: str) -> Any:
-    return progress(reader.status(name), reader.pace(name))
+    status = reader.status(name)
+    errors = list(status["errors"].items())[:MOST_ERRORS]
+    told = [html.P(f"{count:,} failed: {text}", className="bad") for text, count in errors]
+    return [progress(status, reader.pace(name)), *told]
 
 
 def _card(reader: Reader, names: Sequence[str], name: str, view: View) -> html.Article:
@@ -154,7 +158,8 @@ def _legend(reader: Reader, names: Sequence[str], view: View) -> list[Any]:
                 is_guessed = state == "missing" and view.step is None and reader.predicts(name, panel["variant"])
                 told = "predicted" if is_guessed else state
                 counts[told] = counts.get(told, 0) + count
-    values = [scale.value_at(share) for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    is_empty = not len(scale.order)
+    values = [] if is_empty else [scale.value_at(share) for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
     ends = (
         [f"{value:.0f}" if math.isclose(value, round(value)) else "" for value in values]
         if view.shows == "n"
@@ -165,13 +170,21 @@ def _legend(reader: Reader, names: Sequence[str], view: View) -> list[Any]:
         if view.shows == "mean" or view.seed is not None
         else f"{SHOWN.get(view.shows, '')} of {numerals.metric_name(metric)}"
     )
-    bar = html.Div(className="gradient" + (" reversed" if scale.reverse else ""), style={"backgroundImage": GRADIENT})
+    bar = (
+        None
+        if is_empty
+        else html.Div(
+            className="gradient" + (" reversed" if scale.reverse else ""), style={"backgroundImage": GRADIENT}
+        )
+    )
     keys = [("★", "best", "star"), ("○", "ten best", "ring")]
     if view.tolerance:
         keys.append(("▭", f"within {view.tolerance:g} % of the best", "basin"))
-    if view.shows != "mean" or not is_chosen_by(metric):
+    if is_empty or view.shows != "mean" or not is_chosen_by(metric):
         keys = []  # no cell is the best one, and none is marked
     states = [(SIGNS[state], word, state) for state, word in STATE_WORDS.items() if counts.get(state)]
+    if any(has_fewer(reader.shape(name, panel.name)).any() for name in names for panel in reader.panels(name)):
+        states.append(("·", "fewer seeds", "fewer"))
     marks = [
         html.Li([html.Span(sign, className=f"sign {kind}", **aria({"aria-hidden": "true"})), word])
         for sign, word, kind in [*keys, *states]

@@ -12,7 +12,7 @@ from hpscan.landscape import Landscape
 
 from .axes import MANY_CELLS, edges, typed
 
-__all__ = ["MARKS", "N_CIRCLED", "basin", "blanks", "iso_lines", "marks", "outline", "stars", "states_of"]
+__all__ = ["MARKS", "N_CIRCLED", "basin", "blanks", "has_fewer", "iso_lines", "marks", "outline", "stars", "states_of"]
 
 N_CIRCLED = 10
 STAYS = {"marker": {"opacity": 1}}
@@ -65,19 +65,33 @@ def marks(
     """Each state has a shape of its own, and so have cells with fewer seeds than planned."""
     size = max(4.0, min(9.0, 150.0 / max(states.shape)))
     data = []
-    partial = (states == "") & (shape.known < len(shape.seeds))
+    partial = (states == "") & has_fewer(shape)
     wanted = [(state, states == state, symbol) for state, (symbol, _, _) in MARKS.items() if symbol]
     predicted = np.zeros(states.shape, dtype=bool) if predicted is None else predicted
     wanted += [("fewer seeds", partial, "circle"), ("predicted", predicted, "diamond-open")]
     for name, where, symbol in wanted:
         i, j = np.nonzero(where & ~predicted) if name != "predicted" else np.nonzero(where)
         if len(i):
+            looks: dict[str, Any] = {
+                "symbol": symbol,
+                "size": size,
+                "color": "#555",
+                "line": {"width": 1.2, "color": "#555"},
+            }
+            if name in {"missing", "predicted"}:  # on the page's own ground, light or dark
+                looks |= {"color": "#808080", "line": {"width": 1.2, "color": "#808080"}}
+            if name == "fewer seeds":  # on any colour of the scale
+                looks |= {"size": 5, "color": "#fff", "line": {"width": 1, "color": "#333"}}
             data.append({
                 "type": "scatter", "mode": "markers", "x": typed(x[j]), "y": typed(y[i]), "hoverinfo": "skip", "name": name, "unselected": STAYS,
-                "marker": {"symbol": symbol, "size": 3 if name == "fewer seeds" else size, "color": "#555", "line": {"width": 1.2, "color": "#555"}},
-                "showlegend": False,
+                "marker": looks, "showlegend": False,
             })  # fmt: skip
     return data
+
+
+def has_fewer(shape: Landscape) -> np.ndarray:
+    """The cells with a value of fewer seeds than planned."""
+    return np.isfinite(shape.mean()) & (shape.known < len(shape.seeds))
 
 
 def stars(ranked: list[tuple[int, int]], x: np.ndarray, y: np.ndarray) -> list[dict[str, Any]]:

@@ -82,7 +82,7 @@ def _cards(reader: Reader, wanted: str) -> list[Any]:
 def _card(reader: Reader, name: str, pace: Pace) -> html.Article:
     spec, status = reader.spec(name), reader.status(name)
     shapes = reader.shapes(name)
-    told = "no result yet"
+    told = "no result yet" if status["states"]["missing"] else "no result"
     if best := reader.best(name):
         shape, cell = best
         value = numerals.metric_value(spec.metric, cell.means[spec.metric])

@@ -128,3 +128,9 @@ def test_evaluations_that_come_are_offered_and_the_one_that_is_shown_stays(reade
         assert "steps" not in lengthened([3, 6, 12], 1)
         assert lengthened([3, 6, 12], 1, "test_loss")["steps"]["data"] == []
         assert lengthened([], 0)["choose-step"] == {"max": 3, "value": 3}  # and back
+
+
+def test_sliders_say_their_values_in_words(choose):
+    told = choose(**{"choose-clip.value": 75, "choose-tolerance.value": 2})
+    words = [told[name]["children"] for name in ("clip-words", "tolerance-words")]
+    assert words == ["75 % of cells", "2 % of the best"]

@@ -269,3 +269,19 @@ def test_a_folder_s_name_is_quoted_in_every_link(reader, store):
     assert hrefs["Report"].path == "/sweeps/a%26b%3Dc%3Fd%23e%2Bf/report"
     assert not hrefs["Spec"].query
     assert not hrefs["Spec"].fragment
+
+
+def test_the_legend_of_a_sweep_without_a_value_makes_none_up(tmp_path, make_spec):
+    store = Store(tmp_path / "new")
+    store.save_spec(make_spec())
+    title, bar, *_ = (told := maps._legend(Reader(store, Never()), ["tiny"], View()))[0].children
+    assert (text_of(title), bar) == ("validation loss", None)
+    assert text_of(told).split() == ["validation", "loss", "○", "not", "trained", "yet"]
+
+
+def test_the_legend_explains_the_dot_where_a_cell_has_fewer_seeds(reader):
+    assert "fewer seeds" in text_of(maps._legend(reader, ["tiny"], View()))  # of adamw the second is missing
+
+
+def test_a_page_says_what_runs_have_failed_of(reader):
+    assert "1 failed: RuntimeError: <b>boom</b>" in text_of(maps.page(reader, ["tiny"], ""))
