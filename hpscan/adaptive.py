@@ -27,7 +27,7 @@ Wds = Float[np.ndarray, " wds"]
 Index = tuple[int, int]
 
 TOLERANCE = 0.05
-"""A cell is in the basin if its value is above the best by at most this share of it."""
+"""A cell is in the basin if its value is above the best by at most this share of it (:attr:`Belief.rim`)."""
 EVERY = 4
 """Cells of an axis for one of the first round."""
 CERTAINTY = 0.98
@@ -68,9 +68,9 @@ class Belief:
 
     @property
     def rim(self) -> float:
-        """The highest value of the basin: the tolerance above the best known cell."""
+        """The highest value of the basin: the tolerance above the best known cell, or the noise above one no larger than that."""
         best = float(np.nanmin(self.z))
-        return best + self.tolerance * abs(best)
+        return best + (self.tolerance * abs(best) if abs(best) > self.noise else self.noise)
 
     @property
     def basin(self) -> Bool[np.ndarray, "lrs wds"]:
@@ -142,7 +142,7 @@ def believe(z: Surface, x: Lrs, y: Wds, tolerance: float = TOLERANCE) -> Belief 
     best = float(z[finite].min())
     ceiling = best + _depth(z[known][nearest])
     values = np.minimum(z[known], ceiling)
-    if np.ptp(values) <= 1e-12 * max(1.0, float(np.abs(values).max())):
+    if np.ptp(values) <= 1e-12 * float(np.abs(values).max()):
         return None
     from sklearn.gaussian_process import GaussianProcessRegressor
     from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel

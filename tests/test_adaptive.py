@@ -119,3 +119,25 @@ def test_a_plateau_says_nothing(constant):
     z = np.full((4, 4), np.nan)
     z[:2] = constant
     assert believe(z, np.arange(4.0), np.arange(4.0)) is None
+
+
+@pytest.mark.parametrize("least", [0.0, 3e-4])
+@pytest.mark.parametrize("seed", range(3))
+def test_errors_of_zero_are_settled_with_a_part_of_the_cells(least, seed):
+    """A share of 0 is 0: no cell was ever sure enough to be outside, nor an improvement too small to be worth one."""
+    rng = np.random.default_rng(seed)
+    i, j = np.indices((10, 11))
+    rate = np.maximum(0.004 * ((i - 6) ** 2 + 0.5 * (j - 4) ** 2 + 0.6 * (i - 6) * (j - 4)) - 0.012, least)
+    whole = rng.binomial(500, np.minimum(rate, 0.9), (3, *rate.shape)).mean(axis=0) / 500
+    assert (whole == 0).any()
+    z, belief = played(whole, 1.0)
+    assert (~np.isnan(z)).mean() < 0.5
+    assert np.nanmin(z) == 0
+    assert belief.basin[rate == least].mean() > 0.5
+    assert not belief.basin[rate > 0.05].any()
+
+
+def test_a_basin_is_the_same_in_any_unit():
+    z, _ = played(bowl(), 0.2)
+    x, y = (np.arange(float(points)) for points in z.shape)
+    assert np.array_equal(believe(2.0**-50 * z, x, y).basin, believe(z, x, y).basin)
