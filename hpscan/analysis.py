@@ -16,13 +16,13 @@ from hpscan.adaptive import Belief
 from hpscan.collapse import Collapse, collapses
 from hpscan.conventions import on_grid, redrawn
 from hpscan.conventions import pairs as paired
-from hpscan.intervals import Interval, mean_of_seeds
+from hpscan.intervals import NOTHING, Interval, mean_of_seeds
 from hpscan.landscape import Best, Landscape, is_chosen_by, landscapes, shown_by
 from hpscan.parts import WHERE_IT_RAN
 from hpscan.recommendation import Recommendation, recommend
 from hpscan.rounds import belief_of
 from hpscan.scaling import Scaling, scalings
-from hpscan.separation import Extent, Separability, separability, without_choices
+from hpscan.separation import Extent, Separability, in_range, separability
 from hpscan.spec import Spec, SpecError
 from hpscan.store import RUNS, Store
 from hpscan.variants import Decay
@@ -58,7 +58,7 @@ class VariantAnalysis:
     def of(cls, landscape: Landscape, belief: Belief | None = None) -> VariantAnalysis:
         """All that a landscape says."""
         numbers = separability(landscape)
-        numbers = numbers if is_chosen_by(landscape.metric) else without_choices(numbers)
+        numbers = numbers if is_chosen_by(landscape.metric) else _without_choices(numbers)
         return cls(landscape, landscape.best(), numbers, belief)
 
     @property
@@ -213,7 +213,7 @@ def analyze(
     spec = store.spec(sweep)
     rows = store.runs(sweep, without=_UNREAD)
     spec = spec if metric is None else shown_by(spec, rows, metric)
-    planned = landscapes(spec, rows)
+    planned = [in_range(shape) for shape in landscapes(spec, rows)]
     del rows
     store.give_back()
     shapes = view(planned, axes or ("lr", "wd"), at, over) if axes or at or over else planned
@@ -245,6 +245,15 @@ def status_of(sweep: str, shapes: list[Landscape], errors: pd.Series[Any]) -> di
             for text, count in asked.map(lambda text: text.partition("\n")[0]).value_counts().items()
         },
     }
+
+
+def _without_choices(numbers: Separability) -> Separability:
+    """Slope, interaction and evidence alone: what can be said of a quantity of which less is not better."""
+    blank: dict[str, Any] = dict.fromkeys(
+        ("independent_tuning_regret", "one_pass_regret", "tilt", "best_wd_trend", "rank_agreement"), NOTHING
+    )
+    nowhere = Extent(NOTHING, is_open=False)
+    return replace(numbers, **blank, worst_regret=math.nan, extents=(nowhere, nowhere))
 
 
 def _added(counts: list[dict[str, int]]) -> dict[str, int]:

@@ -29,6 +29,8 @@ PATCHES = 4
 statistic leans on some cells more than on others. Set so that intervals hold what they promise with two seeds."""
 LEAST_RELIABILITY = 0.05
 """The share of the variance that is no noise, below which a correlation is not known at all."""
+ROUNDING = 1e-12
+"""What a difference of two sums leaves of them where it is none."""
 NORMAL = 1.959964
 """The 97.5 % quantile of the normal distribution."""
 _T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
@@ -134,8 +136,9 @@ def ratio(top: Form, bottom: Form, sample: Sample, unknown: float = 0.0) -> Inte
         share = np.array([r.times(r).sum() for r in residuals]) / (n_seeds * (n_seeds - 1))
     else:
         share = np.array([e.times(e).mean() for e in noises])
-    upper, lower = (float(value) for value in np.concatenate([m.times(m) for m in means]) - share)
-    if lower <= 0.0:
+    plugged_in = np.concatenate([m.times(m) for m in means])
+    upper, lower = (float(value) for value in plugged_in - share)
+    if lower <= ROUNDING * plugged_in[1]:
         return Interval(math.nan, -math.inf, math.inf)
     terms = [m.terms(m)[0] for m in means]
     if unknown and len(terms[0]) < 2:  # one of a population says nothing of the others

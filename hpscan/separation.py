@@ -42,10 +42,10 @@ __all__ = [
     "coordinates",
     "has_place",
     "held_out_regrets",
+    "in_range",
     "separability",
     "settled",
     "value_at",
-    "without_choices",
     "worst_finite_cell",
 ]
 
@@ -135,6 +135,16 @@ def has_place(axis: str, values: Float[np.ndarray, " points"]) -> Bool[np.ndarra
     return (values > 0) | (axis in MEMORIES or axis in SWITCHES)
 
 
+def in_range(landscape: Landscape) -> Landscape:
+    """The landscape in which a value that no float32 can hold, as networks train in, has diverged.
+
+    Only a training function of one's own or another tool has such values; their squares are no float64 either.
+    """
+    beyond = np.isfinite(landscape.z) & (np.abs(landscape.z) > np.finfo(np.float32).max)
+    z, states = np.where(beyond, np.inf, landscape.z), np.where(beyond, "diverged", landscape.states)
+    return replace(landscape, states=states, values=landscape.values | {landscape.metric: z})
+
+
 def separability(landscape: Landscape) -> Separability:
     """Every number of a landscape, with intervals over seeds.
 
@@ -144,7 +154,7 @@ def separability(landscape: Landscape) -> Separability:
     seeds show (:mod:`hpscan.noise`): whole seeds drawn with replacement, two to five of them, would repeat
     themselves too often to tell.
     """
-    landscape = landscape.of_known_seeds()
+    landscape = in_range(landscape).of_known_seeds()
     at = cut(landscape.z)
     if np.isnan(at) or min(landscape.z.shape[1:]) < 2:
         return _nothing(landscape)
@@ -153,8 +163,8 @@ def separability(landscape: Landscape) -> Separability:
     has_coordinates = np.outer(has_place(first, landscape.lr), has_place(second, landscape.wd))
     rng = np.random.default_rng(0)
     z = capped(landscape.z, at)
-    complete = len({seed.tobytes() for seed in np.isnan(z)}) == 1
-    z = z if complete else without_seed_effects(z, at)
+    if len({seed.tobytes() for seed in np.isnan(z)}) > 1:
+        z = without_seed_effects(z, at)
     n = np.sum(~np.isnan(z), axis=0)
     surface = _mean(z)
     beyond = landscape.censored | (landscape.z >= at)
@@ -182,8 +192,7 @@ def separability(landscape: Landscape) -> Separability:
         keep_means=True,
     )
     sample = Sample(_flat(z), np.nan_to_num(_flat(surface)), means)
-    placed_cells = (n > 0) & has_coordinates
-    slope = ratio(*_slope_forms(placed_cells, x, y), sample, 1.0 - _share_of_blocks(_closed_up(placed_cells)))
+    slope = ratio(*_slope_forms(~np.isnan(placed), x, y), sample, 1.0 - _share_of_blocks(~np.isnan(placed)))
     share = ratio(*_interaction_forms(surface, censored), sample, redraws.hidden)
     tilt = percentile_interval(float(basin.tilt(placed, x, y)), found["tilt"])
     del sample, means  # a quarter of the memory that the analysis of 100,000 runs takes
@@ -220,22 +229,12 @@ def _resampled(
     return {name: np.concatenate(parts, axis=-1) for name, parts in drawn.items()}, noise
 
 
-def without_choices(numbers: Separability) -> Separability:
-    """Slope, interaction and evidence alone: what can be said of a quantity of which less is not better."""
-    blank: dict[str, Any] = dict.fromkeys(
-        ("independent_tuning_regret", "one_pass_regret", "tilt", "best_wd_trend", "rank_agreement"), NOTHING
-    )
-    nowhere = Extent(NOTHING, is_open=False)
-    return replace(numbers, **blank, worst_regret=float("nan"), extents=(nowhere, nowhere))
-
-
-def _closed_up(known: Bool[np.ndarray, "lrs wds"]) -> Bool[np.ndarray, "some fewer"]:
-    """Without the rows and columns of which no cell is known, as of a sweep that has got no further than a coarse grid."""
-    return known[np.ix_(known.any(axis=1), known.any(axis=0))]
-
-
 def _share_of_blocks(known: Bool[np.ndarray, "lrs wds"]) -> float:
-    """The share of blocks of four neighbouring cells that are known; 1 if there is none at all."""
+    """The share of blocks of four neighbouring cells that are known; 1 if there is none at all.
+
+    Rows and columns of which no cell is known are closed up, as of a sweep that has got no further than a coarse grid.
+    """
+    known = known[np.ix_(known.any(axis=1), known.any(axis=0))]
     whole = known[:-1, :-1] & known[:-1, 1:] & known[1:, :-1] & known[1:, 1:]
     return float(whole.mean()) if whole.size else 1.0
 
@@ -386,10 +385,9 @@ def _extent(
 
 
 def _nothing(landscape: Landscape) -> Separability:
-    nan = float("nan")
     return Separability(
-        NOTHING, NOTHING, NOTHING, NOTHING, nan, NOTHING, NOTHING, NOTHING,
-        (Extent(NOTHING, False), Extent(NOTHING, False)), Evidence(nan, nan, nan, nan), int(landscape.known.max(initial=0)),
+        NOTHING, NOTHING, NOTHING, NOTHING, np.nan, NOTHING, NOTHING, NOTHING, (Extent(NOTHING, False), Extent(NOTHING, False)),
+        Evidence(np.nan, np.nan, np.nan, np.nan), int(landscape.known.max(initial=0)),
     )  # fmt: skip
 
 

@@ -229,3 +229,22 @@ def test_rows_and_columns_of_which_nothing_is_known_do_not_end_a_range(make_land
 
 def test_where_nothing_is_known_nothing_is_recommended(make_landscape):
     assert recommend(make_landscape(np.full((2, 9, 9), np.nan))) is None
+
+
+def test_of_a_best_value_of_zero_the_basin_is_what_noise_does_not_tell_from_it(make_landscape):
+    """2 % of 0 is nothing: where the best cells' seeds all have it, it is these cells; else the noise says how far."""
+    good = (abs(X - 4) <= 2) & (abs(Y - 4) <= 2)
+    errors = np.stack([np.where(good, 0.0, 0.1)] * 5)
+    found = recommend(make_landscape(errors))
+    assert (found.index, found.n_cells, found.within, found.by_noise) == ((4, 4), 25, 0.0, False)
+    for number, cell in enumerate(np.argwhere(good)):
+        errors[number % 5, *cell] = 0.0 if number % 6 == 0 else 0.002  # one in 500 examples, of one seed
+    found = recommend(make_landscape(errors))
+    assert (found.index, found.n_cells, found.by_noise) == ((4, 4), 25, True)
+
+
+@pytest.mark.parametrize("huge", [1e160, 1.7e308])
+def test_a_value_beyond_what_networks_train_in_is_recommended_as_a_diverged_one(make_landscape, huge):
+    z = seeds_of(1 + 0.2 * (X - 4) ** 2 + 0.2 * (Y - 4) ** 2, noise=0.01)
+    z[0, 3, 4] = huge
+    assert recommend(make_landscape(z)) == recommend(make_landscape(np.where(z == huge, np.inf, z)))

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hpscan.separation import coordinates, held_out_regrets, separability, settled
+from hpscan.separation import coordinates, held_out_regrets, in_range, separability, settled
 from hpscan.surfaces import contour_slope
 from tests.test_surfaces import furrow
 
@@ -321,7 +321,38 @@ def test_a_constant_landscape_has_no_interaction_share_and_no_evidence(make_land
     assert np.isnan(numbers.evidence.interaction)
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_a_seed_that_diverged_throughout_agrees_with_another_on_nothing(make_landscape, seed):
+    """What two seeds have in common is 0 then; of that no share is explained, whatever rounding leaves of it."""
+    z = sweep(-1.0, n_seeds=2, seed=seed)
+    z[0] = np.inf
+    numbers = separability(make_landscape(z))
+    assert np.isnan(numbers.interaction_share.value)
+    assert np.isnan(numbers.contour_slope.value)
+
+
 def test_a_constant_beside_the_metric_changes_no_share(make_landscape):
     """As far as its own rounding goes: a metric of 10⁶ has digits enough for it."""
     one, other = (separability(make_landscape(sweep(-1.0) + level)).interaction_share for level in (0.0, 1e6))
     assert (other.value, other.low, other.high) == pytest.approx((one.value, one.low, one.high), rel=1e-6)
+
+
+@pytest.mark.parametrize("huge", [1e39, 1e160, 1.7e308, -1e300])
+def test_a_value_beyond_what_networks_train_in_has_diverged(make_landscape, huge):
+    """Its square is no number, which numpy warned of; tests take warnings for errors."""
+    z = sweep(-0.5)
+    z[0, 3, 3], z[:, 0, 0] = huge, huge
+    diverged = np.where(z == huge, np.inf, z)
+    assert separability(make_landscape(z)) == separability(make_landscape(diverged))
+    assert np.array_equal(in_range(make_landscape(z)).states == "diverged", np.isinf(diverged))
+
+
+def test_a_landscape_of_which_all_is_beyond_that_has_no_numbers(make_landscape):
+    assert np.isnan(separability(make_landscape(1e300 * sweep(-0.5))).contour_slope.value)
+
+
+def test_numbers_have_no_unit(make_landscape):
+    small, large = (separability(make_landscape(2.0**power * sweep(-0.5))) for power in (-30, 120))
+    assert small.contour_slope == large.contour_slope
+    assert small.interaction_share == large.interaction_share
+    assert small.evidence == large.evidence
