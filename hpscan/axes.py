@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationInfo, field_validator
 
-from hpscan._model import Model
+from hpscan._model import Model, numbers
 from hpscan.variants import OPTIMIZER_SETTINGS, VARIANTS, known_variant
 
 __all__ = ["FURTHER_AXES", "MOST_VALUES", "RECIPE_AXES", "Axes", "Grid"]
@@ -46,7 +46,7 @@ def _expand_axis(number: TypeAdapter[float], value: Any) -> Any:
         if len(named) != 1 or set(value) != {named[0], "points"}:
             raise ValueError(f"must be a list, {{log2: [low, high], points: n}} or {{log10: …}}; got {dict(value)}")
         ends, points = value[named[0]], value["points"]
-        if not (isinstance(ends, list) and len(ends) == 2 and all(isinstance(end, int | float) for end in ends)):
+        if not (isinstance(ends, list) and len(ends) == 2 and all(type(end) in {int, float} for end in ends)):
             raise ValueError(f"{named[0]} must be two exponents, [low, high]; got {ends}")
         if not isinstance(points, int) or isinstance(points, bool) or points < 2:
             raise ValueError(f"points must be a whole number of at least 2; got {points}")
@@ -83,8 +83,11 @@ def _not_negative(values: tuple[float, ...]) -> tuple[float, ...]:
 
 _Finite = Annotated[float, Field(allow_inf_nan=False)]
 _Whole = Annotated[int, Field(ge=1)]
-_RawAxis = Annotated[tuple[float, ...], BeforeValidator(partial(_expand_axis, TypeAdapter(_Finite)))]
-_WholeAxis = Annotated[tuple[_Whole, ...], BeforeValidator(partial(_expand_axis, TypeAdapter(_Whole)))]
+_SwitchAxis = Annotated[tuple[float, ...], BeforeValidator(partial(_expand_axis, TypeAdapter(_Finite)))]
+_RawAxis = Annotated[_SwitchAxis, BeforeValidator(numbers)]
+_WholeAxis = Annotated[
+    tuple[_Whole, ...], BeforeValidator(partial(_expand_axis, TypeAdapter(_Whole))), BeforeValidator(numbers)
+]
 
 
 def _shares(values: tuple[float, ...]) -> tuple[float, ...]:
@@ -116,7 +119,7 @@ class Axes(Model):
     """May include 0."""
     momentum: _RawAxis | None = None
     """Of SGD; at least 0 and below 1."""
-    nesterov: _RawAxis | None = None
+    nesterov: _SwitchAxis | None = None
     """Of SGD; false and true."""
     beta1: _RawAxis | None = None
     """Of Adam and its kin, and of Lion."""

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
-from hpscan._model import Model, accept_name
+from hpscan._model import Model, accept_name, numbers
 from hpscan.axes import MOST_VALUES, Grid
 from hpscan.resources import Resources
 from hpscan.sampling import AdaptiveOption
@@ -60,7 +60,7 @@ class Hyperparameters(Model):
 
     momentum: Share | None = None
     nesterov: bool | None = None
-    betas: tuple[Share, Share] | None = None
+    betas: Annotated[tuple[Share, Share], BeforeValidator(numbers)] | None = None
     eps: float | None = Field(default=None, gt=0)
     momentum_form: Literal["torch", "paper"] = "torch"
     """Where SGD has its learning rate: ``torch`` outside the momentum buffer, ``paper`` inside (Algorithm 1)."""
@@ -159,7 +159,7 @@ class Spec(Model):
     def _seed_count(cls, seeds: Any) -> Any:
         """``seeds: 3`` means 0, 1 and 2."""
         if not isinstance(seeds, int) or isinstance(seeds, bool):
-            return seeds
+            return numbers(seeds)
         if seeds > MOST_VALUES:
             raise ValueError(f"must be at most {MOST_VALUES}; got {seeds}")
         return list(range(seeds))
@@ -393,17 +393,27 @@ def _one_line(error: ValidationError) -> str:
     path = [str(part) for part in first["loc"]]
     # a field may have the name of the choice it belongs to: factory.factory
     field = ".".join(part for before, part in pairwise(["", *path]) if part not in _TAGS or part == before)
-    message = first["msg"].removeprefix("Value error, ")
+    message, told = first["msg"].removeprefix("Value error, "), [first["loc"]]
     if first["type"] == "union_tag_invalid":
         expected = first["ctx"]["expected_tags"].replace("'", "")
         message = f"name must be one of {expected}; got {first['ctx']['tag']!r}"
     elif first["type"] == "union_tag_not_found":
         message = f"must have a `name`; got {first['input']!r}"
     elif first["type"] == "missing":
-        message = "missing; a spec must give it"
+        told = [problem["loc"] for problem in problems if problem["type"] == "missing"]
+        told = [loc for loc in told if loc[:-1] == first["loc"][:-1]]  # of one mapping or list
+        if isinstance(first["loc"][-1], int):
+            length = len(first["input"]) + len(told)
+            field, message = field.rpartition(".")[0], f"must be a list of {length}; got {first['input']!r}"
+        else:
+            others = "".join(f", and `{loc[-1]}`" for loc in told[1:])
+            message = f"missing; a spec must give it{others}"
+    elif first["type"] == "too_long":
+        message = f"must be a list of {first['ctx']['max_length']}; got {first['input']!r}"
     elif first["type"] in _SHAPES:
         message = f"must be {_SHAPES[first['type']]}; got {first['input']!r}"
     elif first["type"] != "value_error":
         message = f"{message[0].lower()}{message[1:].replace(' should ', ' must ')}; got {first['input']!r}"
-    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    rest = len(problems) - len(told)
+    more = f" (and {rest} more)" if rest else ""
     return f"`{field}`: {message}{more}" if field else f"{message}{more}"

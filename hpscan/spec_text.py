@@ -75,6 +75,10 @@ for _each in (_UniqueKeyLoader, _Dumper):  # YAML 1.2 has 1e3 as a number, where
     _each.add_implicit_resolver(
         "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
     )
+for _first in "-+0123456789":  # and 10:00 as a word, where PyYAML reads 600, of minutes and seconds
+    _UniqueKeyLoader.yaml_implicit_resolvers[_first].insert(
+        0, ("tag:yaml.org,2002:str", re.compile(r"[-+]?\d[\d_]*(:[0-5]?\d)+(\.[\d_]*)?$"))
+    )
 
 
 def write_yaml(raw: Mapping[str, Any]) -> str:
@@ -93,7 +97,8 @@ def parse_yaml(text: str, source: str) -> dict[str, Any]:
             f"spec {source!r}: not YAML{where}: {getattr(error, 'problem', None) or first_line(error)}"
         ) from None
     if not isinstance(raw, dict):
-        raise SpecError(f"spec {source!r}: must be a mapping of fields such as `name:`; got {type(raw).__name__}")
+        got = "nothing" if raw is None else f"a {type(raw).__name__}"
+        raise SpecError(f"spec {source!r}: must be a mapping of fields such as `name:`; got {got}")
     return raw
 
 

@@ -118,6 +118,21 @@ def test_a_null_that_is_an_argument_of_the_users_own_is_shown(make_spec):
             {"grid": {"lr": [1], "wd": [0], "variants": {"sgd": {"eps": [1]}}}},
             "`grid.variants`: sgd: has no eps; its settings are",
         ),
+        ({"budget": {"steps": True}}, "`budget`: steps: must be a number; got true"),
+        ({"batch_size": True}, "batch_size: must be a number; got true"),
+        ({"seeds": [False, 1]}, "`seeds`: must be numbers; got false"),
+        ({"optimizer": {"betas": [True, 0.9]}}, "`optimizer.betas`: must be numbers; got true"),
+        ({"grid": {**GRID, "lr": True}}, "`grid.lr`: must be a number; got true"),
+        ({"grid": {**GRID, "batch_size": [8, True]}}, "`grid.batch_size`: must be numbers; got true"),
+        (
+            {"grid": {**GRID, "lr": {"log2": [False, 3], "points": 2}}},
+            "`grid.lr`: log2 must be two exponents, [low, high]; got [False, 3]",
+        ),
+        ({"optimizer": {"betas": [0.9]}}, "`optimizer.betas`: must be a list of 2; got [0.9]"),
+        (
+            {"optimizer": {"betas": [0.9, 0.99, 0.999]}},
+            "`optimizer.betas`: must be a list of 2; got [0.9, 0.99, 0.999]",
+        ),
         ({"grid": {**GRID, "steps": [0]}}, "`grid.steps.0`: input must be greater than or equal to 1; got 0"),
         ({"grid": {**GRID, "steps": [1.5]}}, "`grid.steps.0`: input must be a valid integer, got a number with a frac"),
         ({"grid": {**GRID, "steps": [9, 9]}}, "`grid.steps`: must not repeat a value; got [9, 9]"),
@@ -192,6 +207,15 @@ def test_a_missing_field_is_named(tmp_path, tiny_raw):
     del tiny_raw["budget"]
     with pytest.raises(SpecError, match="`budget`: missing"):
         load(tmp_path, tiny_raw)
+
+
+def test_all_that_is_missing_is_named_at_once(tmp_path):
+    with pytest.raises(
+        SpecError, match=r"^`workload`: missing; a spec must give it, and `variants`, and `budget`, .*$"
+    ):
+        load(tmp_path, {"name": "mine", "grid": {"lr": [1], "wd": [0]}})
+    with pytest.raises(SpecError, match=r"^`workload`: missing; a spec must give it, and `budget`.* \(and 1 more\)$"):
+        load(tmp_path, {"name": "mine", "variants": "sgd", "grid": {"lr": [1], "wd": [0]}})
 
 
 def test_short_forms(make_spec):

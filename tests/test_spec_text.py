@@ -20,7 +20,7 @@ from tests.test_spec import load
         ("a: \x01", "not YAML"),
         ("a: [1, 2", "not YAML at line"),
         ("- 1", "must be a mapping of fields"),
-        ("", "must be a mapping of fields"),
+        ("", "must be a mapping of fields such as `name:`; got nothing"),
     ],
     ids=["template", "date", "control", "broken", "list", "empty"],
 )
@@ -71,6 +71,16 @@ def test_a_whole_number_may_be_written_with_an_exponent(tmp_path, tiny_raw, whol
 def test_what_is_no_whole_number_is_refused_where_one_is_needed(tmp_path, tiny_raw, broken):
     with pytest.raises(SpecError, match=r"^`budget.steps`: input must be a valid integer"):
         load(tmp_path, tiny_raw, f"budget.steps={broken}")
+
+
+@pytest.mark.parametrize("clock", ["10:00", "1:30:00", "10:00.5"])
+def test_what_yaml_once_took_for_minutes_and_seconds_is_no_number(tmp_path, tiny_raw, clock):
+    message = rf"^`budget.steps`: input must be a valid integer, .*; got '{clock}'$"
+    with pytest.raises(SpecError, match=message):
+        load(tmp_path, tiny_raw, f"budget.steps={clock}")
+    with pytest.raises(SpecError, match=message):
+        load(tmp_path, yaml.safe_dump(tiny_raw | {"budget": {"steps": "HERE"}}).replace("HERE", clock))
+    assert load(tmp_path, tiny_raw, f"notes={clock}").notes == clock
 
 
 def test_a_word_that_looks_like_a_number_stays_a_word(tmp_path, tiny_raw):
