@@ -22,6 +22,7 @@ from matplotlib.path import Path as Outline
 from hpscan import numerals
 from hpscan.analysis import AXES_IN_WORDS, Analysis, VariantAnalysis
 from hpscan.conventions import OUTSIDE
+from hpscan.files import write_whole
 from hpscan.footer import CONVENTIONS, add_footer
 from hpscan.intervals import Interval
 from hpscan.scales import COLORS, Scale, colour_bar, shared_norm
@@ -188,8 +189,7 @@ def save_schedule(spec: Spec, folder: Path) -> list[Path]:
 
 
 def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Write a figure as PNG, SVG and PDF into ``folder`` and return the paths."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write a figure as PNG, SVG and PDF into ``folder`` and return the paths; each is written whole or not at all."""
     paths = []
     _settle(figure)
     for suffix, metadata in (
@@ -197,10 +197,11 @@ def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
         ("svg", {"Date": None}),
         ("pdf", {"CreationDate": None}),
     ):
-        path = folder / f"{name}.{suffix}"
+        drawn = io.BytesIO()
         with mpl.rc_context(STYLE):
-            figure.savefig(path, dpi=DPI, metadata=metadata)
-        paths.append(path)
+            figure.savefig(drawn, format=suffix, dpi=DPI, metadata=metadata)
+        paths.append(folder / f"{name}.{suffix}")
+        write_whole(paths[-1], drawn.getvalue())
     return paths
 
 

@@ -7,7 +7,7 @@ from PIL import Image
 from hpscan import figures
 from hpscan.analysis import Analysis, VariantAnalysis
 from hpscan.separation import separability
-from hpscan.store import Store
+from hpscan.store import Store, StoreError
 from tests.curves import analysis_of
 
 mpl.use("Agg")
@@ -45,6 +45,14 @@ def test_every_variant_has_a_panel_on_one_colour_scale(make_analysis):
         "adamw-torch",
     ]
     assert len({(axes.images[0].norm.vmin, axes.images[0].norm.vmax) for axes in drawn}) == 1
+
+
+def test_a_full_disk_is_told_of_the_figure_and_leaves_nothing_of_it(make_analysis, tmp_path, monkeypatch):
+    drawn = figures.heatmaps(make_analysis({"sgdw": bowl()}))
+    monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(StoreError, match=r"new/landscape\.png: cannot be written \(No space left on device\)$"):
+        figures.save_figure(drawn, tmp_path / "new", "landscape")
+    assert [*tmp_path.rglob("*.*")] == []
 
 
 def test_one_outlier_does_not_move_the_colour_scale(make_analysis):
