@@ -112,8 +112,8 @@ class Estimate:
         to_train, several = self.to_train, len(self.parts) > 1
         budgets = sorted({part.steps for part in self.parts})
         steps = f"{budgets[0]} to {budgets[-1]}" if len(budgets) > 1 else f"{budgets[0]}"
-        stored = f"{self.n_stored} stored, {to_train} to train in {self.n_packs} packs"
-        lines = [f"{self.sweep}: {self.n_runs} runs of {steps} steps; {stored}"]
+        stored = f"{self.n_stored} stored, {to_train} to train in {self.n_packs} pack{'s' * (self.n_packs != 1)}"
+        lines = [f"{self.sweep}: {self.n_runs} run{'s' * (self.n_runs != 1)} of {steps} steps; {stored}"]
         if to_train:
             lines.append("to train: " + ", ".join(f"{name} {count}" for name, count in self.by_variant.items()))
             lines += self._saving()

@@ -47,6 +47,8 @@ def read_csv(source: str) -> list[Trial]:
             raise SpecError(f"{source}: is empty; it must be a table whose first line names the columns")
         if repeated:
             raise SpecError(f"{source}: has two columns {repeated[0]!r}")
+        if len(header) == 1 and ";" in header[0]:
+            raise SpecError(f"{source}: has semicolons between its columns; must have commas, or tabs in a .tsv")
         trials = []
         for row in rows:
             if any(row[len(header) :]):  # a comma within a number, say, which has moved what follows

@@ -10,6 +10,7 @@ from hpscan import cli
 from tests import processes
 from tests.commands import check_command
 from tests.conftest import assert_refused
+from tests.workers import patch_launch
 
 
 def test_version_and_help(hpscan):
@@ -151,3 +152,33 @@ def test_a_dry_run_refuses_a_metric_that_a_launch_would_refuse(hpscan, tmp_path,
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tiny_raw))
     refused = hpscan("launch", "tiny.yaml", "--dry-run", "--set", "metric=val_accuracy")
     assert_refused(refused, "metric: the workload reports val_error, val_loss; got 'val_accuracy'")
+
+
+RAISING = """
+def one(config):
+    raise RuntimeError("no [such] file")
+
+def each(config):
+    if config["lr"] > 0.1:
+        return {"val_loss": 1.0}
+    raise RuntimeError(f"not with wd {config['wd']}")
+"""
+
+
+def test_a_launch_says_at_its_end_what_failed_runs_raised(hpscan, tmp_path, tiny_raw, monkeypatch):
+    patch_launch(monkeypatch)
+    (tmp_path / "mine.py").write_text(RAISING)
+    grid = {"lr": [0.1, 0.2], "wd": [0, 0.1, 0.2, 0.3, 0.4]}
+    raw = tiny_raw | {"variants": ["sgd"], "grid": grid, "seeds": 1}
+    for name in ("one", "each"):
+        workload = {"trainable": f"mine:{name}"}
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(raw | {"name": name, "workload": workload}))
+    code, out, err = hpscan("launch", "one.yaml")
+    assert code == 1
+    assert "\nfailed, 10 runs: mine:one raised RuntimeError: no [such] file (mine.py, line 3)\n" in out
+    assert "Next:" not in out  # there is nothing to report
+    assert err == "hpscan: 10 runs failed and 0 are missing; see hpscan status one\n"
+    code, out, _ = hpscan("launch", "each.yaml")
+    assert code == 1
+    assert out.count("failed, 1 run: mine:each raised RuntimeError: not with wd 0") == 3
+    assert "\nand 2 other errors\nNext: hpscan report each\n" in out

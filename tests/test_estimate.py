@@ -53,6 +53,13 @@ def test_stored_runs_say_what_a_run_costs(tmp_path, make_spec):
     assert "measured on this sweep's stored runs" in cost.text()
 
 
+def test_one_pack_is_one(tmp_path, make_spec):
+    spec = make_spec(variants=["sgd"], grid={"lr": [0.1], "wd": [0]}, seeds=1, resources={"workers": 1})
+    assert (
+        estimate(spec, Store(tmp_path)).text().startswith("tiny: 1 run of 12 steps; 0 stored, 1 to train in 1 pack\n")
+    )
+
+
 def test_packs_that_a_launch_goes_on_with_are_counted_as_it_cuts_them(tmp_path, make_spec):
     spec, store = make_spec(resources={"pack_size": 8, "workers": 1}), Store(tmp_path)
     course = Course(spec, store.location, runs(spec), 1, next_round(spec, store))

@@ -12,7 +12,13 @@ def test_specs_are_listed(hpscan):
     (quickstart,) = [spec for spec in json.loads(out) if spec["name"] == "quickstart"]
     assert code == 0
     assert quickstart["runs"] > 800
-    assert "quickstart" in hpscan("specs")[1]
+    out = hpscan("specs")[1]
+    assert (
+        "\nquickstart: 2985 runs of 400 steps on digits; sgd, sgdw, adam, adamw, adamw-torch\n  Coupled against" in out
+    )
+    assert "Needs GPUs." in out
+    assert max(map(len, out.splitlines())) <= 120
+    assert len(out.splitlines()) < 60
 
 
 def test_a_broken_file_is_named_and_its_runs_are_missing(hpscan, tmp_path, make_spec):

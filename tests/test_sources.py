@@ -36,6 +36,13 @@ def test_what_is_no_table_is_refused(tmp_path, content, message):
         read_csv(str(path))
 
 
+def test_a_csv_with_semicolons_is_told_from_one_of_a_single_column(tmp_path):
+    path = tmp_path / "export.csv"
+    path.write_text('"lr";"wd";"val_loss"\n0,1;0;0,5\n')
+    with pytest.raises(SpecError, match=r"export\.csv: has semicolons between its columns; must have commas, or tabs"):
+        read_csv(str(path))
+
+
 def test_a_short_row_of_a_csv_ends_in_blanks_and_a_long_one_is_refused(tmp_path):
     path = tmp_path / "rows.csv"
     path.write_text("lr,wd,val_loss\n0.1,0.2\n0.1,0.2,0.3,,\n")

@@ -43,6 +43,8 @@ ReviseOpt = Annotated[
 JobsOpt = Annotated[
     str, typer.Option("--address", envvar="RAY_API_SERVER_ADDRESS", help="The cluster's job server.", metavar="URL")
 ]
+MOST_ERRORS = 3
+"""Different errors that a launch tells at its end; `hpscan status` tells all."""
 DEFAULT_JOBS = "http://127.0.0.1:8265"
 
 
@@ -84,6 +86,7 @@ def launch_spec(
 ) -> None:
     """Train the runs of a resolved spec that the store lacks, and print what came of them."""
     from hpscan.analysis import analyze as analyze_sweep
+    from hpscan.analysis import status as sweep_status
     from hpscan.launcher import train_missing
 
     option, source = store_option(store), opened(store)
@@ -92,7 +95,10 @@ def launch_spec(
     def told() -> dict[str, int]:
         analysis = analyze_sweep(source, spec.name)
         print_analysis(analysis)
-        print(f"Next: hpscan report {spec.name}{option}")
+        if analysis.states["failed"]:
+            _print_errors(sweep_status(source, spec.name)["errors"], most=MOST_ERRORS)
+        if analysis.states["completed"]:
+            print(f"Next: hpscan report {spec.name}{option}")
         return analysis.states
 
     try:
@@ -229,5 +235,12 @@ def _print_status(found: list[dict[str, Any]], *, of_one: bool) -> None:
                 table.add_row(f"  {variant['variant']}", str(sum(states)), *map(str, states))
     console.print(table)
     if of_one:
-        for text, count in found[0]["errors"].items():
-            console.print(f"failed, {count} run{'s' * (count > 1)}: {escape(text)}", soft_wrap=True)
+        _print_errors(found[0]["errors"])
+
+
+def _print_errors(errors: dict[str, int], most: int | None = None) -> None:
+    """What failed runs raised, in how many of them; of many errors the first."""
+    for text, count in list(errors.items())[:most]:
+        console.print(f"failed, {count} run{'s' * (count > 1)}: {escape(text)}", highlight=False, soft_wrap=True)
+    if most is not None and len(errors) > most:
+        print(f"and {len(errors) - most} other error{'s' * (len(errors) - most > 1)}")

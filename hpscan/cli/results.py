@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.padding import Padding
+from rich.text import Text
 
 from hpscan.cli import completing
 from hpscan.cli.output import (
@@ -71,11 +73,10 @@ def specs(as_json: JsonOpt = False) -> None:
     if as_json:
         print_json(rows)
         return
-    table = table_of("spec", "workload", "runs", "steps a run", "variants", "notes")
     for row in rows:
-        table.add_row(row["name"], row["workload"], str(row["runs"]), ", ".join(map(str, row["steps"])),
-                      ", ".join(row["variants"]), row["notes"])  # fmt: skip
-    console.print(table)
+        steps = ", ".join(map(str, row["steps"]))
+        title = f"{row['name']}: {row['runs']} runs of {steps} steps on {row['workload']}; {', '.join(row['variants'])}"
+        console.print(Text(title), Padding(Text(row["notes"]), (0, 0, 0, 2), expand=False), "")
 
 
 def analyze(
