@@ -190,9 +190,8 @@ def next_cells(
         free[cell] = False
     if belief is None:
         return _farthest(~free, _in_steps(x), _in_steps(y), n)
-    if belief.settled(
-        never
-    ):  # near a cliff the process may be too sure of itself; the best cell is at least a local one
+    if belief.settled(never):
+        # near a cliff the process may be too sure of itself; the best cell is at least a local one
         return [cell for cell in _around(z) if free[cell]][:n]
     covariance = _given(belief, pending)
     chosen: list[Index] = []

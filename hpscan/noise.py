@@ -82,8 +82,7 @@ def fit_noise(
     """
     known = ~np.isnan(z)
     n = known.sum(axis=0)
-    total = np.where(known, z, 0.0).sum(axis=0)
-    mean = np.divide(total, n, out=np.full(total.shape, np.nan), where=n > 0)
+    mean = mean_of_known(z, (0,))
     live = (n > 0) & ~(mean >= ceiling)
     if not (live & (n > 1)).any():
         rows, columns = (n > 0).any(axis=1), (n > 0).any(axis=0)  # closed up where nothing is known
