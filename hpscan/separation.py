@@ -58,6 +58,7 @@ MEMORIES = ("momentum", "beta1", "beta2")
 """Axes that are read in octaves of 1/(1 − β) (:func:`coordinates`)."""
 
 Seeds = Float[np.ndarray, "seeds lrs wds"]
+Drawn = Float[np.ndarray, "resamples seeds lrs wds"]
 
 
 @dataclass(frozen=True)
@@ -181,16 +182,20 @@ def separability(landscape: Landscape) -> Separability:
     errors = np.where(np.isnan(placed), 0.0, redraws.noise.sd / np.sqrt(np.maximum(n, 1)))
     slack = float(np.sqrt(2) * NORMAL_95 * errors.flat[np.nan_to_num(placed, nan=np.inf).argmin()])
     wider = extents(placed, slack)
-    found, means = _resampled(
-        redraws,
-        {
-            "tilt": lambda seeds: basin.tilt(np.where(has_coordinates, _mean(seeds), np.nan), x, y),
-            "extents": lambda seeds: np.stack(extents(np.where(has_coordinates, _mean(seeds), np.nan))),
-            "reliability": lambda seeds: basin.likeness(placed, _mean(seeds[::SOME]), at),
-        },
-        rng,
-        keep_means=True,
-    )
+
+    def of_means(seeds: Drawn, hidden: Bool[np.ndarray, "lrs wds"]) -> dict[str, np.ndarray]:
+        mean = _mean(seeds)
+        shown = np.where(has_coordinates & ~hidden, mean, np.nan)
+        return {
+            "means": np.nan_to_num(_flat(mean)),
+            "tilt": basin.tilt(shown, x, y),
+            "extents": np.stack(extents(shown), axis=-1),
+            "reliability": basin.likeness(placed, shown[::SOME], at),
+        }
+
+    found = _resampled(redraws, of_means, rng)
+    means = found.pop("means")
+    means -= means.mean(axis=0) if redraws.varies else means  # equal seeds differ from their mean by rounding
     sample = Sample(_flat(z), np.nan_to_num(_flat(surface)), means)
     slope = ratio(*_slope_forms(~np.isnan(placed), x, y), sample, 1.0 - _share_of_blocks(~np.isnan(placed)))
     share = ratio(*_interaction_forms(surface, censored), sample, redraws.hidden)
@@ -201,32 +206,21 @@ def separability(landscape: Landscape) -> Separability:
         contour_slope=slope,
         interaction_share=share.clipped(0.0, 1.0),
         tilt=without_attenuation(tilt, found["reliability"]).clipped(-1.0, 1.0),
-        extents=(_extent(widths, wider, found["extents"], 0), _extent(widths, wider, found["extents"], 1)),
+        extents=(_extent(widths, wider, found["extents"].T, 0), _extent(widths, wider, found["extents"].T, 1)),
         evidence=_evidence(landscape.z, z, beyond, redraws.noise, rng),
         n_seeds=int(n.max()),
         **uncut,
     )
 
 
-Statistic = Callable[[Float[np.ndarray, "resamples seeds lrs wds"]], np.ndarray]
-
-
 def _resampled(
-    redraws: Redraws, statistics: dict[str, Statistic], rng: np.random.Generator, keep_means: bool = False
-) -> tuple[dict[str, np.ndarray], Float[np.ndarray, "resamples cells"]]:
-    """Every statistic of every resample, resamples last; and the noise of their means, if asked for."""
-    drawn: dict[str, list[np.ndarray]] = {name: [] for name in statistics}
-    means = []
-    for seeds, hidden in redraws.batches(rng, RESAMPLES):
-        if keep_means:
-            means.append(np.nan_to_num(_flat(_mean(seeds))))
-        seeds[..., hidden] = np.nan
-        for name, statistic in statistics.items():
-            drawn[name].append(statistic(seeds))
-    noise = np.concatenate(means) if means else np.zeros((0, 0))
-    if keep_means:
-        noise -= noise.mean(axis=0) if redraws.varies else noise  # equal seeds differ from their mean by rounding
-    return {name: np.concatenate(parts, axis=-1) for name, parts in drawn.items()}, noise
+    redraws: Redraws,
+    statistics: Callable[[Drawn, Bool[np.ndarray, "lrs wds"]], dict[str, np.ndarray]],
+    rng: np.random.Generator,
+) -> dict[str, np.ndarray]:
+    """Every statistic of every resample, resamples first, from seeds and the cells to leave out of them."""
+    drawn = [statistics(seeds, hidden) for seeds, hidden in redraws.batches(rng, RESAMPLES)]
+    return {name: np.concatenate([batch[name] for batch in drawn]) for name in drawn[0]}
 
 
 def _share_of_blocks(known: Bool[np.ndarray, "lrs wds"]) -> float:
@@ -272,23 +266,26 @@ def _uncut(
     worst_cell = worst_finite_cell(landscape.z)
     z = capped(landscape.z, worst_cell)
     seen, redraws = settled(z, worst_cell), Redraws.about(z, landscape.states == "diverged", x, y, worst_cell)
-    statistics: dict[str, Statistic] = {
-        "best_wd_trend": lambda seeds: basin.best_wd_trend(settled(seeds, worst_cell), rows),
-        "rank_agreement": lambda seeds: basin.rank_agreement(settled(seeds, worst_cell), rows, worst_cell),
-        "reliability": lambda seeds: basin.likeness(
-            seen[rows], settled(seeds[::SOME], worst_cell)[:, rows], worst_cell, by_row=True
-        ),
-        "regrets": lambda seeds: np.stack(held_out_regrets(seeds, worst_cell)),
-    }
-    drawn, _ = _resampled(redraws, statistics, rng)
+
+    def statistics(seeds: Drawn, hidden: Bool[np.ndarray, "lrs wds"]) -> dict[str, np.ndarray]:
+        seeds[..., hidden] = np.nan
+        cells = settled(seeds, worst_cell)
+        return {
+            "best_wd_trend": basin.best_wd_trend(cells, rows),
+            "rank_agreement": basin.rank_agreement(cells, rows, worst_cell),
+            "reliability": basin.likeness(seen[rows], cells[::SOME, rows], worst_cell, by_row=True),
+            "regrets": np.stack(held_out_regrets(seeds, worst_cell), axis=-1),
+        }
+
+    values, drawn = statistics(z[None], np.zeros(seen.shape, dtype=bool)), _resampled(redraws, statistics, rng)
     found: dict[str, Any] = {}
     for name in ("best_wd_trend", "rank_agreement"):
-        value = float(statistics[name](z))
+        value = float(values[name][0])
         interval = without_attenuation(percentile_interval(value, drawn[name]), drawn["reliability"]).clipped(-1.0, 1.0)
         found[name] = interval if redraws.varies else Interval(value, np.nan, np.nan)
-    names = "independent_tuning_regret", "one_pass_regret"
-    for name, value, resampled in zip(names, map(float, statistics["regrets"](z)), drawn["regrets"], strict=True):
-        interval = pivotal_interval(value, resampled)
+    for which, name in enumerate(("independent_tuning_regret", "one_pass_regret")):
+        value = float(values["regrets"][0, which])
+        interval = pivotal_interval(value, drawn["regrets"][:, which])
         found[name] = interval if redraws.varies and len(z) > 1 else Interval(value, np.nan, np.nan)
     judged = np.where(np.any(landscape.censored, axis=0), worst_cell, _mean(z))
     return found | {"worst_regret": float(np.nanmax(regret(judged, judged)))}
