@@ -46,6 +46,15 @@ def test_what_did_not_come_back_ends_with_1(hpscan, train_again):
     assert "did not come back: val_loss is " in out
 
 
+def test_a_run_that_rounds_by_its_pack_is_not_left_unexplained(hpscan, train_again):
+    train_again(stored=0.5, now=0.7, pack_runs=(30, 1))
+    told = hpscan("reproduce", RUN.run_id)[1].splitlines()[-1]
+    assert told.startswith("It was trained uncompiled in a pack of 30 and now alone: ")
+    assert told.endswith("with resources: {strategy: loop}, a run comes back to the last digit.")
+    train_again(stored=0.5, now=0.5, pack_runs=(30, 1))
+    assert "uncompiled" not in hpscan("reproduce", RUN.run_id)[1]
+
+
 def test_a_metric_that_is_no_longer_there_leaves_its_place_empty(hpscan, train_again):
     train_again(now=None, result_state="diverged")
     code, out, _ = hpscan("reproduce", RUN.run_id)

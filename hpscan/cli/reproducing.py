@@ -72,3 +72,10 @@ def _show(found: Reproduction) -> None:
         text = f"{name.replace('_', ' ')}: {escape(str(stored))} stored, {escape(str(now))} now"
         console.print(text, highlight=False, soft_wrap=True)
     console.print(escape(f"run {found.stored.run.run_id} {found.verdict()}"), highlight=False, soft_wrap=True)
+    if not found.came_back and "pack_runs" in found.differs:
+        console.print(
+            f"It was trained uncompiled in a pack of {found.differs['pack_runs'][0]} and now alone: such a run rounds by how many "
+            "are beside it, and long training can make any difference of that. Trained with resources: {strategy: loop}, "
+            "a run comes back to the last digit.",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
