@@ -240,7 +240,8 @@ def recommended(analyses: Sequence[Analysis]) -> list[Section]:
     told = (
         "The best cell is the luckiest of many and may lie at the rim of its basin. This is the cell nearest the middle of "
         "all that are about as good (“within” of the best: 2 %, or the noise of a difference if that is more). The octaves "
-        "are how far one axis may move, the other held, before the metric leaves the basin; ≥ where the grid ends first. An "
+        "are how far one axis may move, the other held, before the metric leaves the basin; ≤ and ≥ where the grid ends first, "
+        "“edge” where it ends with this cell. An "
         "octave's cost is the rise at half or double the value, the worse of the two, paired over seeds; “—” beyond the grid, from no "
         "decay, and where runs were stopped."
     )
@@ -251,10 +252,11 @@ def recommended(analyses: Sequence[Analysis]) -> list[Section]:
 def _tolerance(reach: Range) -> str:
     if math.isnan(reach.octaves[0]) or reach.low == reach.high:
         return "—"
-    down, up = (
-        f"{'≥ ' if is_open else ''}{octaves:.1f}" for octaves, is_open in zip(reach.octaves, reach.is_open, strict=True)
-    )
-    return f"−{down}, +{up}".replace("−≥ ", "≤ −").replace("+≥ ", "≥ +").replace("inf", "∞")
+    told = []
+    for sign, bound, octaves, is_open in zip("−+", "≤≥", reach.octaves, reach.is_open, strict=True):
+        far = f"{sign}{octaves:.1f}".replace("inf", "∞")
+        told.append("edge" if is_open and octaves == 0 else f"{bound} {far}" if is_open else far)
+    return ", ".join(told)
 
 
 def _ready_to_paste(analysis: Analysis) -> list[Section]:

@@ -1,6 +1,7 @@
 """A report tells everything it has to, in this order."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -81,6 +82,9 @@ def test_what_is_recommended_says_how_far_it_reaches(page):
 def test_no_decay_is_infinitely_many_octaves_away():
     reach = Range(0.0, 0.1, (math.inf, 1.25), (False, True), Interval(0.0, 0.0, 0.0))
     assert _tolerance(reach) == "−∞, ≥ +1.2"
+    assert _tolerance(replace(reach, octaves=(0.0, 1.7), is_open=(True, False))) == "edge, +1.7"
+    assert _tolerance(replace(reach, octaves=(0.5, 0.0), is_open=(True, True))) == "≤ −0.5, edge"
+    assert _tolerance(replace(reach, octaves=(0.0, 0.0), is_open=(False, False))) == "−0.0, +0.0"
 
 
 def told_of(make_spec, size, **changes):
