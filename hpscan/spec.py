@@ -285,6 +285,11 @@ class Spec(Model):
         if "batch_size" in point:
             changes["batch_size"] = int(point["batch_size"])
         if "width" in point:
+            if isinstance(self.workload, Factory | Trainable) and not self.workload.width_path:
+                raise ValueError(
+                    "grid.width: goes before a whole number `width` in workload.args, as in args: {width: 32}; "
+                    f"got args {self.workload.args}"
+                )
             try:
                 changes["workload"] = at_width(self.workload, int(point["width"]))
             except ValidationError as error:

@@ -133,6 +133,10 @@ def test_a_null_that_is_an_argument_of_the_users_own_is_shown(make_spec):
             {"optimizer": {"betas": [0.9, 0.99, 0.999]}},
             "`optimizer.betas`: must be a list of 2; got [0.9, 0.99, 0.999]",
         ),
+        (
+            {"workload": {"factory": "a:b"}, "grid": {**GRID, "width": [8, 16]}},
+            "grid.width: goes before a whole number `width` in workload.args, as in args: {width: 32}; got args {}",
+        ),
         ({"grid": {**GRID, "steps": [0]}}, "`grid.steps.0`: input must be greater than or equal to 1; got 0"),
         ({"grid": {**GRID, "steps": [1.5]}}, "`grid.steps.0`: input must be a valid integer, got a number with a frac"),
         ({"grid": {**GRID, "steps": [9, 9]}}, "`grid.steps`: must not repeat a value; got [9, 9]"),
@@ -153,7 +157,7 @@ def test_a_null_that_is_an_argument_of_the_users_own_is_shown(make_spec):
         ),
         (
             {"grid": {**GRID, "width": [12]}, "workload": {"trainable": "a:b"}},
-            "grid.width: trainable has no width to set",
+            "grid.width: goes before a whole number `width` in workload.args, as in args: {width: 32}; got args {}",
         ),
         (
             {
