@@ -162,7 +162,7 @@ def unexplained_cells(z: Surface, censored: Cells) -> Cells:
         return known
     n_rows = len(z)
     solve = _solution(known)
-    floor = np.where(known, z - z[free].min(), 0.0)  # what is all at the cut is cleared, whatever rounding has it
+    floor = np.nan_to_num(z)
     seen = _margins(floor)
     least = np.where(free, floor, np.inf)
     enough = 1e-7 * np.ptp(floor[known])
@@ -175,7 +175,8 @@ def unexplained_cells(z: Surface, censored: Cells) -> Cells:
             break
         raised = again
         margins = seen + _margins(raised)
-    return known & ~(above >= 0.0)
+    # what is fitted exactly is cleared, whatever rounding has it: a seed that diverged throughout, a cell alone in its row
+    return known & ~(above >= -1e-12 * np.abs(floor).max())
 
 
 def interaction_share(z: Surface, censored: Cells | None = None) -> float:

@@ -218,3 +218,12 @@ def test_a_seed_that_diverged_throughout_leaves_nothing_to_explain(at):
     z = np.full((9, 10), at)
     z[::3, ::4] = np.nan
     assert not unexplained_cells(z, ~np.isnan(z)).any()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_censored_cell_alone_in_its_row_is_nothing_to_explain(seed):
+    """A fit meets it exactly; rounding alone would say on which side of it."""
+    z = np.minimum(1 + np.random.default_rng(seed).random((4, 12)), 1.9)
+    z[2] = np.nan
+    z[2, 1] = 1.9
+    assert not unexplained_cells(z, z == 1.9)[2, 1]
