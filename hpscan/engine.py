@@ -57,6 +57,7 @@ def train_parts(
     steps_to_come: float | None = None,
     memory_share: float = 1.0,
     clock: Callable[[], float] = time.perf_counter,
+    chosen: Choice | None = None,
     on_choice: Callable[[Choice], None] = lambda _: None,
     checkpoints: Checkpoints | None = None,
 ) -> Iterator[list[RunResult]]:
@@ -89,6 +90,8 @@ def train_parts(
         Of the device's free memory that is this process's to use.
     clock
         What tells seconds, for ``wall_s``, ``device_s`` and ``checkpoints``.
+    chosen
+        How the pack is trained, where that is known and nothing is to be tried.
     on_choice
         Is told which strategy was chosen, and why.
     checkpoints
@@ -103,7 +106,7 @@ def train_parts(
     before = from_rung(checkpoints.sources(), pack, asked) if checkpoints is not None and pack.sources else None
     if standing is not None and before is not None:
         standing.rungs = before.rungs
-    standing = standing or before or Standing(pack, _chosen(pack, data, asked), compiled_before)
+    standing = standing or before or Standing(pack, chosen or _chosen(pack, data, asked), compiled_before)
     pack, choice, finished = standing.pack, standing.choice, standing.finished
     yield list(finished)
     on_choice(choice)

@@ -1,4 +1,4 @@
-"""One stored run trained once more, alone and in this process: whether its numbers come back. Nothing is stored."""
+"""One stored run trained once more, in this process: whether its numbers come back. Nothing is stored."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TOLERANCE = 1e-4
 """Relative difference of a loss that counts as rounding.
 
 A run that is compiled, or trained in a loop, has the same bits in every pack, on the same processor with the same
-torch. Uncompiled fused gradients, the other strategy and other processors round float32, 6e-8, differently, and
+torch; of uncompiled fused gradients, in the same pack. Other packs, the other strategy and other processors round float32, 6e-8, differently, and
 training amplifies that: over 100 steps to less than 1e-4, the bound to which ``tests/test_engine.py`` holds strategies
 and packs. Where training is chaotic a run may part company further than that, and is then said not to have come back.
 """
@@ -56,6 +56,8 @@ class StoredRun:
     """Its row, without what is null."""
     metrics: Mapping[str, float]
     """What is to come back: its final metrics; of a stopped run the validation metrics of its last evaluation."""
+    together: tuple[Run, ...]
+    """The runs that it was trained with, itself among them, where its rounding goes by them and the store has all; else itself."""
 
     @property
     def until(self) -> int | None:
@@ -232,14 +234,32 @@ def find_run(store: Store, run_id: str, sweep: str | None = None) -> StoredRun:
         raise SpecError(f"run {run_id}: may be {some}{more}; give more digits, or --sweep")
     ((found, name),) = matches
     rows = store.runs(name)
-    values: dict[str, Any] = rows[rows["run_id"] == found].iloc[0].to_dict()
-    row = {column: value for column, value in values.items() if pd.notna(value)}
-    run = _rebuilt(row, store.spec(name))
+    spec = store.spec(name)
+    row = _row_of(rows, found)
+    run = _rebuilt(row, spec)
     measured = [column for column in row if column in METRICS or column not in RUNS.names]
     metrics = {column: float(row[column]) for column in measured}
     if row["state"] == "stopped":
         metrics = _last_evaluation(store, name, row)
-    return StoredRun(name, run, row, metrics)
+    return StoredRun(name, run, row, metrics, _together(rows, row, run, spec))
+
+
+def _row_of(rows: pd.DataFrame, run_id: str) -> dict[str, Any]:
+    values: dict[str, Any] = rows[rows["run_id"] == run_id].iloc[0].to_dict()
+    return {column: value for column, value in values.items() if pd.notna(value)}
+
+
+def _together(rows: pd.DataFrame, row: Mapping[str, Any], run: Run, spec: Spec) -> tuple[Run, ...]:
+    """Uncompiled, sums over a batch round by the number of rows beside, which changes as runs diverge."""
+    if _sums_go_by_pack(row) and spec.stop.name == "diverged":  # halving trains a run in several packs
+        members = rows.loc[rows["pack_id"] == row["pack_id"], "run_id"]
+        if len(members) == row["pack_runs"]:
+            return tuple(_rebuilt(_row_of(rows, member), spec) for member in members)
+    return (run,)
+
+
+def _sums_go_by_pack(way: Mapping[str, Any]) -> bool:
+    return (way.get("strategy"), way.get("compiled")) == ("fused", False)
 
 
 def _rebuilt(row: Mapping[str, Any], spec: Spec) -> Run:
@@ -302,21 +322,24 @@ def reproduce(stored: StoredRun) -> Reproduction:
         training.precision, gpu=row.get("device", "cpu") != "cpu", threads=int(row.get("threads", 1))
     )
     data = workload.load() if isinstance(workload, PackedWorkload) else None
-    pack = Pack((run,), 1, until=stored.until)
+    pack = Pack(stored.together, len(stored.together), until=stored.until)
+    same = Choice("fused", False, len(pack.runs), "as it was") if len(pack.runs) > 1 else None
     chosen: list[Choice] = []
     try:
         if data is None:
             ((result,),) = train_one_by_one(pack)
         else:
-            (result,) = train_pack(
+            results = train_pack(
                 pack,
                 data,
                 strategy=row.get("strategy", "auto"),
                 compile=bool(row.get("compiled", True)),
                 device=hardware.device,
                 steps_to_come=EVER,
+                chosen=same,
                 on_choice=chosen.append,
             )
+            result = next(result for result in results if result.run.run_id == run.run_id)
     except OSError:  # the machine's fault, as for a worker
         raise
     except Exception as error:  # noqa: BLE001  (a model or loss may raise anything: that is what is asked)
@@ -329,8 +352,8 @@ def reproduce(stored: StoredRun) -> Reproduction:
         **{name: getattr(choice, name) for choice in chosen for name in ("strategy", "compiled")},
     }
     differs = {name: (row[name], now[name]) for name in PLACE if name in row and name in now and row[name] != now[name]}
-    if (now.get("strategy"), now.get("compiled")) == ("fused", False) and row.get("pack_runs", 1) != 1:
-        differs["pack_runs"] = row["pack_runs"], 1  # uncompiled, sums over a batch round by the number of rows beside
+    if _sums_go_by_pack(now) and row.get("pack_runs", 1) != len(pack.runs):
+        differs["pack_runs"] = row["pack_runs"], len(pack.runs)
     return Reproduction(stored, result, _compared(stored, result, data), differs)
 
 

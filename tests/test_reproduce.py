@@ -116,9 +116,22 @@ def test_runs_that_were_judged_compiled_come_back_to_the_last_digit(trained, mon
         assert found.differs == {"hpscan_version": WORKERS_VERSION}
 
 
-def test_runs_of_an_uncompiled_pack_come_back_within_rounding(trained, again):
+def test_runs_of_an_uncompiled_pack_come_back_to_the_last_digit_with_those_that_they_were_trained_with(trained):
+    store = trained(grid={"lr": [0.01, 1e4], "wd": [0.01, 0.1]})  # some diverge, and leave the others alone
+    rows = store.runs("tiny")
+    assert set(rows["state"]) == {"completed", "diverged"}
+    assert set(zip(rows["strategy"], rows["compiled"], rows["pack_runs"], strict=True)) == {("fused", False, 8)}
+    for run_id in rows["run_id"]:
+        found = reproduce(find_run(store, run_id))
+        assert found.exact
+        assert found.differs == {"hpscan_version": WORKERS_VERSION}
+
+
+def test_runs_of_an_uncompiled_pack_that_is_not_whole_come_back_within_rounding(trained, again):
     store = trained()
-    for run_id in store.runs("tiny")["run_id"]:
+    lone, *others = store.runs("tiny")["run_id"]
+    altered(store, lone, pack_id="0" * 16)
+    for run_id in others:
         code, found = again(run_id)
         assert code == 0
         assert found["verdict"].startswith("came back ")

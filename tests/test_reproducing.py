@@ -19,7 +19,7 @@ def train_again(monkeypatch):
 
     def use(*, stored=0.5, now=0.5, state="completed", result_state="completed", error=None, **differs):
         row = {"state": state, "steps_done": 12, "error": error, "val_loss": stored}
-        found = StoredRun("tiny", RUN, row, {"val_loss": stored})
+        found = StoredRun("tiny", RUN, row, {"val_loss": stored}, (RUN,))
         result = RunResult(RUN, result_state, 12, error="now [broken]" if result_state == "failed" else None)
         compared = () if state == "failed" else (Compared("val_loss", stored, now, None),)
         monkeypatch.setattr("hpscan.reproduce.find_run", lambda *given: found)

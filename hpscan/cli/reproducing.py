@@ -28,7 +28,7 @@ def reproduce(
     ] = None,
     as_json: JsonOpt = False,
 ) -> None:
-    """Train one stored run again, alone and here, and say whether its metrics come back; nothing is stored."""
+    """Train one stored run again, here, and say whether its metrics come back; nothing is stored."""
     from hpscan.reproduce import find_run
     from hpscan.reproduce import reproduce as train_again
 
