@@ -245,8 +245,8 @@ def find_run(store: Store, run_id: str, sweep: str | None = None) -> StoredRun:
 
 
 def _row_of(rows: pd.DataFrame, run_id: str) -> dict[str, Any]:
-    values: dict[str, Any] = rows[rows["run_id"] == run_id].iloc[0].to_dict()
-    return {column: value for column, value in values.items() if pd.notna(value)}
+    values = rows[rows["run_id"] == run_id].iloc[0]
+    return {str(column): value for column, value in values.items() if pd.notna(value)}
 
 
 def _together(rows: pd.DataFrame, row: Mapping[str, Any], run: Run, spec: Spec) -> tuple[Run, ...]:
