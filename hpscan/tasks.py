@@ -41,6 +41,12 @@ class Task:
     average: Callable[[Tensor], Tensor] | None = None
     """From the outputs of several models, stacked on axis 0, to those of their averaged predictions."""
 
+    def __post_init__(self) -> None:
+        if isinstance(self.model, nn.Module):
+            raise TypeError(
+                f"model: must be a function that makes a model, or its class; got a {type(self.model).__name__} that is made"
+            )
+
     @property
     def judges(self) -> dict[str, Judge]:
         """Every metric: ``loss``, ``error`` if there is one, and the further ones."""

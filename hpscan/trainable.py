@@ -124,7 +124,8 @@ def _reports(function: Callable[..., Any], config: Mapping[str, Any], workload: 
     with user_code(workload.trainable), torch.random.fork_rng():
         torch.manual_seed(key(config["seed"], "trainable"))
         reports = function(config)
-        yield from [reports] if reports is None or isinstance(reports, Mapping) else reports
+        several = isinstance(reports, Iterable) and not isinstance(reports, Mapping | str | torch.Tensor)
+        yield from reports if several else [reports]
 
 
 SPLITS = ("train_", "val_", "test_")

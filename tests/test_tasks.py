@@ -38,3 +38,8 @@ def test_smoothing_is_torchs():
     torch.testing.assert_close(
         TASK.smoothed(0.3)(logits, targets), F.cross_entropy(logits, targets, label_smoothing=0.3)
     )
+
+
+def test_a_model_that_is_made_already_is_told_from_one_that_is_to_be_made():
+    with pytest.raises(TypeError, match="must be a function that makes a model, or its class; got a PlainMLP that is made"):
+        classification(PlainMLP((2, 2)))

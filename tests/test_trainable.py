@@ -45,6 +45,9 @@ def returns(config):
 def nothing(config):
     pass
 
+def lone(config):
+    return 0.5
+
 def wordy(config):
     yield {"val_loss": "low"}
 
@@ -133,6 +136,7 @@ def test_a_metric_that_is_no_loss_may_be_undefined(pack_of, name):
     [
         ("silent", "yielded nothing; it must yield metrics"),
         ("nothing", "users_trainables:nothing must yield mappings with val_loss; got None"),
+        ("lone", "users_trainables:lone must yield mappings with val_loss; got 0.5"),
         ("wordy", "users_trainables:wordy: val_loss must be a number; got 'low'"),
         ("halfway", "users_trainables:halfway: step must be a whole number of at least 0; got 1.5"),
         ("misnamed", "users_trainables:misnamed: metrics must be named train_…, val_… or test_…; got 'accuracy'"),

@@ -50,9 +50,10 @@ def _named(raw: Any) -> Any:
     """Let ``factory:`` and ``trainable:`` stand without a name beside them."""
     raw = accept_name(raw)
     if isinstance(raw, Mapping) and "name" not in raw:
-        for kind in ("factory", "trainable"):
-            if kind in raw:
-                return {"name": kind, **raw}
+        given = [kind for kind in ("factory", "trainable") if kind in raw]
+        if len(given) > 1:
+            raise ValueError("must be a factory or a trainable; got both")
+        return {"name": given[0], **raw} if given else raw
     return raw
 
 
