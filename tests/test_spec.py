@@ -101,7 +101,10 @@ def test_a_null_that_is_an_argument_of_the_users_own_is_shown(make_spec):
         ({"schedule": "cosine_restarts"}, "`schedule.first`: missing"),
         ({"workload": {"factory": "no_colon"}}, "`workload.factory`: "),
         ({"workload": {"factory": "a:b", "model": 1}}, "`workload`: unknown key 'model'; known are args, folder"),
-        ({"workload": {"factory": "a:b", "trainable": "a:b"}}, "`workload`: must be a factory or a trainable; got both"),
+        (
+            {"workload": {"factory": "a:b", "trainable": "a:b"}},
+            "`workload`: must be a factory or a trainable; got both",
+        ),
         (
             {"grid": {"lr": [1], "wd": [0], "beta1": [1.0], "variants": {}}},
             "`grid.beta1`: must be at least 0 and below 1; got 1",

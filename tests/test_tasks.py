@@ -41,5 +41,7 @@ def test_smoothing_is_torchs():
 
 
 def test_a_model_that_is_made_already_is_told_from_one_that_is_to_be_made():
-    with pytest.raises(TypeError, match="must be a function that makes a model, or its class; got a PlainMLP that is made"):
+    with pytest.raises(
+        TypeError, match="must be a function that makes a model, or its class; got a PlainMLP that is made"
+    ):
         classification(PlainMLP((2, 2)))
