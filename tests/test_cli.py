@@ -167,18 +167,18 @@ def each(config):
 
 def test_a_launch_says_at_its_end_what_failed_runs_raised(hpscan, tmp_path, tiny_raw, monkeypatch):
     patch_launch(monkeypatch)
-    (tmp_path / "mine.py").write_text(RAISING)
+    (tmp_path / "raising.py").write_text(RAISING)
     grid = {"lr": [0.1, 0.2], "wd": [0, 0.1, 0.2, 0.3, 0.4]}
     raw = tiny_raw | {"variants": ["sgd"], "grid": grid, "seeds": 1}
     for name in ("one", "each"):
-        workload = {"trainable": f"mine:{name}"}
+        workload = {"trainable": f"raising:{name}"}
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(raw | {"name": name, "workload": workload}))
     code, out, err = hpscan("launch", "one.yaml")
     assert code == 1
-    assert "\nfailed, 10 runs: mine:one raised RuntimeError: no [such] file (mine.py, line 3)\n" in out
+    assert "\nfailed, 10 runs: raising:one raised RuntimeError: no [such] file (raising.py, line 3)\n" in out
     assert "Next:" not in out  # there is nothing to report
     assert err == "hpscan: 10 runs failed and 0 are missing; see hpscan status one\n"
     code, out, _ = hpscan("launch", "each.yaml")
     assert code == 1
-    assert out.count("failed, 1 run: mine:each raised RuntimeError: not with wd 0") == 3
+    assert out.count("failed, 1 run: raising:each raised RuntimeError: not with wd 0") == 3
     assert "\nand 2 other errors\nNext: hpscan report each\n" in out

@@ -28,12 +28,10 @@ def hpscan(*arguments, cwd, **environment):
 def folder(tmp_path_factory):
     """A folder with the files that the documentation shows, the code blocks of one file joined."""
     folder = tmp_path_factory.mktemp("user")
-    python, yaml = (
-        re.findall(rf"```{kind}\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL) for kind in ("python", "yaml")
-    )
-    (folder / "spirals.py").write_text("\n\n".join(python))
-    (folder / "spirals.yaml").write_text(yaml[0])
-    (folder / "by_hand.yaml").write_text(yaml[1])
+    named = r"`(\w+\.(?:py|yaml))`[^`\n]*:\n\n```\w+\n(.*?)```"
+    for name, block in re.findall(named, DOCS.read_text(encoding="utf-8"), re.DOTALL):
+        with (folder / name).open("a", encoding="utf-8") as file:
+            file.write(f"{block}\n\n")
     return folder
 
 
