@@ -173,7 +173,8 @@ class _Trials:
         """What is faster; a run alone in a loop takes some seconds a step."""
         asked = self.asked
         try:
-            rows, fused_s = self._fastest_rows(alone_s)
+            timed = self._timed(alone_s)
+            rows, fused_s = _fastest(timed)
             if self._hopeless(rows, fused_s, alone_s):
                 return self._faster(fused_s, alone_s, rows, "not worth compiling")
             compiled_s, cost_s = self._expected(rows, fused_s) if asked.may_compile else (fused_s, 0.0)
@@ -184,6 +185,8 @@ class _Trials:
         if not asked.may_compile:
             return self._faster(fused_s, loop_s, rows, "uncompiled")
         saved_s = asked.steps_to_come * (min(fused_s, loop_s) - compiled_s)
+        if asked.strategy == "fused" or _may_pay(saved_s, cost_s):
+            rows = self._soonest(rows, timed, compiled_s / fused_s, cost_s)
         if asked.strategy != "fused" and not self._pays(saved_s, rows, cost_s):
             return self._faster(fused_s, loop_s, rows, "not worth compiling")
         try:
@@ -270,21 +273,28 @@ class _Trials:
             self.looked_at[rows] = _of_a_step(self._start(Fused, rows, compiled=False))
         return self.looked_at[rows]
 
-    def _fastest_rows(self, alone_s: float) -> tuple[int, float]:
-        """How many rows together take the least time, and seconds a run-step then.
-
-        Of more rows every operation is called less often; of fewer, what they work on stays in the cache.
-        """
+    def _timed(self, alone_s: float) -> dict[int, float]:
+        """Seconds a run-step by how many rows are together, ascending; none beyond where more have twice saved nothing."""
         most = min(self._fitting(Fused), self.pack.capacity)
         halves = [math.ceil(most / 2**k) for k in range(most.bit_length())]
         sizes = sorted({rows for rows in halves if rows >= MIN_ROWS} | {most})
-        rows, best = sizes[0], self._seconds(Fused, sizes[0], compiled=False)
-        for more in [] if self._hopeless(rows, best, alone_s) else sizes[1:]:
-            seconds = self._seconds(Fused, more, compiled=False)
-            if seconds > best * (1 - WORTH):
+        timed = {sizes[0]: self._seconds(Fused, sizes[0], compiled=False)}
+        for place, rows in enumerate([] if self._hopeless(*_fastest(timed), alone_s) else sizes[1:], 1):
+            timed[rows] = self._seconds(Fused, rows, compiled=False)
+            if sizes.index(_fastest(timed)[0]) < place - 1:
                 break
-            rows, best = more, seconds
-        return rows, best
+        return timed
+
+    def _soonest(self, rows: int, timed: dict[int, float], left: float, cost_s: float) -> int:
+        """How many rows end soonest, of which the compiler's cache may have some: others are not compiled for how a clock wavers.
+
+        ``left`` is the share of a step that compiling leaves.
+        """
+
+        def seconds(rows: int) -> float:
+            return self.asked.steps_to_come * timed[rows] * left + (0.0 if self._marked(rows) else cost_s)
+
+        return min([rows, *filter(self._marked, timed)], key=seconds)
 
     def _expected(self, rows: int, fused_s: float) -> tuple[float, float]:
         """Seconds a run-step that fused gradients are expected to take compiled, and seconds that compiling them takes."""
@@ -293,10 +303,11 @@ class _Trials:
 
     def _pays(self, saved_s: float, rows: int, cost_s: float) -> bool:
         """Whether compiling saves :data:`SURE` times what it costs; of that little is left if the compiler's cache has it."""
-        if saved_s > SURE * cost_s:
-            return True
-        if saved_s <= SURE * (LOADING_S + LOADED * cost_s):  # asking where the cache is takes a second of importing
-            return False
+        # asking where the cache is takes a second of importing
+        return saved_s > SURE * cost_s or (_may_pay(saved_s, cost_s) and self._marked(rows))
+
+    def _marked(self, rows: int) -> bool:
+        """Whether the compiler's cache has what is compiled for so many rows."""
         with suppress(OSError):
             return self._mark_of(rows).exists()
         return False
@@ -345,6 +356,23 @@ class _Trials:
             if now - began > LONG_S:
                 break
         return best / min(rows, trial.strategy.count)
+
+
+def _fastest(timed: dict[int, float]) -> tuple[int, float]:
+    """How many rows together take the least time, and seconds a run-step then.
+
+    Of more rows every operation is called less often; of fewer, what they work on stays in the cache.
+    """
+    rows = min(timed)
+    for more, seconds in timed.items():
+        if seconds <= timed[rows] * (1 - WORTH):
+            rows = more
+    return rows, timed[rows]
+
+
+def _may_pay(saved_s: float, cost_s: float) -> bool:
+    """Whether compiling could pay if the compiler's cache has it all."""
+    return saved_s > SURE * (LOADING_S + LOADED * cost_s)
 
 
 def _of_a_step(trial: Session) -> Operations:

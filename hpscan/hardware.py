@@ -51,9 +51,10 @@ def prepare_worker(precision: str = "float32", *, gpu: bool = False, threads: in
         One a core that is this process's own: more threads than that on a busy machine collapse.
     """
     torch.set_num_threads(threads)
+    on_gpu = gpu and torch.cuda.is_available()
     _leave_unusable_cache()
     _trust_compiler()
-    on_gpu = gpu and torch.cuda.is_available()
+    _without_pool(threads=1 if on_gpu else threads + 1)
     if on_gpu:
         torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
         torch.backends.cudnn.allow_tf32 = precision == "tf32"
@@ -89,6 +90,15 @@ def _trust_compiler() -> None:
         told = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=10).stdout
         if int(told.split(".")[0]) >= KNOWING_GCC:
             os.environ["TORCHINDUCTOR_VEC_ISA_OK"] = "1"
+
+
+def _without_pool(threads: int) -> None:
+    """Let torch run so many C++ compilers at once, and no pool of processes besides: it costs a worker more than it saves.
+
+    One more than the worker has cores: a compiler waits for files now and then. On GPUs more than one would start the pool.
+    """
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(threads))
+    os.environ.setdefault("TORCH_WARM_POOL", "0")
 
 
 def free_memory(device: torch.device) -> int:

@@ -60,7 +60,8 @@ class _Compiled:
         start = time.perf_counter()
         self.ready[signature] = self._compile()
         try:
-            return self.ready[signature](*args)  # the first call compiles
+            with _unfused_attention():
+                return self.ready[signature](*args)  # the first call compiles
         finally:
             self.seconds += time.perf_counter() - start
 
@@ -87,6 +88,11 @@ def _signature(value: Any) -> Hashable:
     if isinstance(value, list | tuple):
         return tuple(map(_signature, value))
     return value
+
+
+def _unfused_attention() -> AbstractContextManager[Any]:
+    """The fused attentions have no batching rule. What is compiled is compiled within; a graph that enters it is not cached whole."""
+    return nullcontext() if torch.compiler.is_compiling() else sdpa_kernel(SDPBackend.MATH)
 
 
 def check_task(task: Task, training: Training) -> None:
@@ -233,7 +239,7 @@ class Program:
         # BatchNorm updates its statistics in place, which vmap refuses for captured tensors: work on copies.
         buffers = {name: buffer.clone() for name, buffer in buffers.items()}
         state = self._placed({**params, **buffers})  # in one dict, what a forward pass assigns to a buffer comes back
-        with sdpa_kernel(SDPBackend.MATH):  # the fused attentions have no batching rule
+        with _unfused_attention():
             outputs = self.forward(lambda x: functional_call(self.template, state, (x,), tie_weights=False), inputs)
         return self.loss(outputs, targets), {name: state[name] for name in buffers}
 
@@ -250,7 +256,7 @@ class Program:
 
     def _outputs_of(self, model: nn.Module, state: Named, inputs: Tensor) -> Tensor:
         state, inputs = self._placed(state), inputs.clone()  # which a model may write into
-        with sdpa_kernel(SDPBackend.MATH):
+        with _unfused_attention():
             return self.forward(lambda x: functional_call(model, state, (x,), tie_weights=False), inputs)
 
     def _placed(self, state: Named) -> Named:

@@ -121,6 +121,39 @@ def test_what_the_compilers_cache_holds_need_not_pay_for_compiling(monkeypatch, 
     assert not choose(pack, data, few).compiled
 
 
+@pytest.mark.parametrize(
+    ("steps", "slower", "rows"),
+    [
+        (1e5, 1.2, 16),  # 2 s a worker, for 20 s of compiling
+        (1e7, 1.2, 32),
+        (1e5, 9.0, 32),
+    ],
+)
+def test_rows_that_the_compilers_cache_has_are_taken_where_that_ends_sooner(
+    monkeypatch, make_spec, steps, slower, rows
+):
+    members = tuple(itertools.islice(itertools.cycle(runs(make_spec(variants=["sgd"]))), 32))
+    of = {8: 9e-4, 16: 1e-4, 32: 9e-5}
+    compiled_for = []
+
+    def measured(self, kind, rows, *, compiled):
+        if compiled:
+            compiled_for.append(rows)
+        return 1e-2 if kind.name == "loop" else of[rows] / (2 if compiled else 1)
+
+    monkeypatch.setattr(choice._Trials, "_seconds", measured)
+    monkeypatch.setattr(choice._Trials, "_expected", lambda self, rows, fused_s: (fused_s / 2, 20.0))
+    data, wanted = make_spec().workload.load(), asked(steps_to_come=steps, strategy="fused")
+    of[32] = 1e-3
+    assert choose(Pack(members, 32), data, wanted).rows == 16
+    of[32] = 1e-4
+    of[16] = slower * of[32]
+    for _ in range(2):
+        monkeypatch.setattr(choice, "_choices", {})
+        assert choose(Pack(members, 32), data, wanted).rows == rows
+    assert compiled_for == [16, rows, rows]
+
+
 def test_what_was_tried_and_lost_is_not_tried_again_for_less(monkeypatch, make_spec, pack):
     monkeypatch.setattr(choice._Trials, "_expected", lambda self, rows, fused_s: (5e-4, 20.0))
     data, few = make_spec().workload.load(), asked(steps_to_come=3e4)  # they save 15 s
@@ -161,7 +194,9 @@ def test_a_compilers_cache_that_cannot_be_used_is_none(monkeypatch, make_spec, p
     [
         ({8: 3.0, 16: 2.0, 32: 1.0}, 32, 32),
         ({8: 3.0, 16: 2.0, 32: 2.5}, 32, 16),  # what more work on leaves the cache
-        ({8: 1.0, 16: 0.99, 32: 0.5}, 32, 8),  # nothing to be gained from twice as many: the first come sooner
+        ({8: 1.0, 16: 0.99, 32: 0.98}, 32, 8),  # nothing to be gained from more: the first come sooner
+        ({8: 1.0, 16: 1.1, 32: 0.5}, 32, 32),  # the clock wavered
+        ({8: 1.0, 16: 0.5, 32: 0.6, 64: 0.7}, 128, 16),  # 128 are not timed
         ({13: 1.0, 25: 1.2}, 25, 13),  # equal parts
         ({14: 1.0}, 14, 14),  # halves are too few
         ({3: 1.0}, 3, 3),
@@ -171,7 +206,7 @@ def test_as_many_rows_train_together_as_are_fastest(monkeypatch, make_spec, pack
     monkeypatch.setattr(
         choice._Trials, "_seconds", lambda self, kind, rows, *, compiled: 1e9 if kind.name == "loop" else seconds[rows]
     )
-    members = pack.runs[:capacity]
+    members = tuple(itertools.islice(itertools.cycle(pack.runs), capacity))
     assert choose(Pack(members, capacity), make_spec().workload.load(), asked(may_compile=False)).rows == rows
 
 

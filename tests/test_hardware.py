@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -49,3 +51,18 @@ def test_a_compiler_that_knows_every_instruction_set_is_not_asked_for_each(monke
     monkeypatch.delenv("TORCHINDUCTOR_VEC_ISA_OK")
     prepare_worker.__wrapped__()
     assert (os.environ.get("TORCHINDUCTOR_VEC_ISA_OK") == "1") is trusted
+
+
+@pytest.mark.parametrize(("given", "compilers"), [({}, "3"), ({"TORCHINDUCTOR_COMPILE_THREADS": "7"}, "7")])
+def test_a_worker_runs_a_c_compiler_more_than_it_has_threads_unless_it_is_told_another_number(given, compilers):
+    script = (
+        "import torch._inductor.config as c\n"
+        "from torch._inductor.async_compile import AsyncCompile\n"
+        "import torch._inductor.compile_fx\n"
+        "print(c.compile_threads, AsyncCompile.process_pool.cache_info().currsize)"
+    )
+    program = f"from hpscan.hardware import prepare_worker; prepare_worker(threads=2); exec({script!r})"
+    names = ("TORCHINDUCTOR_COMPILE_THREADS", "TORCH_WARM_POOL")
+    environment = {name: value for name, value in os.environ.items() if name not in names} | given
+    ran = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == [compilers, "0"]  # and no pool of processes

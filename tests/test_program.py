@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from hpscan.hardware import prepare_worker
 from hpscan.models import NormalisedMLP, PlainMLP
-from hpscan.program import Program
+from hpscan.program import Program, row_of
 from hpscan.randomness import initial_model, layer_keys
 from hpscan.spec import Training
 from hpscan.tasks import Task, classification
@@ -102,6 +102,36 @@ def test_chunks_are_not_filled_up_where_examples_are_normalised_by_those_beside_
 
     program = Program(classification(make), Training(), CPU, compiled=True)
     assert program.wants_whole_chunks == tracked
+
+
+class _Attending(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.token, self.head = nn.Embedding(7, 6), nn.Linear(6, 7)
+
+    def forward(self, tokens):
+        own = self.token(tokens).unsqueeze(1)
+        return self.head(F.scaled_dot_product_attention(own, own, own, is_causal=True).squeeze(1)).mean(1)
+
+
+def test_what_is_compiled_is_found_whole_in_the_compilers_cache(monkeypatch, tmp_path):
+    from torch._dynamo.utils import counters
+
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    seen, expected = [], None
+    for _ in range(2):
+        program = Program(classification(_Attending), Training(), CPU, compiled=True)
+        tokens = torch.arange(8 * 14).view(8, 2, 7) % 7
+        params = stacked([dict(initial_model(_Attending, seed).named_parameters()) for seed in range(8)])
+        params = {name: value.detach() for name, value in params.items()}
+        counters.clear()
+        found = program.gradients(params, {}, tokens, tokens[:, :, 0])[0]
+        found |= {"outputs": program.predict(row_of(params, 0), tokens[0])}
+        expected = expected or found
+        torch.testing.assert_close(found, expected)
+        seen.append({name: n for name, n in counters["aot_autograd"].items() if name.startswith("autograd_cache")})
+    misses = {"autograd_cache_miss": 2, "autograd_cache_saved": 2}
+    assert seen == [misses, {"autograd_cache_hit": 2}]
 
 
 class _Tied(nn.Module):
