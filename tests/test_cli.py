@@ -7,10 +7,10 @@ import pytest
 import yaml
 
 from hpscan import cli
-from hpscan.cli import launching
 from tests import processes
 from tests.commands import check_command
 from tests.conftest import assert_refused
+from tests.workers import patch_launch
 
 
 def test_version_and_help(hpscan):
@@ -154,7 +154,33 @@ def test_a_dry_run_refuses_a_metric_that_a_launch_would_refuse(hpscan, tmp_path,
     assert_refused(refused, "metric: the workload reports val_error, val_loss; got 'val_accuracy'")
 
 
-def test_of_many_errors_the_first_are_told(capsys):
-    launching._print_errors({"no [such] file": 1, "second": 2, "third": 3, "fourth": 1, "fifth": 1}, most=3)
-    told = "failed, 1 run: no [such] file\nfailed, 2 runs: second\nfailed, 3 runs: third\nand 2 other errors\n"
-    assert capsys.readouterr().out == told
+RAISING = """
+def one(config):
+    raise RuntimeError("no [such] file")
+
+def each(config):
+    if config["lr"] > 0.1:
+        return {"val_loss": 1.0}
+    raise RuntimeError(f"not with wd {config['wd']}")
+"""
+
+
+def test_a_launch_says_at_its_end_what_failed_runs_raised(hpscan, tmp_path, tiny_raw, monkeypatch):
+    patch_launch(monkeypatch)
+    (tmp_path / "telling_errors.py").write_text(RAISING)
+    grid = {"lr": [0.1, 0.2], "wd": [0, 0.1, 0.2, 0.3, 0.4]}
+    raw = tiny_raw | {"variants": ["sgd"], "grid": grid, "seeds": 1}
+    for name in ("one", "each"):
+        workload = {"trainable": f"telling_errors:{name}"}
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(raw | {"name": name, "workload": workload}))
+    code, out, err = hpscan("launch", "one.yaml")
+    assert code == 1
+    assert (
+        "\nfailed, 10 runs: telling_errors:one raised RuntimeError: no [such] file (telling_errors.py, line 3)\n" in out
+    )
+    assert "Next:" not in out  # there is nothing to report
+    assert err == "hpscan: 10 runs failed and 0 are missing; see hpscan status one\n"
+    code, out, _ = hpscan("launch", "each.yaml")
+    assert code == 1
+    assert out.count("failed, 1 run: telling_errors:each raised RuntimeError: not with wd 0") == 3
+    assert "\nand 2 other errors\nNext: hpscan report each\n" in out

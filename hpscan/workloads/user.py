@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import importlib
 import json
 import sys
@@ -74,7 +75,7 @@ class _UserCode(Model):
         Raises
         ------
         WorkloadError
-            If there is no such module or function, or importing it raises.
+            If there is no such module or function, importing it raises, or this process has had another module of that name.
         """
         module, _, name = getattr(self, self._field).partition(":")
         folder = str(self._absolute_folder())
@@ -83,9 +84,20 @@ class _UserCode(Model):
             importlib.invalidate_caches()
         with user_code(f"workload.{self._field}: importing {module!r} from {folder}"):
             found = getattr(importlib.import_module(module), name, None)
+        self._check_whose(module.partition(".")[0], Path(folder))
         if not callable(found):
             raise WorkloadError(f"workload.{self._field}: {module!r} in {folder} has no function {name!r}")
         return found
+
+    def _check_whose(self, name: str, folder: Path) -> None:
+        """Raise WorkloadError if a folder's module is not the one that this process has by its name."""
+        had = getattr(sys.modules[name], "__file__", None)
+        own = [path for path in (folder / f"{name}.py", folder / name / "__init__.py") if path.is_file()]
+        if had and own and not any(filecmp.cmp(path, had, shallow=False) for path in own):  # a cluster's is a copy
+            raise WorkloadError(
+                f"workload.{self._field}: {name!r} in {folder}: this process has another module of that name, {had}; "
+                "rename one, or launch from a process of its own"
+            )
 
 
 class Factory(_UserCode):

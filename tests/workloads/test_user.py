@@ -104,6 +104,27 @@ def test_what_a_user_gets_wrong_is_one_line(write, text, reference, message):
     assert "\n" not in str(caught.value)
 
 
+def test_a_module_is_never_taken_from_another_folder(write, tmp_path, monkeypatch):
+    """As of two sweeps that are launched from one notebook."""
+    name = write(GOOD.replace("{n}", "200"))
+    reference = f"{name}:make"
+    spec_of(reference).resolved()
+    for folder, text in (("copy", GOOD.replace("{n}", "200")), ("other", GOOD.replace("{n}", "100"))):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / f"{name}.py").write_text(text)
+    monkeypatch.chdir(tmp_path / "copy")
+    assert spec_of(reference).resolved().workload.n_train == 200
+    monkeypatch.chdir(tmp_path / "other")
+    with pytest.raises(
+        WorkloadError,
+        match=rf"'{name}' in .*/other: this process has another module of that name, .*/{name}\.py; rename",
+    ):
+        spec_of(reference).resolved()
+    (tmp_path / "other" / "random.py").write_text("def make(): ...")
+    with pytest.raises(WorkloadError, match=r"another module of that name, .*random\.py; rename one"):
+        spec_of("random:make").resolved()
+
+
 @pytest.mark.parametrize(
     ("value", "got"),
     [
