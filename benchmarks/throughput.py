@@ -216,8 +216,12 @@ def agreement(theirs: dict[str, float | None], ours: dict[str, float | None]) ->
 
 
 def agrees(found: dict[str, float]) -> bool:
-    """Whether two sets of runs are the same: half of them to 1 %, all to 2 % on average; where training is chaotic single runs part."""
-    return found["median"] < 0.01 and abs(found["mean"]) < 0.02 and found["same fate"] > 0.97
+    """Whether two sets of runs are the same: half of them to 1 %, within two standard errors, all to 2 % on average.
+
+    Where training is chaotic single runs part.
+    """
+    half = 0.5 - found["runs"] ** -0.5
+    return found["within"] > half and abs(found["mean"]) < 0.02 and found["same fate"] > 0.97
 
 
 def loops(of: dict[str, list[dict]]) -> dict[str, float] | None:
