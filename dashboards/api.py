@@ -39,6 +39,7 @@ from .answers import (
 )
 from .downloads import REPORT_FILES, TABLES, report_file, table
 from .launching import IdleError, Launcher, Started
+from .login import waiting_page
 from .making import BeingMadeError, Made
 from .problems import add_handlers, documented
 from .reading import Reader, UnknownError
@@ -64,6 +65,7 @@ Step = Annotated[
 Units = Annotated[
     Literal["paper", "torch"] | None, Query(description="The convention a decoupled landscape is drawn in.")
 ]
+Download = Annotated[bool, Query(description="Whether a browser is to save it, not to show it.")]
 ReportName = Annotated[str, Path(max_length=100, json_schema_extra={"enum": list(REPORT_FILES)})]
 
 EVERY = (400, 401, 403, 413, 422, 429, 500, 503, 504)
@@ -73,6 +75,7 @@ RETRY_S = 5
 LATER: dict[int | str, dict[str, Any]] = {
     202: {
         "model": Later,
+        "content": {"text/html": {}},
         "description": "It is being made; ask again after Retry-After seconds. While the sweep is being launched the last "
         "that was made is answered; Last-Modified says of when.",
         "headers": {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}},
@@ -100,8 +103,10 @@ def api(reader: Reader, launcher: Launcher) -> FastAPI:
     add_handlers(app)
 
     @app.exception_handler(BeingMadeError)
-    def later(_: Request, error: Exception) -> Response:
-        told = json.dumps(Later(detail=str(error)).model_dump())
+    def later(request: Request, error: Exception) -> Response:
+        if "text/html" in request.headers.get("accept", ""):  # a browser would show or save what is meant for programs
+            return waiting_page(str(error), RETRY_S)
+        told = json.dumps(Later(detail=f"{error}; ask again").model_dump())
         return Response(told, 202, {"Retry-After": str(RETRY_S)}, "application/json")
 
     app.include_router(router(reader, launcher), prefix="/v1")
@@ -244,11 +249,12 @@ def _add_results(routes: APIRouter, reader: Reader) -> None:
         response_class=Response,
         responses={200: {"content": {kind.partition(";")[0]: {} for kind in REPORT_FILES.values()}}, **LATER, **documented(404)},
     )  # fmt: skip
-    def report(sweep: SweepName, file: ReportName) -> Response:
+    def report(sweep: SweepName, file: ReportName, download: Download = False) -> Response:
         if file not in REPORT_FILES:
             raise UnknownError(f"file {file!r}: a report has {', '.join(REPORT_FILES)}")
         made = reader.analysed(sweep)
-        answer = _file(report_file(reader, sweep, made, file), f"{sweep} {file}", REPORT_FILES[file])
+        content = report_file(reader, sweep, made, file)
+        answer = _file(content, f"{sweep} {file}", REPORT_FILES[file], saved=download)
         answer.headers["Content-Security-Policy"] = SANDBOX
         answer.headers["Last-Modified"] = _date(made)
         return answer
@@ -331,8 +337,9 @@ def _json(value: Any) -> Response:
     return Response(json.dumps(value, allow_nan=False).encode(), media_type="application/json")
 
 
-def _file(content: bytes, name: str, media_type: str) -> Response:
+def _file(content: bytes, name: str, media_type: str, *, saved: bool = False) -> Response:
     ascii_name = "".join(
         letter if letter.isascii() and letter.isprintable() and letter not in '"\\' else "_" for letter in name
     )
-    return Response(content, media_type=media_type, headers={"Content-Disposition": f'inline; filename="{ascii_name}"'})
+    how = "attachment" if saved else "inline"
+    return Response(content, media_type=media_type, headers={"Content-Disposition": f'{how}; filename="{ascii_name}"'})

@@ -63,6 +63,9 @@ class _App(Dash):
             known = self.callback_map[body["output"]]
             if any(len(body.get(kind, [])) != len(known[kind]) for kind in ("inputs", "state")):
                 raise ValueError
+            outputs, own = (each if isinstance(each, list) else [each] for each in (body["outputs"], known["output"]))
+            if [Output(each["id"], each["property"]) for each in outputs] != own:
+                raise ValueError
             return super()._prepare_callback(g, body)
 
 

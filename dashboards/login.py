@@ -1,11 +1,11 @@
-"""The pages that are there before anybody is signed in: plain HTML, no script, nothing to load."""
+"""Pages that stand alone, before anybody is signed in or while a file is made: plain HTML, no script, nothing to load."""
 
 from __future__ import annotations
 
 from jinja2 import Environment
 from starlette.responses import HTMLResponse
 
-__all__ = ["arrival_page", "local", "login_page", "logout_page"]
+__all__ = ["arrival_page", "local", "login_page", "logout_page", "waiting_page"]
 
 _STYLE = """
 :root { color-scheme: light dark; --ground: #f6f7f9; --card: #fff; --ink: #16191d; --quiet: #5b6470; --line: #d5dae1;
@@ -37,6 +37,7 @@ _PAGE = Environment(autoescape=True).from_string("""<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 {% if onward %}<meta http-equiv="refresh" content="0;url={{ onward }}">{% endif %}
+{% if again_s %}<meta http-equiv="refresh" content="{{ again_s }}">{% endif %}
 <title>{{ title }} · hpscan</title>
 <link rel="icon" href="data:,">
 <style>{{ style }}</style>
@@ -47,13 +48,13 @@ _PAGE = Environment(autoescape=True).from_string("""<!doctype html>
 {% if onward %}<p><a href="{{ onward }}">Go on to hpscan</a></p>
 {% else %}<p>{{ about }}</p>
 {% if wrong %}<p class="bad" role="alert" id="wrong">{{ wrong }}</p>{% endif %}
-<form method="post" action="{{ action }}">
+{% if action %}<form method="post" action="{{ action }}">
 {% if asks %}<label for="token">Token</label>
 <input id="token" name="token" type="password" autocomplete="current-password" required autofocus
 {%- if wrong %} aria-invalid="true" aria-describedby="wrong"{% endif %}>
 <input type="hidden" name="next" value="{{ next }}">{% endif %}
 <button type="submit">{{ button }}</button>
-</form>{% endif %}
+</form>{% endif %}{% endif %}
 </main>
 </body>
 </html>
@@ -78,6 +79,14 @@ def logout_page() -> HTMLResponse:
 def arrival_page(path: str) -> HTMLResponse:
     """Goes to a path of this site by itself: a browser that came by a link from another site then shows its cookie."""
     return HTMLResponse(_PAGE.render(title="One moment", onward=path, style=_STYLE))
+
+
+def waiting_page(about: str, again_s: int) -> HTMLResponse:
+    """Asks for its own address again until what is made there is made, which a browser then shows or saves."""
+    page = _PAGE.render(
+        title="One moment", about=f"{about}; this page asks again by itself.", again_s=again_s, style=_STYLE
+    )
+    return HTMLResponse(page, 202, {"Retry-After": str(again_s)})
 
 
 def local(path: str) -> str:

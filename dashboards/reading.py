@@ -267,7 +267,7 @@ class Reader:
         """
         made, is_current = self.analysis(sweep, metric, wait_s=WAIT_S)
         if made is None or not (is_current or self.launched(sweep)):
-            raise BeingMadeError(f"{sweep}: is being analysed; ask again")
+            raise BeingMadeError(f"{sweep}: is being analysed")
         made.outcome.result()
         return made
 
@@ -280,7 +280,7 @@ class Reader:
 
         made = self._making.of(key, version, lambda: bool(kept()), wait_s=WAIT_S)
         if made is None or made.version != version:
-            raise BeingMadeError(f"{sweep}: {name} is being made; ask again")
+            raise BeingMadeError(f"{sweep}: {name} is being made")
         made.outcome.result()
         return kept()
 

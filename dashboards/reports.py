@@ -34,7 +34,11 @@ FILES = {
 def page(reader: Reader, name: str) -> list[Any]:
     """The page; its report is made beside, which takes seconds, and of a large sweep minutes."""
     made, is_current = reader.analysis(name)
-    links = [html.A(told, href=_file(name, file), className="button", download=file) for file, told in FILES.items()]
+    # not by the attribute `download`, which saves whatever is answered while the file is being made
+    links = [
+        html.A(told, href=f"{_file(name, file)}?download=true", target="_blank", className="button")
+        for file, told in FILES.items()
+    ]
     return [
         head("Report", path=[("Sweeps", "/"), (name, path_of(name))], about=html.P("What the sweep says, and how to train with it.", className="quiet")),
         html.Div(links, id="report-files", className="downloads", hidden=made is None, **aria({"aria-label": "Files of the report"}), role="group"),

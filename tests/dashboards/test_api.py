@@ -220,7 +220,10 @@ def test_every_file_of_the_report_is_had_and_made_once(client, name, monkeypatch
     assert answer.content
     for makes in ("save_report", "save_figure"):
         monkeypatch.setattr(downloads, makes, None)
-    assert client.get(f"{V1}/sweeps/tiny/report/{name}").content == answer.content
+    saved = client.get(f"{V1}/sweeps/tiny/report/{name}", params={"download": True})
+    assert saved.content == answer.content
+    how = [each.headers["content-disposition"] for each in (answer, saved)]
+    assert how == [f'inline; filename="tiny {name}"', f'attachment; filename="tiny {name}"']
 
 
 def test_what_is_served_is_what_the_report_command_writes(client, store, tmp_path):
@@ -239,6 +242,10 @@ def test_what_takes_long_is_to_be_asked_for_again(client, monkeypatch, path, slo
     answer = client.get(f"{V1}/sweeps/tiny/{path}")
     assert (answer.status_code, answer.headers["retry-after"]) == (202, "5")
     assert "tiny: " in answer.json()["detail"]
+    page = client.get(f"{V1}/sweeps/tiny/{path}", headers={"accept": "text/html,application/xml;q=0.9,*/*;q=0.8"})
+    assert (page.status_code, page.headers["retry-after"]) == (202, "5")
+    assert page.headers["content-type"].startswith("text/html")
+    assert '<meta http-equiv="refresh" content="5">' in page.text
     may_end.set()
     wait_for(lambda: client.get(f"{V1}/sweeps/tiny/{path}").status_code == 200, what=path)
 

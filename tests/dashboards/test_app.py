@@ -22,6 +22,8 @@ from hpscan.store import Store
 
 from .conftest import called, is_problem, parts_of
 
+PAGE, AT = {"id": "page", "property": "children"}, {"id": "at", "property": "data"}
+
 
 @pytest.fixture
 def client(store):
@@ -161,13 +163,16 @@ def test_the_key_in_a_store_s_address_is_on_no_page(monkeypatch, path, allowed):
 
 @pytest.mark.parametrize(
     "asked",
-    [{"output": "nothing.here"}, {"output": ["page"]}, {"output": None}, {"inputs": []}, {"inputs": [1, 2]}, {"state": 5}, {"changedPropIds": 5}],
+    [
+        {"output": "nothing.here"}, {"output": ["page"]}, {"output": None}, {"inputs": []}, {"inputs": [1, 2]}, {"state": 5}, {"changedPropIds": 5},
+        {"outputs": []}, {"outputs": [AT, PAGE]}, {"outputs": [PAGE, AT, PAGE, AT]}, {"outputs": [[PAGE], AT]}, {"outputs": [1, 2]},
+        {"outputs": [PAGE, {"id": {"type": "at"}, "property": "data"}]}, {"outputs": [PAGE, {"id": "at"}]}, {"outputs": PAGE}, {"outputs": None},
+    ],
     ids=str,
 )  # fmt: skip
 def test_what_no_page_of_this_server_asks_is_refused_in_one_line(client, asked):
     places = [{"id": "url", "property": name, "value": "/"} for name in ("pathname", "search")]
-    outputs = [{"id": "page", "property": "children"}, {"id": "at", "property": "data"}]
-    page = {"output": "..page.children...at.data..", "outputs": outputs, "inputs": places, "changedPropIds": []}
+    page = {"output": "..page.children...at.data..", "outputs": [PAGE, AT], "inputs": places, "changedPropIds": []}
     told = [
         client.post(ASKED, json=body, headers={"origin": str(client.base_url)}) for body in (page, {**page, **asked})
     ]

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from hpscan.dashboards.login import arrival_page, local, login_page, logout_page
+from hpscan.dashboards.login import arrival_page, local, login_page, logout_page, waiting_page
 
 texts = st.text(st.characters(exclude_categories=["Cs"])) | st.text("<>\"'&;/ aé=")
 
@@ -78,3 +78,13 @@ def test_a_page_of_this_site_is_gone_on_to_as_it_is(parts, query):
     path = f"/sweeps/{'/'.join(parts)}?{query}"
     assert local(path) == path
     assert urlsplit(path).netloc == ""
+
+
+@given(texts.filter(str.strip))
+def test_a_page_that_waits_asks_for_itself_again(about):
+    answer = waiting_page(about, 7)
+    tags, words = tags_of(answer)
+    assert (answer.status_code, answer.headers["retry-after"]) == (202, "7")
+    assert [own["content"] for tag, own in tags if own.get("http-equiv") == "refresh"] == ["7"]
+    assert about in words
+    assert not any(tag in {"script", "form", "a"} for tag, _ in tags)
