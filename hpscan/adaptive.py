@@ -142,7 +142,7 @@ def believe(z: Surface, x: Lrs, y: Wds, tolerance: float = TOLERANCE) -> Belief 
     best = float(z[finite].min())
     ceiling = best + _depth(z[known][nearest])
     values = np.minimum(z[known], ceiling)
-    if np.ptp(values) <= 1e-12 * float(np.abs(values).max()):
+    if _alike(values):
         return None
     from sklearn.gaussian_process import GaussianProcessRegressor
     from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
@@ -189,6 +189,9 @@ def next_cells(
     for cell in pending:
         free[cell] = False
     if belief is None:
+        known = z[~np.isnan(z)]
+        if len(known) > 2 and np.isfinite(known).all() and _alike(known):  # all of it is the basin
+            return [cell for cell in _around(z) if free[cell]][:n]
         return _farthest(~free, _in_steps(x), _in_steps(y), n)
     if belief.settled(never):
         # near a cliff the process may be too sure of itself; the best cell is at least a local one
@@ -207,6 +210,11 @@ def next_cells(
         free[cell] = False
         covariance = _conditioned(covariance, at, belief.noise)
     return chosen
+
+
+def _alike(values: Float[np.ndarray, " cells"]) -> bool:
+    """Whether no two differ by more than rounding."""
+    return float(np.ptp(values)) <= 1e-12 * float(np.abs(values).max())
 
 
 def _around(z: Surface) -> list[Index]:

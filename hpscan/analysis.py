@@ -22,7 +22,7 @@ from hpscan.parts import WHERE_IT_RAN
 from hpscan.recommendation import Recommendation, recommend
 from hpscan.rounds import belief_of
 from hpscan.scaling import Scaling, scalings
-from hpscan.separation import Extent, Separability, in_range, separability
+from hpscan.separation import Extent, Separability, separability
 from hpscan.spec import Spec, SpecError
 from hpscan.store import RUNS, Store
 from hpscan.variants import Decay
@@ -213,7 +213,7 @@ def analyze(
     spec = store.spec(sweep)
     rows = store.runs(sweep, without=_UNREAD)
     spec = spec if metric is None else shown_by(spec, rows, metric)
-    planned = [in_range(shape) for shape in landscapes(spec, rows)]
+    planned = landscapes(spec, rows)
     del rows
     store.give_back()
     shapes = view(planned, axes or ("lr", "wd"), at, over) if axes or at or over else planned

@@ -27,6 +27,10 @@ FURTHER = (*DIAGNOSTICS, "sharpness")
 SWITCHES = ("nesterov",)
 """Axes that are off or on: they have no octaves, and nothing lies beyond their ends."""
 
+MOST = float(np.finfo(np.float32).max)
+"""What no value exceeds: networks train in float32. Of a training function of one's own or of another tool, a value beyond it
+has diverged, as a network would have; its square is no float64 either."""
+
 PerCell = Float[np.ndarray, "lrs wds"]
 
 
@@ -68,6 +72,14 @@ class Landscape:
     """Its value on each further axis and each axis of the recipe."""
     axes: tuple[str, str] = ("lr", "wd")
     """What ``lr`` and ``wd`` hold the values of; other axes where :func:`hpscan.views.view` laid them out."""
+
+    def __post_init__(self) -> None:
+        """A run whose value lies beyond :data:`MOST` has diverged, however the landscape came about."""
+        beyond = np.isfinite(self.z) & (np.abs(self.z) > MOST)
+        if beyond.any():
+            object.__setattr__(self, "states", np.where(beyond, "diverged", self.states))
+            values = {metric: np.where(beyond, np.inf, values) for metric, values in self.values.items()}
+            object.__setattr__(self, "values", values)
 
     @property
     def z(self) -> Float[np.ndarray, "seeds lrs wds"]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import combinations
 
 import numpy as np
 from jaxtyping import Float
 
-from hpscan.surfaces import additive_basis, ranks
+from hpscan.surfaces import additive_fit, ranks
 
 __all__ = ["PERMUTATIONS", "additive_residuals", "centred_ranks", "p_value"]
 
@@ -41,17 +42,18 @@ def additive_residuals(z: Float[np.ndarray, "*batch seeds lrs wds"], cells: np.n
     ``cells`` are the same for all seeds or those of each; which runs are unknown is the same throughout a batch.
     """
     found = np.zeros(z.shape)
-    bases: dict[bytes, np.ndarray] = {}
+    fits: dict[bytes, Callable[[np.ndarray], np.ndarray]] = {}
     answers = np.broadcast_to(cells, z.shape[-3:]) & ~np.isnan(z.reshape(-1, *z.shape[-3:])[0])
     for seed, here in enumerate(answers):
-        if here.tobytes() not in bases:
-            bases[here.tobytes()] = additive_basis(here)
-        basis = bases[here.tobytes()]
+        if here.tobytes() not in fits:
+            fits[here.tobytes()] = additive_fit(here)
+        fit = fits[here.tobytes()]
         flat = np.where(here, z[..., seed, :, :], 0.0).reshape(*z.shape[:-3], here.size)
-        left = flat - flat @ basis @ basis.T
+        left = flat - fit(flat)
+        left -= fit(left)  # what solving the normal equations has lost of its digits
         # or seeds would agree on how a sum is rounded
-        more = np.abs(left).max(axis=-1) > ROUNDING * np.abs(flat).max(axis=-1)
-        found[..., seed, :, :] = np.where(here & more[..., None, None], left.reshape(*z.shape[:-3], *here.shape), 0.0)
+        left[np.abs(left) <= ROUNDING * np.abs(flat).max(axis=-1, keepdims=True)] = 0.0
+        found[..., seed, :, :] = left.reshape(*z.shape[:-3], *here.shape)
     return found
 
 
@@ -103,26 +105,37 @@ def p_value(
 
 def _by_moves(seen: Seeds, rng: np.random.Generator) -> Float[np.ndarray, " n"]:
     """How well seeds agree that are moved around the torus."""
-    total, met = np.zeros((2, PERMUTATIONS, *seen.shape[1:]))
-    for field in seen:
-        moves = _moves(field.shape, rng)
-        total += field[moves]
-        met += field[moves] != 0.0
-    by_chance = np.square(total, out=total).sum(axis=(-1, -2)) - (seen**2).sum()
-    n_products = (met * (met - 1.0)).sum(axis=(-1, -2))
-    here = (seen != 0.0).sum(axis=0)
-    by_chance *= np.sqrt((here * (here - 1.0)).sum() / np.maximum(n_products, 1.0))
-    return by_chance
+    moves = [_moves(field.shape, rng) for field in seen]
+    there = (seen != 0.0).astype(float)
+    here = there.sum(axis=0)
+    n_products = np.maximum(_agreement(there, moves).round(), 1.0)
+    return _agreement(seen, moves) * np.sqrt((here * (here - 1.0)).sum() / n_products)
 
 
 def _moves(shape: tuple[int, ...], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Where in a field its cells come from, moved around the torus and mirrored, each time at random."""
-    n_x, n_y = shape
-    down, along = rng.integers(n_x, size=PERMUTATIONS), rng.integers(n_y, size=PERMUTATIONS)
-    flip_x, flip_y = rng.choice([-1, 1], size=(2, PERMUTATIONS))
-    rows = (down[:, None] + flip_x[:, None] * np.arange(n_x)) % n_x
-    columns = (along[:, None] + flip_y[:, None] * np.arange(n_y)) % n_y
-    return rows[:, :, None], columns[:, None, :]
+    """Where a field begins, moved around the torus at random, and which way it goes from there; (permutations, 2) of each."""
+    starts = np.stack([rng.integers(size, size=PERMUTATIONS) for size in shape], axis=-1)
+    return starts, rng.choice([-1, 1], size=(2, PERMUTATIONS)).T
+
+
+def _agreement(fields: Seeds, moves: Sequence[tuple[np.ndarray, np.ndarray]]) -> Float[np.ndarray, " n"]:
+    """Σ_{s≠t} ⟨f_s, f_t⟩ of moved fields.
+
+    The product of two depends on how the one lies to the other alone, so that all there are, 4 n_x n_y, are convolutions
+    of the two, the one mirrored along both axes, either or none.
+    """
+    shape = fields.shape[1:]
+    waves = np.fft.rfft2(fields)
+    upside_down = waves[:, -np.arange(shape[0])]
+    mirrored = np.stack([waves, upside_down.conj(), upside_down, waves.conj()], axis=1)  # neither, y, x, both
+    found = np.zeros(PERMUTATIONS)
+    for one, other in combinations(range(len(fields)), 2):
+        (start, way), (its_start, its_way) = moves[one], moves[other]
+        same = way == its_way
+        x, y = ((its_start - np.where(same, 1, -1) * start) % shape).T
+        products = np.fft.irfft2(mirrored[one] * waves[other], s=shape)
+        found += 2.0 * products[2 * same[:, 0] + same[:, 1], x, y]
+    return found
 
 
 def _neighbours(fields: Float[np.ndarray, "n lrs wds"]) -> Float[np.ndarray, " n"]:

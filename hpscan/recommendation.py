@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from hpscan.basin import reach
 from hpscan.intervals import NOTHING, Interval, mean_of_seeds
 from hpscan.landscape import Landscape
-from hpscan.separation import coordinates, has_place, in_range, value_at
+from hpscan.separation import coordinates, has_place, value_at
 
 __all__ = ["NEAR", "OCTAVE", "Range", "Recommendation", "less", "recommend"]
 
@@ -72,7 +72,6 @@ def recommend(landscape: Landscape) -> Recommendation | None:
     ``within`` worse than the best; a cell of which too little is known goes by the nearest, and rows and columns without any
     that is are closed up. Its middle is its centre of mass, cells weighing the square octaves about them.
     """
-    landscape = in_range(landscape)
     known = landscape.known > 0
     rows, columns = np.flatnonzero(known.any(axis=1)), np.flatnonzero(known.any(axis=0))
     found = _recommended(landscape.part(np.arange(len(landscape.seeds)), rows, columns))

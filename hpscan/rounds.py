@@ -11,7 +11,7 @@ import numpy as np
 from hpscan.adaptive import Belief, believe, first_cells, next_cells
 from hpscan.grid import Pack, Run, packs, panels, runs
 from hpscan.landscape import Landscape, landscapes
-from hpscan.separation import coordinates, in_range
+from hpscan.separation import coordinates
 from hpscan.spec import Spec
 from hpscan.store import Store
 
@@ -125,7 +125,6 @@ def belief_of(shape: Landscape, tolerance: float) -> Belief | None:
 
 def _known(shape: Landscape) -> np.ndarray:
     """The mean of cells of which every seed is there; ``inf`` where one diverged or was stopped."""
-    shape = in_range(shape)
     z = np.where(shape.censored.any(axis=0), np.inf, shape.mean())
     return np.where(_whole(shape), z, np.nan)
 

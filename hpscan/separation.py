@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -42,7 +42,6 @@ __all__ = [
     "coordinates",
     "has_place",
     "held_out_regrets",
-    "in_range",
     "separability",
     "settled",
     "value_at",
@@ -136,16 +135,6 @@ def has_place(axis: str, values: Float[np.ndarray, " points"]) -> Bool[np.ndarra
     return (values > 0) | (axis in MEMORIES or axis in SWITCHES)
 
 
-def in_range(landscape: Landscape) -> Landscape:
-    """The landscape in which a value that no float32 can hold, as networks train in, has diverged.
-
-    Only a training function of one's own or another tool has such values; their squares are no float64 either.
-    """
-    beyond = np.isfinite(landscape.z) & (np.abs(landscape.z) > np.finfo(np.float32).max)
-    z, states = np.where(beyond, np.inf, landscape.z), np.where(beyond, "diverged", landscape.states)
-    return replace(landscape, states=states, values=landscape.values | {landscape.metric: z})
-
-
 def separability(landscape: Landscape) -> Separability:
     """Every number of a landscape, with intervals over seeds.
 
@@ -155,7 +144,7 @@ def separability(landscape: Landscape) -> Separability:
     seeds show (:mod:`hpscan.noise`): whole seeds drawn with replacement, two to five of them, would repeat
     themselves too often to tell.
     """
-    landscape = in_range(landscape).of_known_seeds()
+    landscape = landscape.of_known_seeds()
     at = cut(landscape.z)
     if np.isnan(at) or min(landscape.z.shape[1:]) < 2:
         return _nothing(landscape)

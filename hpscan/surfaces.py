@@ -16,7 +16,6 @@ from jaxtyping import Bool, Float, Int
 __all__ = [
     "CUT",
     "Derivative",
-    "additive_basis",
     "additive_fit",
     "capped",
     "contour_slope",
@@ -108,21 +107,10 @@ def contour_slope(z: Surface, x: Float[np.ndarray, " lrs"], y: Float[np.ndarray,
     return float("nan") if bottom == 0.0 else -float(d_x @ d_y) / bottom
 
 
-def additive_basis(cells: Cells) -> Float[np.ndarray, "cells rank"]:
-    """An orthonormal basis of the surfaces f(lr) + g(wd) on the given cells, zero elsewhere."""
-    rows, columns = np.nonzero(cells)
-    design = np.zeros((cells.size, sum(cells.shape)))
-    at = np.flatnonzero(cells)
-    design[at, rows] = 1.0
-    design[at, cells.shape[0] + columns] = 1.0
-    left, values, _ = np.linalg.svd(design, full_matrices=False)
-    return left[:, values > 1e-9 * values.max(initial=1.0)]
-
-
 def additive_fit(cells: Cells) -> Callable[[Flat], Flat]:
     """The linear map from surfaces, flattened, that are 0 but on the given cells, to the f(lr) + g(wd) that fits them best there.
 
-    The projection onto :func:`additive_basis`, by way of the sums of rows and columns: for many cells much faster.
+    By way of the sums of rows and columns: for many cells much faster than with a basis on the cells.
     """
     solve = _solution(cells)
 

@@ -121,6 +121,24 @@ def test_a_plateau_says_nothing(constant):
     assert believe(z, np.arange(4.0), np.arange(4.0)) is None
 
 
+@pytest.mark.parametrize("constant", [0.0, 0.1, -2.0])
+def test_a_plateau_is_settled_with_a_part_of_the_cells(constant):
+    """Where all is the basin, there is no better cell to look for."""
+    z, x = np.full((12, 12), np.nan), np.arange(12.0)
+    for cell in first_cells(z.shape):
+        z[cell] = constant
+    while cells := next_cells(z, x, x, 6):
+        for cell in cells:
+            z[cell] = constant
+    assert np.isfinite(z).mean() < 0.15
+
+
+def test_of_one_good_cell_among_diverged_ones_nothing_is_settled():
+    z, x = np.full((8, 8), np.nan), np.arange(8.0)
+    z[:2], z[0, 0] = np.inf, 1.0
+    assert next_cells(z, x, x, 1) == [(7, 0)]
+
+
 @pytest.mark.parametrize("least", [0.0, 3e-4])
 @pytest.mark.parametrize("seed", range(3))
 def test_errors_of_zero_are_settled_with_a_part_of_the_cells(least, seed):

@@ -20,7 +20,7 @@ from hpscan.intervals import (
     student,
     without_attenuation,
 )
-from hpscan.surfaces import additive_basis
+from hpscan.surfaces import additive_fit
 
 
 def sample_of(z, noise=0.0):
@@ -31,8 +31,8 @@ def sample_of(z, noise=0.0):
 
 def projections(shape):
     """Interaction and total as forms."""
-    basis = additive_basis(np.ones(shape, dtype=bool))
-    unexplained, centred = (lambda v: v - (v @ basis) @ basis.T), (lambda v: v - v.mean(axis=-1, keepdims=True))
+    fit = additive_fit(np.ones(shape, dtype=bool))
+    unexplained, centred = (lambda v: v - fit(v)), (lambda v: v - v.mean(axis=-1, keepdims=True))
     return Form(unexplained, unexplained), Form(centred, centred)
 
 

@@ -152,3 +152,21 @@ def test_nothing_lies_beyond_the_ends_of_a_switch(make_landscape, best):
     assert shape.best().index == (best, 1)
     assert not shape.best().on_edge
     assert replace(shape, axes=("lr", "wd"), lr=np.array([0.5, 1.0])).best().on_edge
+
+
+@pytest.mark.parametrize("huge", [1e39, -1e300])
+def test_a_value_that_no_network_could_have_has_diverged_however_the_landscape_came_about(make_landscape, huge):
+    """Whatever is read off it: its best cell, its states, all its metrics."""
+    z = np.full((2, 3, 3), 1.0)
+    z[0, 1, 1], z[:, 2, 2] = huge, 0.5
+    shape = make_landscape(z)
+    assert shape.counts["diverged"] == 1
+    assert np.isposinf(replace(shape, metric="test_error").z[0, 1, 1])
+    assert shape.best().index == (2, 2)
+    assert (1, 1) not in shape.ranked()
+
+
+def test_a_value_of_a_row_that_no_network_could_have_has_diverged(make_spec):
+    spec = make_spec(variants=["sgd"], seeds=[0])
+    (shape,) = landscapes(spec, frame_of(spec, lambda run: 1e300 if run.cell.lr == max(spec.grid.lr) else 1.0))
+    assert shape.counts["diverged"] == len(shape.wd)

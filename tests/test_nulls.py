@@ -1,7 +1,10 @@
+import itertools
+
 import numpy as np
 import pytest
 import scipy.stats
 
+from hpscan import nulls
 from hpscan.nulls import additive_residuals, centred_ranks, p_value
 
 X, Y = np.arange(9.0), np.arange(8.0)
@@ -118,3 +121,26 @@ def test_residuals_of_many_sweeps_are_those_of_each():
     z, cells = rng.random((4, 2, 5, 6)), rng.random((2, 5, 6)) < 0.8
     z[:, 1, 2, 2] = np.nan
     assert additive_residuals(z, cells) == pytest.approx(np.stack([additive_residuals(one, cells) for one in z]))
+
+
+def test_a_cell_that_is_fitted_exactly_has_no_residual_whatever_rounding_has_it():
+    """Alone in its row: 1e-17 there would count as a cell that seeds have in common."""
+    z = np.random.default_rng(3).random((1, 6, 7))
+    z[0, 4, 1:], z[0, 1:, 2] = np.nan, np.nan
+    left = additive_residuals(z, np.ones((6, 7), dtype=bool))[0]
+    assert left[4, 0] == left[0, 2] == 0.0
+    assert (left[np.ix_([0, 1, 2, 3, 5], [0, 1, 3, 4, 5, 6])] != 0.0).all()
+
+
+@pytest.mark.parametrize(("n_seeds", "shape"), [(2, (2, 2)), (3, (5, 4)), (4, (1, 6)), (2, (7, 9))])
+def test_moved_fields_agree_as_their_cells_do_one_by_one(n_seeds, shape):
+    fields = np.random.default_rng(4).integers(-3, 4, size=(n_seeds, *shape)).astype(float)
+    moves = [nulls._moves(shape, np.random.default_rng(seed)) for seed in range(n_seeds)]
+    found = nulls._agreement(fields, moves)
+    for n in range(0, nulls.PERMUTATIONS, 50):
+        moved = [
+            field[np.ix_(*((starts[n, k] + ways[n, k] * np.arange(shape[k])) % shape[k] for k in (0, 1)))]
+            for field, (starts, ways) in zip(fields, moves, strict=True)
+        ]
+        expected = sum((one * other).sum() for one, other in itertools.permutations(moved, 2))
+        assert found[n] == pytest.approx(expected, abs=1e-9)

@@ -227,3 +227,11 @@ def test_weight_decays_of_which_nothing_is_known_are_no_edge(make_landscape):
     (found, whole), _, _ = fit([1.0, 2.0], [make_landscape(coarse), make_landscape(fine)])
     assert (found.edge, found.lr) == ("", whole.lr)
     assert found.wd.value == pytest.approx(whole.wd.value)
+
+
+def test_a_value_that_no_network_could_have_is_no_best_weight_decay(make_landscape):
+    z = np.add.outer(np.zeros(3), (np.arange(5.0) - 2) ** 2)[None]
+    worse, diverged = z.copy(), z.copy()
+    worse[0, :, 4], diverged[0, :, 4] = -1e300, np.inf
+    found = [fit([1.0], [make_landscape(of)])[0][0] for of in (worse, diverged)]
+    assert found[0].wd.value == found[1].wd.value
