@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import pandas as pd
 import yaml
 
 from hpscan.grid import Panel, panels
-from hpscan.landscape import STATES, Best, Landscape
+from hpscan.landscape import STATES, SWITCHES, Best, Landscape
 from hpscan.recommendation import recommend
 from hpscan.snippets import torch_optimizer
 from hpscan.spec import Spec
@@ -38,7 +38,7 @@ def best_configs(spec: Spec, shapes: Sequence[Landscape]) -> dict[str, Any]:
 
 def _config(spec: Spec, panel: Panel, shape: Landscape, best: Best) -> dict[str, Any]:
     variant, recipe = VARIANTS[panel.variant], panel.recipe
-    settings: dict[str, Any] = {} if "optimizer" in spec.unknown else dict(panel.settings)
+    settings: dict[str, Any] = {} if "optimizer" in spec.unknown else _switched(panel.settings)
     if settings and variant.optimizer == "sgd":
         settings["momentum_form"] = recipe.momentum_form
 
@@ -52,7 +52,7 @@ def _config(spec: Spec, panel: Panel, shape: Landscape, best: Best) -> dict[str,
     }
     return {
         "variant": panel.variant,
-        **dict(panel.at),
+        **_switched(panel.at),
         "lr": best.lr,
         "wd": best.wd,
         "decay": str(variant.decay),
@@ -69,6 +69,11 @@ def _config(spec: Spec, panel: Panel, shape: Landscape, best: Best) -> dict[str,
         "on_edge": best.on_edge,
         "recommended": _recommended(shape),
     }
+
+
+def _switched(settings: Iterable[tuple[str, float]]) -> dict[str, float | bool]:
+    """Settings with true and false for the switches among them, which specs and stores hold as 1 and 0."""
+    return {name: bool(value) if name in SWITCHES else value for name, value in settings}
 
 
 def _recommended(shape: Landscape) -> dict[str, Any]:

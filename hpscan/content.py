@@ -115,7 +115,8 @@ def _in_short(variant: VariantAnalysis, metric: str) -> str:
     """How to tune a variant, in short, and where to start."""
     advice = variant.recommendation
     if advice is None:
-        return "no cell has a result to compare."
+        diverged = (variant.landscape.states == "diverged").all()
+        return "all runs diverged." if diverged else "no cell has a result to compare."
     along_lr, along_wd = (_span(reach) for reach in advice.ranges)
     return (
         f"{IN_SHORT[variant.verdict.word]} Start from lr {numerals.quantity(advice.lr)} and wd "

@@ -25,6 +25,7 @@ from hpscan.conventions import OUTSIDE
 from hpscan.files import write_whole
 from hpscan.footer import CONVENTIONS, add_footer
 from hpscan.intervals import Interval
+from hpscan.landscape import Landscape
 from hpscan.scales import COLORS, Scale, colour_bar, shared_norm
 from hpscan.spec import Spec
 from hpscan.variants import VARIANTS
@@ -85,7 +86,7 @@ COLUMN, PAGE = 3.35, 7.0
 def heatmaps(analysis: Analysis) -> Figure:
     """All landscapes side by side, one row an optimizer, on one robust colour scale.
 
-    Means over seeds; the best cell has a star and the ten best have circles, as in the paper's Figure 2. Cells
+    Means over seeds; the best cell has a star and the ten best of more have circles, as in the paper's Figure 2. Cells
     without a finite mean are painted by their state and never interpolated; a dot marks cells with fewer seeds than
     planned.
     """
@@ -261,9 +262,10 @@ def draw_landscape(axes: Axes, variant: VariantAnalysis, norm: Scale) -> None:
         axes.add_patch(PathPatch(squares, facecolor="none", edgecolor=edge, hatch=hatch, linewidth=0))
     incomplete = np.argwhere(finite & (shape.known < len(shape.seeds)))
     axes.plot(incomplete[:, 1], incomplete[:, 0], ".", color="black", markersize=2)
-    circled = np.array(shape.ranked()[:N_CIRCLED]).reshape(-1, 2)
+    circled = np.array(_circled(shape)).reshape(-1, 2)
     axes.plot(circled[:, 1], circled[:, 0], "o", mfc="none", mec="black", markersize=6.5, mew=0.7)
-    axes.plot(circled[:1, 1], circled[:1, 0], "*", color="#e3342f", mec="white", markersize=9, mew=0.5)
+    best = np.array(shape.ranked(1)).reshape(-1, 2)
+    axes.plot(best[:, 1], best[:, 0], "*", color="#e3342f", mec="white", markersize=9, mew=0.5)
     _ticks(axes, shape.wd, shape.lr)
     lr_label, wd_label = (SYMBOLS.get(axis, AXES_IN_WORDS.get(axis, axis)) for axis in shape.axes)
     axes.set_xlabel(wd_label)
@@ -278,6 +280,12 @@ def draw_landscape(axes: Axes, variant: VariantAnalysis, norm: Scale) -> None:
         loc="left",
     )
     axes.tick_params(length=2)
+
+
+def _circled(shape: Landscape) -> list[tuple[int, int]]:
+    """The ten best cells; none where that would be all that can be compared."""
+    ranked = shape.ranked(N_CIRCLED + 1)
+    return ranked[:N_CIRCLED] if len(ranked) > N_CIRCLED else []
 
 
 def blank_state(states: np.ndarray) -> str:
@@ -299,8 +307,9 @@ def legend_entries(variants: Sequence[VariantAnalysis]) -> list[Line2D | Patch]:
     """Legend entries of what the heatmaps show, and of nothing else."""
     star = Line2D([], [], marker="*", linestyle="", color="#e3342f", mec="white", markersize=9, label="best cell")
     circle = Line2D([], [], marker="o", linestyle="", mfc="none", mec="black", markersize=6.5, label="ten best cells")
-    handles: list[Line2D | Patch] = [star, circle] if any(variant.best for variant in variants) else []
     shapes = [variant.landscape for variant in variants]
+    handles: list[Line2D | Patch] = [star] * any(variant.best for variant in variants)
+    handles += [circle] * any(map(_circled, shapes))
     if any((np.isfinite(shape.mean()) & (shape.known < len(shape.seeds))).any() for shape in shapes):
         handles.append(Line2D([], [], marker=".", linestyle="", color="black", label="fewer seeds than planned"))
     shown = {

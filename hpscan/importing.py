@@ -239,11 +239,12 @@ def _found(trial: Trial, meaning: _Meaning, lost: Counter[str]) -> _Found | None
     recipe = {name: size for name in RECIPE if name in where and (size := whole(name))}
     why = (
         "without a variant" if not named
-        else "without lr" if lr is None else "lr is not a positive number" if not 0 < lr < math.inf
-        else "without wd" if wd is None else "wd is not a number of at least 0" if not 0 <= wd < math.inf
+        else "without lr" if not text("lr") else "lr is not a positive number" if lr is None or not 0 < lr < math.inf
+        else "without wd" if not text("wd") else "wd is not a number of at least 0" if wd is None or not 0 <= wd < math.inf
         else "without a whole seed" if "seed" in where and seed is None
         else f"{text('state').lower()}, so not ended" if state is None
-        else f"without {metric}" if state == "completed" and z is None
+        else f"without {metric}" if state == "completed" and not text(metric)
+        else f"{metric} is not a number" if state == "completed" and z is None
         else next((f"without {name}" for name in RECIPE if name in where and name not in recipe), None)
     )  # fmt: skip
     if why is not None or lr is None or wd is None or state is None:

@@ -73,8 +73,13 @@ def launch_sweep(
     SweepIncompleteError
         If runs failed, or are missing, their workers having died time and again.
     """
-    if not isinstance(spec, Spec):
+    if isinstance(spec, str | Path):
         spec = Spec.load(str(spec), overrides)
+    elif not isinstance(spec, Spec):
+        raise SpecError(
+            f"spec: must be a Spec, or the path or name of one; got a {type(spec).__name__}; "
+            "Spec.validated makes one of a mapping"
+        )
     elif overrides:
         raise SpecError("overrides: go with a path or a name, and this is a Spec; change that")
     sweep = Sweep(store if isinstance(store, Store) else Store(store), spec.name)
@@ -122,11 +127,15 @@ def train_missing(
         store.tidy(spec.name, complete=not missing)
     if states["failed"] or missing:
         why = f" ({len(lost)} {'pack was' if len(lost) == 1 else 'packs were'} lost: {lost[0]})" if lost else ""
-        failed = f"{states['failed']} run{'s' * (states['failed'] != 1)} failed"
-        absent = (
-            "" if spec.adaptive else f" and {states['missing']} {'is' if states['missing'] == 1 else 'are'} missing"
-        )
-        raise SweepIncompleteError(f"{failed}{absent}{why}")
+        told = [f"{_counted(states['failed'])} failed"] * bool(states["failed"])
+        if missing:
+            verb = "is" if states["missing"] == 1 else "are"
+            told.append("some runs are missing" if spec.adaptive else f"{_counted(states['missing'])} {verb} missing")
+        raise SweepIncompleteError(f"{' and '.join(told)}{why}")
+
+
+def _counted(n_runs: int) -> str:
+    return f"{n_runs} run{'s' * (n_runs != 1)}"
 
 
 def check_cluster(address: str | None) -> None:

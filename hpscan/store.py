@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -45,6 +46,9 @@ from hpscan.spec import Spec, SpecError
 from hpscan.spec_text import parse_yaml
 
 __all__ = ["CURVES", "DIAGNOSTICS", "METRICS", "RUNS", "Compacted", "Rows", "Store", "StoreError", "ended"]
+
+MOST_NAMED = 5
+"""Sweeps that are named where one is not found."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +123,7 @@ class Store:
         content = self.files.read(name) if sweep in known else None
         if content is None:
             raise StoreError(
-                f"sweep {sweep!r}: not in the store {self.files.shown()} ({', '.join(known) or 'it holds none'}); launch it first",
+                f"sweep {sweep!r}: not in the store {self.files.shown()} ({_could_be(sweep, known)}); launch it first",
                 bad_input=True,
             )
         path = self.files.shown(name)
@@ -348,6 +352,13 @@ class Store:
             return self._parts.take(sweep, kind, on_broken, lambda file: file.part(without))
         wanted = pa.array(sorted(of), pa.string())
         return self._parts.take(sweep, kind, on_broken, lambda file: file.select("run_id", wanted, without=without))
+
+
+def _could_be(name: str, known: Sequence[str]) -> str:
+    """The sweeps that could be meant by a name that none has, a few of them, and how many more there are."""
+    few = known if len(known) <= MOST_NAMED else get_close_matches(name, known, MOST_NAMED) or known[:MOST_NAMED]
+    more = f" and {len(known) - len(few)} more" if len(few) < len(known) else ""
+    return f"{', '.join(few)}{more}" or "it holds none"
 
 
 def _sound(file: File) -> File:

@@ -40,7 +40,8 @@ def verdict(numbers: Separability, first: str = "learning rate", second: str = "
     both lie below. Unclear: anything else, as where intervals are wide, or where the two interact along no one direction.
     """
     word, why = _judged(numbers, first, second)
-    alone = " (one seed: noise is guessed from neighbouring cells)" if numbers.n_seeds == 1 else ""
+    guessed = numbers.n_seeds == 1 and not math.isnan(numbers.evidence.surface)
+    alone = " (one seed: noise is guessed from neighbouring cells)" if guessed else ""
     return Verdict(word, f"{why}{alone}.")
 
 
@@ -48,7 +49,7 @@ def _judged(numbers: Separability, first: str, second: str) -> tuple[str, str]:
     evidence = numbers.evidence
     neither = "no evidence of coupling or of separation"
     if math.isnan(evidence.surface):
-        return "no evidence", "there are no results to compare, none that differ, or an axis of one value"
+        return "no evidence", _lacking(numbers)
     if evidence.surface >= ALPHA:
         return "no evidence", f"{neither}: cells differ by no more than seeds do (p = {evidence.surface:.2f})"
     for name, p in ((first, evidence.first), (second, evidence.second)):
@@ -68,6 +69,15 @@ def _judged(numbers: Separability, first: str, second: str) -> tuple[str, str]:
     else:
         why = f"the data do not settle whether {first} and {second} can be tuned apart"
     return "unclear", why
+
+
+def _lacking(numbers: Separability) -> str:
+    """Why there is nothing to judge."""
+    if not numbers.n_seeds:
+        return "there are no results to compare"
+    if math.isnan(numbers.worst_regret):  # the one number that needs no noise
+        return "all runs diverged, or an axis has one value"
+    return "no seed has results that differ"
 
 
 @dataclass(frozen=True)

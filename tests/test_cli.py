@@ -179,7 +179,7 @@ def test_a_launch_says_at_its_end_what_failed_runs_raised(hpscan, tmp_path, tiny
         "\nfailed, 10 runs: telling_errors:one raised RuntimeError: no [such] file (telling_errors.py, line 3)\n" in out
     )
     assert "Next:" not in out  # there is nothing to report
-    assert err == "hpscan: 10 runs failed and 0 are missing; see hpscan status one\n"
+    assert err == "hpscan: 10 runs failed; see hpscan status one\n"
     code, out, _ = hpscan("launch", "each.yaml")
     assert code == 1
     assert out.count("failed, 1 run: telling_errors:each raised RuntimeError: not with wd 0") == 3

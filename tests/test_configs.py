@@ -9,7 +9,10 @@ import pytest
 
 from hpscan.analysis import analyze
 from hpscan.configs import best_configs, cells
+from hpscan.grid import runs
 from hpscan.importing import import_sweep
+from hpscan.store import Store
+from tests.conftest import result_of
 
 
 def configs(store, sweep="tiny"):
@@ -28,6 +31,21 @@ def test_best_configs_are_plain_and_complete(filled):
     assert adamw["schedule"]["name"] == "cosine"
     assert adamw["metrics"]["test_error"]["mean"] == pytest.approx(0.1)
     assert answer["best"][1]["torch"] is None  # torch.optim.SGD has no decoupled decay
+
+
+def test_switches_are_true_or_false(tmp_path, make_spec):
+    spec = make_spec(
+        variants=["sgd"],
+        seeds=[0],
+        grid={"lr": [2**-4], "wd": [2**-6], "variants": {"sgd": {"nesterov": [False, True]}}},
+    )
+    store = Store(tmp_path)
+    store.save_spec(spec)
+    store.save_pack(spec.name, "p", [result_of(run) for run in runs(spec)], [])
+    for config, nesterov in zip(configs(store)["best"], (False, True), strict=True):
+        assert [where["nesterov"] for where in (config, config["optimizer"], config["torch"])] == [nesterov] * 3
+        assert isinstance(config["nesterov"], bool)
+        assert isinstance(config["optimizer"]["nesterov"], bool)
 
 
 def test_what_is_recommended_comes_with_its_room(filled):

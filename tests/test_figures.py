@@ -96,6 +96,14 @@ def test_the_best_cell_has_a_star_and_the_ten_best_have_circles(make_analysis):
     assert marks["o"][0] == (4, 4)
 
 
+@pytest.mark.parametrize("z", [bowl(n_lr=1, n_wd=1), bowl(n_lr=2, n_wd=5)], ids=["one-cell", "ten-cells"])
+def test_where_the_ten_best_would_be_all_cells_none_has_a_circle(make_analysis, z):
+    figure = figures.heatmaps(make_analysis({"sgdw": z}))
+    (axes,) = panels(figure)
+    assert "o" not in {line.get_marker() for line in axes.lines if len(line.get_xdata())}
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["best cell"]
+
+
 @pytest.mark.parametrize("points", [1, 2, 6, 9, 13, 40])
 def test_ticks_are_few_and_sit_on_cells(make_analysis, points):
     (axes,) = panels(figures.heatmaps(make_analysis({"sgdw": bowl(n_lr=9, n_wd=points)})))

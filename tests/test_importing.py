@@ -66,19 +66,22 @@ def test_states_follow_from_words_and_from_numbers(take_in):
 
 
 def test_what_is_left_out_is_counted_by_reason(take_in):
-    table = rows()
+    table = rows(seeds=(0, 1, 2))
     table[0]["lr"] = ""
     table[1]["lr"] = -1
     table[2]["wd"] = "none"
     table[3]["seed"] = "x"
     table[4]["val_loss"] = ""
+    table[5]["lr"] = "abc"
+    table[6]["wd"] = ""
+    table[7]["val_loss"] = "abc"
     table += [{**table[-1], "val_loss": 9.0}]
     _, summary, found = take_in(table, variants=["sgd"])
     assert summary.lost == {
-        "without lr": 1, "lr is not a positive number": 1, "without wd": 1, "without a whole seed": 1,
-        "without val_loss": 1, "another of the same cell and seed came later": 1,
+        "without lr": 1, "lr is not a positive number": 2, "without wd": 1, "wd is not a number of at least 0": 1,
+        "without a whole seed": 1, "without val_loss": 1, "val_loss is not a number": 1, "another of the same cell and seed came later": 1,
     }  # fmt: skip
-    assert sum(summary.lost.values()) + sum(summary.runs["sgd"].values()) == summary.n_trials == 9
+    assert sum(summary.lost.values()) + sum(summary.runs["sgd"].values()) == summary.n_trials == 13
     assert np.nanmax(found["sgd"].z) == 9.0
 
 

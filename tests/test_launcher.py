@@ -83,7 +83,7 @@ def test_runs_that_failed_are_an_error_and_the_others_are_stored(here, spec, tmp
     monkeypatch.chdir(tmp_path)
     raw = spec.model_dump(mode="json", exclude_none=True) | {"seeds": [0, 1], "workload": {"trainable": "mine:train"}}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(raw))
-    with pytest.raises(hpscan.SweepIncompleteError, match=r"^12 runs failed and 0 are missing$"):
+    with pytest.raises(hpscan.SweepIncompleteError, match=r"^12 runs failed$"):
         hpscan.launch_sweep("mine.yaml")
     sweep = hpscan.open_sweep("results", "tiny")
     assert sweep.status["errors"] == {"mine:train raised RuntimeError: not with this seed (mine.py, line 6)": 12}
@@ -91,6 +91,19 @@ def test_runs_that_failed_are_an_error_and_the_others_are_stored(here, spec, tmp
     (tmp_path / "mended").touch()
     again = hpscan.launch_sweep("mine.yaml", retry_failed=True)
     assert again.status["states"]["completed"] == 24
+
+
+@pytest.mark.parametrize(
+    ("adaptive", "message"),
+    [(False, "12 runs are missing"), (True, "some runs are missing")],
+    ids=["whole", "adaptive"],
+)
+def test_runs_of_lost_packs_are_an_error_and_none_is_said_to_have_failed(
+    make_spec, tmp_path, monkeypatch, adaptive, message
+):
+    monkeypatch.setattr("hpscan.launch.launch", lambda *_, **__: ["its workers died"])
+    with pytest.raises(hpscan.SweepIncompleteError, match=rf"^{message} \(1 pack was lost: its workers died\)$"):
+        hpscan.launch_sweep(make_spec(variants=["sgdw"], seeds=[0], adaptive=adaptive), tmp_path)
 
 
 def test_what_would_make_every_run_another_one_is_refused_unless_it_is_meant(here, spec, make_spec, tmp_path):
@@ -129,6 +142,10 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_written(make_spec,
         hpscan.launch_sweep(make_spec(), tmp_path, address="nowhere")
     with pytest.raises(SpecError, match=r"^overrides: go with a path or a name"):
         hpscan.launch_sweep(make_spec(), tmp_path, overrides=["seeds=[1]"])
+    with pytest.raises(
+        SpecError, match=r"^spec: must be a Spec, or the path or name of one; got a dict; Spec.validated makes"
+    ):
+        hpscan.launch_sweep({"name": "tiny"}, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

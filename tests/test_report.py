@@ -8,9 +8,11 @@ import pytest
 import yaml
 
 from hpscan.analysis import analyze
+from hpscan.grid import runs
 from hpscan.report import FORMATS, check_formats, save_report
 from hpscan.spec import SpecError
 from hpscan.store import Store
+from tests.stored import NOW
 
 
 def test_a_report_is_written_in_every_format(filled, tmp_path):
@@ -61,6 +63,17 @@ def test_an_empty_sweep_still_makes_a_report(tmp_path, make_spec):
     store.save_spec(make_spec())
     page, *_ = save_report(analyze(store, "tiny"), tmp_path / "report")
     assert "no cell has a result to compare" in page.read_text()
+
+
+def test_where_all_diverged_the_answer_says_so(tmp_path, make_spec):
+    spec, store = make_spec(variants=["sgd", "sgdw"]), Store(tmp_path)
+    store.save_spec(spec)
+    rows = [
+        run.columns() | {"state": "diverged", "finished_at": NOW} for run in runs(spec) if run.cell.variant == "sgd"
+    ]
+    store.save_pack(spec.name, "p", rows, [])
+    told, *_ = save_report(analyze(store, "tiny"), tmp_path / "report", ["md"])
+    assert "* **sgd**: all runs diverged.\n* **sgdw**: no cell has a result to compare.\n" in told.read_text()
 
 
 def test_without_typst_a_pdf_says_what_to_install_and_the_rest_is_written(filled, tmp_path, monkeypatch):

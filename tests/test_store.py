@@ -68,6 +68,20 @@ def test_an_unknown_sweep_is_bad_input_and_names_what_there_is(store, make_spec)
     assert error.value.bad_input
 
 
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ("mni-1", r"\(mni_1, (mni_\d+, ){3}mni_\d+ and 26 more\)"),
+        ("xyz", r"\(mni_0, mni_1, mni_10, mni_11, mni_12 and 26 more\)"),
+    ],
+)
+def test_of_many_sweeps_those_are_named_that_could_be_meant(store, make_spec, asked, told):
+    for index in range(31):
+        store.save_spec(make_spec(name=f"mni_{index}"))
+    with pytest.raises(StoreError, match=rf"not in the store .* {told}; launch it first"):
+        store.spec(asked)
+
+
 def test_an_object_store_holds_what_a_folder_does(s3, make_spec):
     assert s3.sweeps() == []
     assert s3.runs("tiny").empty

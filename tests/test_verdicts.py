@@ -53,8 +53,18 @@ def test_a_single_seed_is_said_to_be_one(make_landscape):
     assert "one seed" in verdict(separability(make_landscape(sweep(-1.0, 1, 0.02)))).sentence
 
 
-def test_nothing_to_compare_is_said(make_landscape):
-    assert "no results to compare" in verdict(separability(make_landscape(np.full((2, 4, 4), np.nan)))).sentence
+@pytest.mark.parametrize(
+    ("z", "sentence"),
+    [
+        (np.full((2, 4, 4), np.nan), "there are no results to compare."),
+        (np.full((1, 4, 4), np.inf), "all runs diverged, or an axis has one value."),
+        (sweep(-1.0, 2, 0.02)[:, :, :1], "all runs diverged, or an axis has one value."),
+        (np.ones((2, 4, 4)), "no seed has results that differ."),
+    ],
+    ids=["missing", "diverged", "one-value", "flat"],
+)
+def test_why_there_is_nothing_to_compare_is_said(make_landscape, z, sentence):
+    assert verdict(separability(make_landscape(z))).sentence == sentence
 
 
 def test_partners_come_from_the_catalogue():

@@ -125,7 +125,7 @@ def test_a_client_takes_its_folder_along_and_hears_of_every_pack(cluster, spec_f
     done = hpscan("launch", spec, "--store", tmp_path / "s", "--address", cluster.client, cwd=folder, env=cluster.env)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
-    assert "1 run failed and 0 are missing" in done.stderr
+    assert "1 run failed; see hpscan status" in done.stderr
     assert "2 packs, 2 at once" in done.stdout
     assert "sweep: 4 done, 0 diverged, 1 failed, 0 missing of 4 runs" in done.stdout
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True).stdout
