@@ -6,13 +6,14 @@ import math
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from itertools import pairwise, product
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from itertools import product
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from hpscan._model import Model, accept_name, numbers
 from hpscan.axes import MOST_VALUES, Grid
+from hpscan.refusals import refusal
 from hpscan.resources import Resources
 from hpscan.sampling import AdaptiveOption
 from hpscan.schedules import Cosine, CosineRestarts, Schedule
@@ -20,7 +21,6 @@ from hpscan.spec_text import SpecError, override_field, parse_yaml, read_source,
 from hpscan.stopping import Diverged, Stop
 from hpscan.variants import OPTIMIZER_SETTINGS, VARIANTS, known_variant
 from hpscan.workloads import Factory, Imported, Trainable, Workload, at_width
-from hpscan.workloads.architectures import Architecture
 
 __all__ = [
     "Budget",
@@ -293,7 +293,7 @@ class Spec(Model):
             try:
                 changes["workload"] = at_width(self.workload, int(point["width"]))
             except ValidationError as error:
-                raise ValueError(f"grid.width: {_one_line(error)}") from None
+                raise ValueError(f"grid.width: {refusal(error)}") from None
             except ValueError as error:
                 raise ValueError(f"grid.width: {error}") from None
         return self.model_copy(update=changes)
@@ -350,7 +350,7 @@ class Spec(Model):
         try:
             return cls.model_validate(raw)
         except ValidationError as error:
-            raise SpecError(_one_line(error)) from None
+            raise SpecError(refusal(error)) from None
 
     def to_yaml(self, *, nulls: bool = True, without: Collection[str] = ()) -> str:
         """The complete spec, defaults included, in the order of its fields; without its ``nulls`` it reads back as the same.
@@ -370,55 +370,3 @@ def _no_repeats(values: tuple[Value, ...]) -> tuple[Value, ...]:
     if repeated:
         raise ValueError(f"must not repeat a value; {', '.join(map(str, repeated))} is given more than once")
     return values
-
-
-_TAGS = frozenset(
-    value
-    for union in (Schedule, Workload, Architecture, Stop)
-    for choice in get_args(get_args(union)[0])
-    for value in get_args(choice.model_fields["name"].annotation)
-)
-"""Names of the choices of a union, which pydantic puts into the path of a field."""
-
-
-_SHAPES = {
-    "tuple_type": "a list",
-    "dict_type": "a mapping of fields",
-    "model_type": "a mapping of fields",
-    "model_attributes_type": "a name, or a mapping with one",
-    "string_pattern_mismatch": "module:function, of a file in this folder, as in my_model:make",
-}
-"""What our users call what pydantic misses, by the types of its errors; the one pattern is that of a user's function."""
-
-
-def _one_line(error: ValidationError) -> str:
-    """The first problem of a validation error, as ``field``: what is wrong; got value."""
-    problems = error.errors(include_url=False)
-    first = problems[0]
-    path = [str(part) for part in first["loc"]]
-    # a field may have the name of the choice it belongs to: factory.factory
-    field = ".".join(part for before, part in pairwise(["", *path]) if part not in _TAGS or part == before)
-    message, told = first["msg"].removeprefix("Value error, "), [first["loc"]]
-    if first["type"] == "union_tag_invalid":
-        expected = first["ctx"]["expected_tags"].replace("'", "")
-        message = f"name must be one of {expected}; got {first['ctx']['tag']!r}"
-    elif first["type"] == "union_tag_not_found":
-        message = f"must have a `name`; got {first['input']!r}"
-    elif first["type"] == "missing":
-        told = [problem["loc"] for problem in problems if problem["type"] == "missing"]
-        told = [loc for loc in told if loc[:-1] == first["loc"][:-1]]  # of one mapping or list
-        if isinstance(first["loc"][-1], int):
-            length = len(first["input"]) + len(told)
-            field, message = field.rpartition(".")[0], f"must be a list of {length}; got {first['input']!r}"
-        else:
-            others = "".join(f", and `{loc[-1]}`" for loc in told[1:])
-            message = f"missing; a spec must give it{others}"
-    elif first["type"] == "too_long":
-        message = f"must be a list of {first['ctx']['max_length']}; got {first['input']!r}"
-    elif first["type"] in _SHAPES:
-        message = f"must be {_SHAPES[first['type']]}; got {first['input']!r}"
-    elif first["type"] != "value_error":
-        message = f"{message[0].lower()}{message[1:].replace(' should ', ' must ')}; got {first['input']!r}"
-    rest = len(problems) - len(told)
-    more = f" (and {rest} more)" if rest else ""
-    return f"`{field}`: {message}{more}" if field else f"{message}{more}"

@@ -51,9 +51,7 @@ def test_a_null_that_is_an_argument_of_the_users_own_is_shown(make_spec):
     [
         ({"epochs": 3}, "unknown key 'epochs'; known are name, notes, workload"),
         ({"grid": {"lr": [-0.1], "wd": [0]}}, "`grid.lr`: must be positive; got -0.1"),
-        ({"grid": {"lr": "abc", "wd": [0]}}, "`grid.lr`: input must be a valid number, unable to parse string"),
         ({"grid": {"lr": 1e999, "wd": [0]}}, "`grid.lr`: input must be a finite number; got inf"),
-        ({"grid": {"lr": [1, "abc"], "wd": [0]}}, "`grid.lr.1`: input must be a valid number, unable to parse string"),
         ({"grid": {**GRID, "steps": 0}}, "`grid.steps`: input must be greater than or equal to 1; got 0"),
         ({"grid": {"lr": [], "wd": [0]}}, "`grid.lr`: must hold at least one value; got an empty list"),
         ({"grid": {}}, "`grid.lr`: missing, and `grid.variants.sgd.lr` is not given either"),
@@ -65,15 +63,7 @@ def test_a_null_that_is_an_argument_of_the_users_own_is_shown(make_spec):
         ({"variants": ["adamax"]}, "`variants`: unknown variant 'adamax'; known are sgd"),
         ({"variants": []}, "`variants`: must name at least one variant"),
         ({"variants": ["sgd", "sgd"]}, "`variants`: must not repeat a value; sgd is given more than once"),
-        (
-            {"workload": "imagenet"},
-            "`workload`: name must be one of digits, fashion_mnist, cifar10, cifar100, imagenet32, charlm, factory, trainable, imported; got 'imagenet'",
-        ),
         ({"workload": {"name": "digits", "noise": 1}}, "`workload`: unknown key 'noise'"),
-        (
-            {"workload": {"name": "digits", "label_noise": 1.5}},
-            "`workload.label_noise`: input must be less than 1; got 1.5",
-        ),
         (
             {"workload": {"name": "digits", "train": 1790}},
             "`workload`: train: with 398 validation images at most 1299 are left; got 1790",
@@ -82,12 +72,6 @@ def test_a_null_that_is_an_argument_of_the_users_own_is_shown(make_spec):
         ({"seeds": []}, "`seeds`: must hold at least one seed"),
         ({"seeds": 0}, "`seeds`: must hold at least one seed"),
         ({"seeds": 10**9}, "`seeds`: must be at most 10000; got 1000000000"),
-        ({"variants": "sgd"}, "`variants`: must be a list; got 'sgd'"),
-        ({"grid": 3}, "`grid`: must be a mapping of fields; got 3"),
-        ({"workload": None}, "`workload`: must be a name, or a mapping with one; got None"),
-        ({"workload": {"factory": "my.py"}}, "`workload.factory`: must be module:function, of a file in this folder"),
-        ({"workload": {"trainable": "a:b", "args": 3}}, "`workload.args`: must be a mapping of fields; got 3"),
-        ({"seeds": [-1]}, "`seeds.0`: input must be greater than or equal to 0; got -1"),
         ({"budget": {"steps": 0}}, "`budget.steps`: input must be greater than or equal to 1; got 0"),
         ({"budget": {}}, "`budget`: give either steps or epochs"),
         (
@@ -96,10 +80,6 @@ def test_a_null_that_is_an_argument_of_the_users_own_is_shown(make_spec):
         ),
         ({"batch_size": 1}, "batch_size: must be at least 2"),
         ({"batch_size": 500}, "batch_size: must be at most the 200 training examples of the workload; got 500"),
-        ({"stop": {"rungs": [0.5]}}, "`stop`: must have a `name`; got {'rungs': [0.5]}"),
-        ({"schedule": "triangle"}, "`schedule`: name must be one of constant, cosine, cosine_restarts, cyclic"),
-        ({"schedule": "cosine_restarts"}, "`schedule.first`: missing"),
-        ({"workload": {"factory": "no_colon"}}, "`workload.factory`: "),
         ({"workload": {"factory": "a:b", "model": 1}}, "`workload`: unknown key 'model'; known are args, folder"),
         (
             {"workload": {"factory": "a:b", "trainable": "a:b"}},
@@ -131,11 +111,6 @@ def test_a_null_that_is_an_argument_of_the_users_own_is_shown(make_spec):
         (
             {"grid": {**GRID, "lr": {"log2": [False, 3], "points": 2}}},
             "`grid.lr`: log2 must be two exponents, [low, high]; got [False, 3]",
-        ),
-        ({"optimizer": {"betas": [0.9]}}, "`optimizer.betas`: must be a list of 2; got [0.9]"),
-        (
-            {"optimizer": {"betas": [0.9, 0.99, 0.999]}},
-            "`optimizer.betas`: must be a list of 2; got [0.9, 0.99, 0.999]",
         ),
         (
             {"workload": {"factory": "a:b"}, "grid": {**GRID, "width": [8, 16]}},
@@ -209,21 +184,6 @@ def test_a_bad_spec_is_refused_in_one_line_that_names_field_and_value(tmp_path, 
         load(tmp_path, {**tiny_raw, **change})
     assert message in str(error.value)
     assert "\n" not in str(error.value)
-
-
-def test_a_missing_field_is_named(tmp_path, tiny_raw):
-    del tiny_raw["budget"]
-    with pytest.raises(SpecError, match="`budget`: missing"):
-        load(tmp_path, tiny_raw)
-
-
-def test_all_that_is_missing_is_named_at_once(tmp_path):
-    with pytest.raises(
-        SpecError, match=r"^`workload`: missing; a spec must give it, and `variants`, and `budget`, .*$"
-    ):
-        load(tmp_path, {"name": "mine", "grid": {"lr": [1], "wd": [0]}})
-    with pytest.raises(SpecError, match=r"^`workload`: missing; a spec must give it, and `budget`.* \(and 1 more\)$"):
-        load(tmp_path, {"name": "mine", "variants": "sgd", "grid": {"lr": [1], "wd": [0]}})
 
 
 def test_short_forms(make_spec):
