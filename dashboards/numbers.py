@@ -114,7 +114,7 @@ class Numbers:
     def _computed(self, subject: Subject, read: Callable[[], Landscape]) -> tuple[VariantAnalysis | None, int]:
         """The numbers, and the n of which n-th values of the axes they are."""
         try:
-            shape = read()
+            shape = read().of_known_seeds()  # now: without run_ids no seeds can be taken of it
             shape = replace(shape, run_ids=shape.run_ids[:0], values={shape.metric: shape.z})
             every = -(-max(shape.z.shape[1:]) // MOST_POINTS)
             pipe = self._pipe()

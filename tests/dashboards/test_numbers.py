@@ -22,8 +22,9 @@ def numbers():
     made.close()
 
 
-def test_numbers_follow_and_are_those_of_the_landscape(numbers, reader):
-    shape = reader.shape("tiny", "sgdw")
+@pytest.mark.parametrize("panel", ["sgdw", "adamw"], ids=["whole", "without a seed"])
+def test_numbers_follow_and_are_those_of_the_landscape(numbers, reader, panel):
+    shape = reader.shape("tiny", panel)
     assert numbers.of(SUBJECT, "1", lambda: shape) is None
     wait_for(lambda: numbers.ended("tiny"), what="the numbers")
     known = numbers.of(SUBJECT, "1", lambda: shape)
