@@ -192,7 +192,7 @@ def data_sets() -> Iterator[Check]:
 
 
 def compiler() -> Iterator[Check]:
-    """Whether what torch.compile writes for a CPU can be built, by building something that needs the same of it."""
+    """Whether what torch's compiler writes for a CPU can be built, by building something that needs the same of it."""
     name = os.environ.get("CXX", "g++")
     path, header = shutil.which(name), Path(sysconfig.get_path("include")) / "Python.h"
     install = "hpscan trains uncompiled, slower; Debian: apt-get install g++ python3-dev"

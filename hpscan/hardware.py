@@ -117,7 +117,7 @@ def free_memory(device: torch.device) -> int:
 
 
 def can_compile() -> bool:
-    """Whether torch.compile has what it needs on a CPU: a C++ compiler and Python's headers."""
+    """Whether torch's compiler has what it needs on a CPU: a C++ compiler and Python's headers."""
     return shutil.which(_compiler()) is not None and (Path(sysconfig.get_path("include")) / "Python.h").exists()
 
 

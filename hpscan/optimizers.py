@@ -147,7 +147,7 @@ def _real(stacked: Tensor) -> Tensor:
     return torch.view_as_real(stacked.resolve_conj()) if stacked.is_complex() else stacked
 
 
-def apply_step(  # noqa: PLR0917  (torch.compile takes positional arguments best)
+def apply_step(  # noqa: PLR0917  (what is compiled takes positional arguments)
     direction: Direction,
     thetas: Sequence[Stacked],
     grads: Sequence[Stacked],

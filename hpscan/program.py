@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,63 +35,77 @@ def row_of(named: Named, row: int) -> Named:
 class _Compiled:
     """A compiled function that finds its graph by the shapes of its arguments.
 
-    torch.compile would check some hundred guards at every call, which for small networks takes as long as the step. Here
-    each signature has a graph of its own, compiled without guards: everything else that a graph depends on (the task,
-    the optimizer's direction, the matmul mode) is fixed for the life of a program or part of the signature.
+    torch.compile would trace Python's bytecode, and check some hundred guards at every call, which for small networks takes as long
+    as the step. Here a call is traced operation by operation, once for each signature: everything else that a graph depends on
+    (the task, the optimizer's direction, the matmul mode) is fixed for the life of a program or part of the signature.
     """
 
     def __init__(self, function: Callable[..., Any], *, graphs: bool, stacked: bool) -> None:
         self.function = function
         # Stacked, convolutions are grouped ones, which take up to twice as long with the channels last.
-        self.options: dict[str, Any] = {
-            "guard_filter_fn": torch.compiler.skip_all_guards_unsafe,
-            "layout_optimization": not stacked,
-        }
+        self.options: dict[str, Any] = {"layout_optimization": not stacked}
+        self.graphs = graphs
         if graphs:
             self.options["triton.cudagraphs"] = True
         self.ready: dict[Hashable, Callable[..., Any]] = {}
         self.seconds = 0.0
 
     def __call__(self, *args: Any) -> Any:
-        signature = _signature(args)
-        if signature in self.ready:
-            return self.ready[signature](*args)
-        start = time.perf_counter()
-        self.ready[signature] = self._compile()
-        try:
-            with _unfused_attention():
-                return self.ready[signature](*args)  # the first call compiles
-        finally:
-            self.seconds += time.perf_counter() - start
+        tensors: list[Tensor] = []
+        signature = _taken_apart(args, tensors)
+        if signature not in self.ready:
+            start = time.perf_counter()
+            try:
+                self.ready[signature] = self._compile(args, tensors)
+            finally:
+                self.seconds += time.perf_counter() - start
+        if self.graphs:  # what the last call returned may be overwritten
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+        return self.ready[signature](*tensors)
 
-    def _compile(self) -> Callable[..., Any]:
-        function = self.function
+    def _compile(self, args: tuple[Any, ...], tensors: list[Tensor]) -> Callable[..., Any]:
+        from torch._inductor import compile as compiled_for  # slow to import, as are its next
+        from torch._subclasses.fake_tensor import FakeTensorMode
+        from torch.fx.experimental.proxy_tensor import make_fx
+        from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
-        def call(*args: Any) -> Any:
-            return function(*args)
+        results: list[Any] = []
 
-        # dynamo keeps its graphs by code object
-        call.__code__ = call.__code__.replace(co_firstlineno=next(_lines))
-        return torch.compile(call, dynamic=False, fullgraph=True, options=self.options)
+        def flat(*given: Tensor) -> list[Tensor]:
+            results.append(self.function(*_put_together(args, iter(given))))
+            found: list[Tensor] = []
+            _taken_apart(results[-1], found)
+            return found
+
+        # a model's own constants are real; without symbols for shapes, which nothing uses, torch would not look into its cache
+        mode = FakeTensorMode(allow_non_fake_inputs=True, shape_env=ShapeEnv())
+        fakes: list[Any] = [mode.from_tensor(tensor, static_shapes=True) for tensor in tensors]
+        with torch.no_grad():  # what is to be differentiated is so within
+            compiled = compiled_for(make_fx(flat)(*fakes), fakes, options=self.options)
+        return lambda *given: _put_together(results[-1], iter(compiled(*given)))
 
 
-_lines = itertools.count(1)
-
-
-def _signature(value: Any) -> Hashable:
-    """The types and shapes of nested arguments; anything but tensors stands for itself."""
+def _taken_apart(value: Any, tensors: list[Tensor]) -> Hashable:
+    """The types and shapes of nested values, whose tensors are appended; anything but tensors stands for itself."""
     if isinstance(value, Tensor):
+        tensors.append(value)
         return value.shape, value.stride(), value.dtype
     if isinstance(value, dict):
-        return tuple((name, _signature(entry)) for name, entry in value.items())
+        return tuple([(name, _taken_apart(entry, tensors)) for name, entry in value.items()])
     if isinstance(value, list | tuple):
-        return tuple(map(_signature, value))
+        return tuple([_taken_apart(entry, tensors) for entry in value])
     return value
 
 
-def _unfused_attention() -> AbstractContextManager[Any]:
-    """The fused attentions have no batching rule. What is compiled is compiled within; a graph that enters it is not cached whole."""
-    return nullcontext() if torch.compiler.is_compiling() else sdpa_kernel(SDPBackend.MATH)
+def _put_together(value: Any, tensors: Iterator[Tensor]) -> Any:
+    """Nested values with other tensors in place of theirs."""
+    if isinstance(value, Tensor):
+        return next(tensors)
+    if isinstance(value, dict):
+        return {name: _put_together(entry, tensors) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return tuple([_put_together(entry, tensors) for entry in value])
+    return value
 
 
 def check_task(task: Task, training: Training) -> None:
@@ -159,8 +172,6 @@ class Program:
 
     def __post_init__(self) -> None:
         torch.backends.mha.set_fastpath_enabled(False)  # nn.MultiheadAttention's has no batching rule
-        if self.compiled:  # every number of rows is a graph of its own; dynamo's default gives up after eight
-            torch._dynamo.config.recompile_limit = 256  # noqa: SLF001
         self.template, self.frozen = (initial_model(self.task.model, seed).to(self.device) for seed in (0, 1))
         _check_own(self.template, self.frozen)
         self.rectified = rectified_before_pooling(self.template)
@@ -239,7 +250,7 @@ class Program:
         # BatchNorm updates its statistics in place, which vmap refuses for captured tensors: work on copies.
         buffers = {name: buffer.clone() for name, buffer in buffers.items()}
         state = self._placed({**params, **buffers})  # in one dict, what a forward pass assigns to a buffer comes back
-        with _unfused_attention():
+        with sdpa_kernel(SDPBackend.MATH):  # the fused attentions have no batching rule
             outputs = self.forward(lambda x: functional_call(self.template, state, (x,), tie_weights=False), inputs)
         return self.loss(outputs, targets), {name: state[name] for name in buffers}
 
@@ -256,7 +267,7 @@ class Program:
 
     def _outputs_of(self, model: nn.Module, state: Named, inputs: Tensor) -> Tensor:
         state, inputs = self._placed(state), inputs.clone()  # which a model may write into
-        with _unfused_attention():
+        with sdpa_kernel(SDPBackend.MATH):
             return self.forward(lambda x: functional_call(model, state, (x,), tie_weights=False), inputs)
 
     def _placed(self, state: Named) -> Named:
