@@ -105,8 +105,11 @@ def add_pages(server: FastAPI, reader: Reader, launcher: Launcher, *, signed_in:
             return [
                 *(dcc.Store(id=name) for name in ("version", "counted")),
                 dcc.Store(id="planned", data=_plan_if_any(reader, *at)),
-                head("Not to be shown"),
-                empty("This cannot be shown", str(error), command(reader.store, "status")),
+                head(
+                    "This cannot be shown",
+                    actions=[dcc.Link("Show what there is", href=path, className="button")] if query else [],
+                ),
+                empty("", str(error), command(reader.store, "status")),
             ], at
 
     @pages.callback(

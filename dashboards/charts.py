@@ -45,6 +45,17 @@ class Colours:
             return np.where(np.isfinite(z), np.searchsorted(self.order, z) / max(len(self.order) - 1, 1), np.nan)
         return _logarithm(z) if self.scale == "log" else np.where(np.isfinite(z), z, np.nan)
 
+    @property
+    def is_flat(self) -> bool:
+        """Whether its values are all one, so that there is nothing to tell apart."""
+        return bool(len(self.order)) and math.isclose(self.value_at(1.0), float(self.order[0]), rel_tol=2e-5)
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether there are values beyond its end, painted as those at it."""
+        end = self.value_at(1.0)
+        return bool(len(self.order)) and float(self.order[-1]) > end and not math.isclose(float(self.order[-1]), end)
+
     def value_at(self, share: float) -> float:
         """The metric at a share of the scale."""
         at = self.low + share * (self.high - self.low)

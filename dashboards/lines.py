@@ -62,7 +62,7 @@ def slices(
             "layout": {
                 **plain(), "showlegend": len(found) > 1 and axis == "wd", "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "font": {"size": 11}}, "height": 250,
                 "xaxis": {**ticked(axis, values), "title": {"text": axis_name(axis, variants, view.units)}},
-                "yaxis": {"title": {"text": title}, "type": "log" if logged and _is_positive(*seen[axis]) else "linear", "ticksuffix": unit, **gridded(), "automargin": True},
+                "yaxis": _values(title, unit, logged=logged and _is_positive(*seen[axis])),
             },
         }  # fmt: skip
 
@@ -91,9 +91,16 @@ def curves(rows: pd.DataFrame, runs: Sequence[tuple[str, str, int]], metric: str
         "layout": {
             **plain(), "height": 280, "showlegend": len(told) > 1, "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
             "xaxis": {"title": {"text": "step"}, **gridded(), "automargin": True},
-            "yaxis": {"title": {"text": metric_title(metric)}, "type": "log" if metric != "gap" and _is_positive(seen) else "linear", "ticksuffix": unit, **gridded(), "automargin": True},
+            "yaxis": _values(metric_title(metric), unit, logged=metric != "gap" and _is_positive(seen)),
         },
     }  # fmt: skip
+
+
+def _values(title: str, unit: str, *, logged: bool) -> dict[str, Any]:
+    """The axis of what is drawn."""
+    # by itself Plotly writes 0.3 as a 3 where an axis spans a decade, and all of 1 to 9 in what little height there is
+    log: dict[str, Any] = {"type": "log", "tickformat": ".3~g", "nticks": 3} if logged else {"type": "linear"}
+    return {"title": {"text": title}, "ticksuffix": unit, "automargin": True, **gridded(), **log}
 
 
 def _unit(metric: str) -> tuple[float, str]:

@@ -159,12 +159,15 @@ def _legend(reader: Reader, names: Sequence[str], view: View) -> list[Any]:
                 told = "predicted" if is_guessed else state
                 counts[told] = counts.get(told, 0) + count
     is_empty = not len(scale.order)
-    values = [] if is_empty else [scale.value_at(share) for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    shares = (0.0,) if scale.is_flat else (0.0, 0.25, 0.5, 0.75, 1.0)
+    values = [] if is_empty else [scale.value_at(share) for share in shares]
     ends = (
         [f"{value:.0f}" if math.isclose(value, round(value)) else "" for value in values]
         if view.shows == "n"
         else numerals.scale_labels(metric, values)
     )
+    if len(ends) > 1 and ends[-1] and (scale.is_cut or view.step is not None):
+        ends[-1] = f"≥ {ends[-1]}"
     title = (
         numerals.metric_name(metric)
         if view.shows == "mean" or view.seed is not None

@@ -101,7 +101,8 @@ def stars(ranked: list[tuple[int, int]], x: np.ndarray, y: np.ndarray) -> list[d
     return [
         {
             "type": "scatter", "mode": "markers", "x": typed(x[[j for _, j in others]]), "y": typed(y[[i for i, _ in others]]),
-            "marker": {"symbol": "circle-open", "size": 11, "color": "#111", "line": {"width": 1.4}}, "hoverinfo": "skip", "name": "ten best", "unselected": STAYS,
+            # filled faintly, to be seen on the darkest cells too
+            "marker": {"symbol": "circle", "size": 11, "color": "rgba(255,255,255,0.35)", "line": {"width": 1.4, "color": "#111"}}, "hoverinfo": "skip", "name": "ten best", "unselected": STAYS,
             "showlegend": False,
         },
         {

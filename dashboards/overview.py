@@ -82,14 +82,15 @@ def _cards(reader: Reader, wanted: str) -> list[Any]:
 def _card(reader: Reader, name: str, pace: Pace) -> html.Article:
     spec, status = reader.spec(name), reader.status(name)
     shapes = reader.shapes(name)
-    told = "no result yet" if status["states"]["missing"] else "no result"
+    is_over = _is_over(status, pace)
+    told = "no result" if is_over else "no result yet"
     if best := reader.best(name):
         shape, cell = best
         value = numerals.metric_value(spec.metric, cell.means[spec.metric])
         told = f"{shape.name}, {cell_name(cell.lr, cell.wd)}: {numerals.metric_name(spec.metric)} {value}"
     pictures = [
         html.Figure(
-            [html.Img(src=reader.kept(name, ("thumbnail", shape.name), lambda shape=shape: thumbnail(shape)), alt=""), html.Figcaption(shape.name)],  # type: ignore[misc]
+            [html.Img(src=reader.kept(name, ("thumbnail", shape.name), lambda shape=shape: thumbnail(shape)), alt=""), html.Figcaption(shape.name, title=shape.name)],  # type: ignore[misc]
             className="thumb",
         )
         for shape in shapes[:MOST_THUMBNAILS]
@@ -101,7 +102,7 @@ def _card(reader: Reader, name: str, pace: Pace) -> html.Article:
             html.P(f"{spec.workload.name} · {status['runs']:,} runs · {numerals.budgets(spec)}", className="quiet"),
             progress(status, pace),
             html.Div([*pictures, html.Span(f"and {more} more", className="quiet") if more > 0 else None], className="thumbs"),
-            html.P([html.Span("Best so far ", className="quiet"), told], className="best"),
+            html.P([html.Span("Best " if is_over else "Best so far ", className="quiet"), told], className="best"),
         ],
         className="card sweep",
     )  # fmt: skip
@@ -128,8 +129,13 @@ def progress(status: dict[str, Any], pace: Pace) -> html.Div:
     return html.Div([bar, html.P(" · ".join(words), className="quiet")], className="progress")
 
 
+def _is_over(status: dict[str, Any], pace: Pace) -> bool:
+    """Whether nothing is left to train."""
+    return bool(status["states"]["missing"] == pace.left_out)
+
+
 def _condition(status: dict[str, Any], pace: Pace) -> html.Span:
-    if status["states"]["missing"] == pace.left_out:
+    if _is_over(status, pace):
         return chip("complete", "good") if not status["states"]["failed"] else chip("with failures", "bad")
     return chip("running", "busy") if pace.is_running else chip("incomplete", "warn")
 

@@ -114,4 +114,5 @@ def command(name: str, text: str) -> html.Div:
 
 def empty(title: str, text: str, run: str = "") -> html.Div:
     """What is shown in place of nothing: why there is nothing, and what to run next."""
-    return html.Div([html.H2(title), html.P(text), command("next", run) if run else None], className="empty")
+    head = html.H2(title) if title else None
+    return html.Div([head, html.P(text), command("next", run) if run else None], className="empty")

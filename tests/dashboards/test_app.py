@@ -141,6 +141,14 @@ def test_a_page_that_shows_no_spec_is_not_laid_out_anew_for_ever(look, client, p
     assert "revised" not in look(path, query, **{"planned.data": planned(client, path, query)})
 
 
+@pytest.mark.parametrize("query", ["", "?metric=none"])
+def test_a_view_that_cannot_be_shown_leads_to_one_that_can(client, query):
+    path = "/sweeps/tiny" if query else "/sweeps/other"
+    told = json.dumps(called(client, "page.children", {"url.pathname": path, "url.search": query})["page"]["children"])
+    assert told.count("cannot be shown") == 1
+    assert (f'"href": "{path}"' in told) is bool(query)
+
+
 def test_a_page_of_a_sweep_that_is_gone_says_so(look, client, store):
     before = planned(client, "/sweeps/tiny")
     shutil.rmtree(store.root / "tiny")

@@ -129,3 +129,12 @@ def test_seeds_of_a_cell_share_one_entry_of_the_legend(reader):
     assert [line["showlegend"] for line in figure["data"]] == [True, False, True, False]
     assert figure["layout"]["showlegend"]
     assert not curves(rows, [(ids[0], "a", 0), (ids[1], "a", 0)], "val_loss")["layout"]["showlegend"]
+
+
+@pytest.mark.parametrize("scale", ["log", "linear"])
+def test_what_a_logarithmic_axis_says_is_whole_numbers_and_few(shape, scale):
+    """Plotly would write 0.3 as 3 where an axis spans a decade."""
+    for figure in slices([("one", shape)], View(scale=scale), shape.lr[0], shape.wd[0]):
+        axis = figure["layout"]["yaxis"]
+        assert axis["type"] == scale
+        assert (axis.get("tickformat"), axis.get("nticks")) == ((".3~g", 3) if scale == "log" else (None, None))

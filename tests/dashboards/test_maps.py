@@ -126,7 +126,9 @@ def test_the_legend_goes_from_the_best_cell_to_the_quantile_of_the_stored(reader
         low, high = known.min(), np.quantile(known, clip / 100)
         assert words.startswith("validation loss")
         assert words.split()[2] == numerals.metric_value("val_loss", low)
-        assert words.split()[-1] == numerals.metric_value("val_loss", high)
+        assert words.split()[-2:] == ["≥", numerals.metric_value("val_loss", high)]
+    assert "≥" not in text_of(maps._legend(reader, ["tiny"], View(clip=100.0)))
+    assert "≥" in text_of(maps._legend(reader, ["tiny"], View(clip=100.0, step=6)))  # it may be beyond the end's
 
 
 def test_the_legend_tells_its_colours_apart_however_alike_they_are(tmp_path, make_spec):
@@ -142,6 +144,11 @@ def test_the_legend_tells_its_colours_apart_however_alike_they_are(tmp_path, mak
         return [span.children for span in ticks.children if span.children]
 
     assert len(set(labels())) == 5
+    store.save_pack("tiny", "p", [row | {"val_loss": 2.42e-4} for row in rows], [])
+    told._looked.clear()
+    assert [labels(scale=scale) for scale in ("log", "linear", "rank")] == [["0.000242"]] * 3
+    store.save_pack("tiny", "p", alike, [])
+    told._looked.clear()
     assert labels()[0].startswith("0.1080")
     assert labels(shows="n") == ["2"]  # there is no part of a seed
     for view in ({"scale": "rank"}, {"shows": "se"}):

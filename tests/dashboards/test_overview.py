@@ -33,6 +33,7 @@ def test_the_list_tells_progress_the_best_and_each_landscape(reader):
     told = text_of(page)
     assert "incomplete" in told  # nothing has landed of late
     assert "12 to go" in told
+    assert "Best so far" in told
     assert "adamw, lr 2⁻⁴, wd 2⁻⁶" in told
     assert len(parts_of(page, "Img")) == 3
 
