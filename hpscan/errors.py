@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import sysconfig
+import traceback
+from pathlib import Path
+
 __all__ = [
     "ClusterError",
     "SweepIncompleteError",
     "UnknownJobError",
+    "at",
     "first_line",
     "last_line",
     "told",
@@ -25,9 +30,31 @@ class SweepIncompleteError(Exception):
     """A launch ended with runs that failed or are missing; the others are stored."""
 
 
+LIBRARIES = tuple(Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib"))
+PACKAGE = Path(__file__).parent
+
+
+def at(error: BaseException) -> str:
+    """Where in a user's own code it was raised, as the end of a sentence: `` (net.py, line 12)``; empty if nowhere there."""
+    frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    if isinstance(error, SyntaxError) and error.filename:
+        frames.append((error.filename, error.lineno))
+    own = [(Path(name), line) for name, line in frames if not _is_a_library(name)]
+    return f" ({own[-1][0].name}, line {own[-1][1]})" if own else ""
+
+
+def _is_a_library(name: str) -> bool:
+    """Whether code is of Python, of what is installed, or ours; ``<frozen importlib>`` and ``<string>`` are in no file."""
+    path = Path(name)
+    if {"site-packages", "dist-packages"} & set(path.parts):  # of a user's own folder, too, where .venv is in it
+        return True
+    return name.startswith("<") or any(path.is_relative_to(folder) for folder in (*LIBRARIES, PACKAGE))
+
+
 def first_line(error: BaseException, otherwise: str | None = None) -> str:
-    """Its message up to the first line break; where it has none ``otherwise``, or its type."""
-    return next(iter(_lines(error)), otherwise or type(error).__name__)
+    """Its message up to the first line break, or to the second where the first ends in a colon; where it has none ``otherwise``, or its type."""
+    lines = _lines(error)
+    return " ".join(lines[: 2 if lines and lines[0].endswith(":") else 1]) or otherwise or type(error).__name__
 
 
 def told(error: BaseException) -> str:

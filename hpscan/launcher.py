@@ -105,7 +105,7 @@ def train_missing(
     ``at_end`` is called while the sweep is still held; it returns how many runs are in each state.
     """
     check_cluster(address)
-    data = _data(spec)  # before anything is written
+    data = _data(spec, address)  # before anything is written
     with held(store, spec.name) as lease:
         lost = _train(
             spec,
@@ -225,19 +225,19 @@ def _stored(
     return {str(state): int(count) for state, count in rows["state"].value_counts().items()}, best
 
 
-def _data(spec: Spec) -> Data | None:
+def _data(spec: Spec, address: str | None) -> Data | None:
     """The data of a sweep, read before anything is written; None where a trainable has its own."""
     if not isinstance(spec.workload, PackedWorkload):
         return None
     data = spec.workload.load()
-    check_workload(spec)
+    check_workload(spec, address)
     return data
 
 
-def check_workload(spec: Spec) -> None:
+def check_workload(spec: Spec, address: str | None) -> None:
     """Refuse what a sweep asks of its workload that this does not have: a metric, averaged predictions, smooth labels.
 
-    Of a trainable nothing is known before it was called.
+    A user's own is tried on a few examples, too. Of a trainable nothing is known before it was called.
     """
     if not isinstance(spec.workload, PackedWorkload):
         return
@@ -250,3 +250,7 @@ def check_workload(spec: Spec) -> None:
         known = {f"val_{name}" for name in spec.workload.task().judges}
         if spec.metric.removeprefix("ensemble_") not in known:
             raise WorkloadError(f"metric: the workload reports {', '.join(sorted(known))}; got {spec.metric!r}")
+    if isinstance(spec.workload, Factory):
+        from hpscan.rehearsal import rehearse
+
+        rehearse(spec.workload, spec.training, spec.batch_size // spec.training.accumulate, on_gpus=address is not None)

@@ -58,7 +58,7 @@ def _error(logits: Tensor, targets: Tensor) -> Tensor:
     return (logits.argmax(-1) != targets).float().mean()
 
 
-def _cross_entropy(logits: Tensor, targets: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
+def cross_entropy(logits: Tensor, targets: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
     return F.cross_entropy(logits.flatten(0, -2), targets.flatten(), label_smoothing=label_smoothing)
 
 
@@ -89,11 +89,11 @@ def classification(
     """
     return Task(
         model,
-        _cross_entropy,
+        cross_entropy,
         _error,
         metrics=metrics or {},
         prepare=prepare,
         augment=augment,
-        smoothed=lambda smoothing: partial(_cross_entropy, label_smoothing=smoothing),
+        smoothed=lambda smoothing: partial(cross_entropy, label_smoothing=smoothing),
         average=_mean_prediction,
     )

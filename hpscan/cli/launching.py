@@ -74,7 +74,7 @@ def launch(
     if dry_run:
         from hpscan.estimate import estimate
 
-        check_workload(spec)
+        check_workload(spec, address)
         cost = estimate(spec, opened(store), retry_failed=retry_failed, revise=revise)
         console.print(cost.text(), highlight=False, soft_wrap=True, markup=False)
         return

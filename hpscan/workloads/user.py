@@ -6,7 +6,6 @@ import filecmp
 import importlib
 import json
 import sys
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -17,7 +16,7 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from hpscan._model import Model
-from hpscan.errors import first_line
+from hpscan.errors import at, first_line
 from hpscan.workloads.base import Data, Split, UserWorkload, WorkloadError
 
 if TYPE_CHECKING:
@@ -196,12 +195,12 @@ def _loaded(reference: str, folder: str | None, args: str) -> Data:
 
 @contextmanager
 def user_code(what: str) -> Iterator[None]:
-    """Turn whatever a user's code raises into one line that says where it was raised."""
+    """Turn whatever a user's code raises into one line that says where in it."""
     try:
         yield
+    except WorkloadError:  # says all of it
+        raise
     except (Exception, SystemExit) as error:
-        where = traceback.extract_tb(error.__traceback__)[-1]
         raise WorkloadError(
-            f"{what} raised {type(error).__name__}: {first_line(error, 'no message')} "
-            f"({Path(where.filename).name}, line {where.lineno})"
+            f"{what} raised {type(error).__name__}: {first_line(error, 'no message')}{at(error)}"
         ) from error
