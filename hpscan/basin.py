@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool, Float
 
-from hpscan.surfaces import mean_of_known, ranks
+from hpscan.surfaces import mean_of_known, ranks, to_compare
 
 __all__ = ["BEST", "TOLERANCE", "best_wd_trend", "extents", "likeness", "rank_agreement", "reach", "tilt"]
 
@@ -51,9 +51,11 @@ def best_wd_trend(z: Surfaces, rows: Bool[np.ndarray, " lrs"]) -> PerSurface:
     """Kendall's τ_b between the learning rate and the best weight decay at it, over the given rows.
 
     −1 where the best weight decay falls whenever the learning rate rises, 0 where it has no trend, as when it is the
-    same throughout.
+    same throughout. The best is the middle of several that are equal.
     """
-    best = np.where(np.isnan(z), np.inf, z)[..., rows, :].argmin(axis=-1)
+    filled = np.where(np.isnan(z), np.inf, z)[..., rows, :]
+    equal = filled == filled.min(axis=-1, keepdims=True)
+    best = equal.astype(float) @ np.arange(float(z.shape[-1])) / equal.sum(axis=-1)
     n = best.shape[-1]
     if n < 2:
         return np.full(z.shape[:-2], np.nan)
@@ -109,7 +111,7 @@ def extents(
     """
     surfaces = z.reshape(-1, *z.shape[-2:])
     filled = np.where(np.isnan(surfaces), np.inf, surfaces)
-    at = filled.reshape(len(filled), -1).argmin(axis=1)
+    at = np.where(np.isnan(surfaces), np.inf, to_compare(surfaces)).reshape(len(filled), -1).argmin(axis=1)
     i, j = np.unravel_index(at, z.shape[-2:])
     batch = np.arange(len(filled))
     best = np.minimum(filled[batch, i, j], ceiling)

@@ -162,8 +162,8 @@ def _fieller(upper: float, lower: float, spread: Float[np.ndarray, "2 2"]) -> tu
     c = upper**2 - float(spread[0, 0])
     if a <= 0:
         return -math.inf, math.inf
-    root = math.sqrt(max(b * b - a * c, 0.0))
-    return (b - root) / a, (b + root) / a
+    root, value = math.sqrt(max(b * b - a * c, 0.0)), upper / lower
+    return min((b - root) / a, value), max((b + root) / a, value)  # without any spread but for rounding
 
 
 def percentile_interval(value: float, resampled: Float[np.ndarray, " resamples"]) -> Interval:

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from hpscan.grid import Panel, panels
 from hpscan.spec import Spec, SpecError
 from hpscan.store import DIAGNOSTICS
+from hpscan.surfaces import to_compare
 
 __all__ = [
     "FURTHER", "STATES", "SWITCHES", "Best", "Landscape", "arranged", "is_chosen_by", "landscapes", "metrics_among", "recorded",
@@ -143,7 +144,8 @@ class Landscape:
         z = self.mean()
         whole = np.isfinite(z)
         comparable = whole & (self.known == self.known[whole].max(initial=0))
-        values = np.where(comparable, z, np.inf).ravel()
+        values = np.full(z.size, np.inf)
+        values[comparable.ravel()] = to_compare(z[comparable])
         few = (
             np.arange(values.size)
             if most is None or most >= values.size

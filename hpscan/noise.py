@@ -14,6 +14,8 @@ __all__ = ["Noise", "fit_noise", "without_seed_effects"]
 REACHES = (0.3, 0.7, 1.0, 1.5, 2.0, 3.0, 4.5, 7.0)
 """Lengths of correlation that are tried along each axis, in steps of the grid."""
 MOST_LAG = 6
+ROUNDING = 1e-12
+"""What a float64 mean leaves between equal values of size 1."""
 USUAL_NEAR, USUAL_REACH = 0.8, 2.0
 """What the noise of one seed is taken to be like: about what the shipped sweeps show. Their neighbouring cells share
 half of their noise; taken as independent, a single seed's surface would seem to be known three times as well."""
@@ -89,7 +91,8 @@ def fit_noise(
         reach_x, reach_y = USUAL_REACH * _step(x[rows]), USUAL_REACH * _step(y[columns])
         size = _of_one_seed(mean[np.ix_(rows, columns)])
         return Noise(np.where(live, size, 0.0), USUAL_NEAR, 0.0, reach_x, reach_y, x, y)
-    residual = np.where(known & live & (n > 1), (z - mean) * np.sqrt(n / np.maximum(n - 1, 1)), 0.0)
+    apart = np.abs(z - mean) > ROUNDING * np.abs(mean)  # or how seeds that are equal were rounded would be correlated
+    residual = np.where(known & live & (n > 1) & apart, (z - mean) * np.sqrt(n / np.maximum(n - 1, 1)), 0.0)
     squares, seeds = (residual**2).sum(axis=0), np.where(live & (n > 1), n, 0)
     sd = np.where(live, _pooled_sd(squares, seeds, 1), 0.0)
     # A residual over a size that is mostly its own says little of how large it is: products would come out too small.

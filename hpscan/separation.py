@@ -30,8 +30,9 @@ from hpscan.surfaces import (
     cut,
     gradients,
     mean_of_known,
-    one_pass_regret,
+    mean_regrets,
     regret,
+    to_compare,
     unexplained_cells,
 )
 
@@ -190,7 +191,7 @@ def separability(landscape: Landscape) -> Separability:
     share = ratio(*_interaction_forms(surface, censored), sample, redraws.hidden)
     tilt = percentile_interval(float(basin.tilt(placed, x, y)), found["tilt"])
     del sample, means  # a quarter of the memory that the analysis of 100,000 runs takes
-    uncut = _uncut(landscape, np.any(surface < at, axis=1), x, y, rng)
+    uncut = _uncut(landscape, np.any(to_compare(surface) < to_compare(np.array(at)), axis=1), x, y, rng)
     return Separability(
         contour_slope=slope,
         interaction_share=share.clipped(0.0, 1.0),
@@ -287,7 +288,7 @@ def settled(z: Float[np.ndarray, "*batch seeds lrs wds"], ceiling: float) -> Flo
     """
     beyond = z >= ceiling
     below = mean_of_known(np.where(beyond, np.nan, z), (-3,))
-    return np.where(2 * beyond.sum(axis=-3) > np.sum(~np.isnan(z), axis=-3), ceiling, below)
+    return to_compare(np.where(2 * beyond.sum(axis=-3) > np.sum(~np.isnan(z), axis=-3), ceiling, below))
 
 
 def worst_finite_cell(z: Seeds) -> float:
@@ -312,8 +313,8 @@ def held_out_regrets(z: Float[np.ndarray, "*batch seeds lrs wds"], worst: float)
     )
     choose = np.divide(others, count, out=np.full(others.shape, np.nan), where=count > 0)
     choose = np.where(n_bad > 0, np.maximum(choose, worst), choose)
-    combined = regret(choose, z)
-    return mean_of_known(combined, (-1, -2, -3)), mean_of_known(one_pass_regret(choose, z), (-1,))
+    independent, one_pass = mean_regrets(choose, z)
+    return mean_of_known(independent, (-1,)), mean_of_known(one_pass, (-1,))
 
 
 def _evidence(
@@ -367,7 +368,8 @@ def _extent(
     logs = np.where(resampled[2 + axis] > 0, np.inf, np.log(np.maximum(resampled[axis], 1e-3 * width)))
     at = percentile_interval(float(np.log(width)), logs)
     low, high = (float(end) for end in np.exp([min(at.low, 2 * at.value - at.high), at.high]))
-    return Extent(Interval(width, low, max(high, float("inf") if wider[2 + axis] else float(wider[axis]))), is_open)
+    high = max(high, float("inf") if wider[2 + axis] else float(wider[axis]), width)
+    return Extent(Interval(width, min(low, width), high), is_open)  # a logarithm and back is rounded
 
 
 def _nothing(landscape: Landscape) -> Separability:

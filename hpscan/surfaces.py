@@ -23,9 +23,10 @@ __all__ = [
     "gradients",
     "interaction_share",
     "mean_of_known",
-    "one_pass_regret",
+    "mean_regrets",
     "ranks",
     "regret",
+    "to_compare",
     "unexplained_cells",
 ]
 
@@ -187,40 +188,61 @@ def regret(choose: Surfaces, judge: Surfaces) -> Surfaces:
     """What tuning each axis alone and putting the two together costs, from every starting cell.
 
     From (lr₀, wd₀): the best lr at wd₀ and the best wd at lr₀, chosen on ``choose``; how much worse the two together
-    are on ``judge`` than the cell that is best of all on ``choose``. Chosen and judged on the same surface it is never
-    negative. Unknown cells are never chosen; a start from which there is nothing to choose, or that leads to a cell
-    whose value is unknown, is ``nan``.
+    are on ``judge`` than the cell that is best of all on ``choose``. Of equals each is as likely: where all of a row
+    diverged, it says nothing. Chosen and judged on the same surface it is never negative. Unknown cells are never chosen; a
+    start from which there is nothing to choose, or that leads to cells whose values are unknown, is ``nan``.
     """
-    filled, best_lr, best_wd, joint = _choices(choose, judge)
-    batch = np.arange(len(filled))[:, None, None]
-    found = _flat(judge)[batch, best_lr[:, None, :], best_wd[:, :, None]] - joint[:, None, None]
-    nothing = np.isinf(filled).all(axis=1)[:, None, :] | np.isinf(filled).all(axis=2)[:, :, None]
-    return np.where(nothing, np.nan, found).reshape(np.broadcast_shapes(choose.shape, judge.shape))
+    by_lr, by_wd, judged, known, joint = _choices(choose, judge)
+    found, share = (by_wd @ part.mT @ by_lr for part in (judged, known))
+    return (_over(found, share) - joint[:, None, None]).reshape(np.broadcast_shapes(choose.shape, judge.shape))
 
 
-def one_pass_regret(choose: Surfaces, judge: Surfaces) -> Float[np.ndarray, "*batch"]:
-    """What one pass of coordinate descent costs, the mean over starts and over which axis goes first.
+def mean_regrets(choose: Surfaces, judge: Surfaces) -> tuple[Float[np.ndarray, "*batch"], Float[np.ndarray, "*batch"]]:
+    """The mean of :func:`regret` over starts, and what one pass of coordinate descent costs.
 
-    From (lr₀, wd₀): the best lr at wd₀, then the best wd at that lr; and the other way round. Chosen and judged as in
-    :func:`regret`.
+    The latter from (lr₀, wd₀): the best lr at wd₀, then the best wd at that lr; and the other way round, the mean over starts and
+    over which axis goes first. Chosen and judged as in :func:`regret`.
     """
-    filled, best_lr, best_wd, joint = _choices(choose, judge)
-    batch = np.arange(len(filled))[:, None]
-    judged = _flat(judge)
-    lr_first = judged[batch, best_lr, best_wd[batch, best_lr]] - joint[:, None]
-    wd_first = judged[batch, best_lr[batch, best_wd], best_wd] - joint[:, None]
-    lr_first = np.where(np.isinf(filled).all(axis=1), np.nan, lr_first)
-    wd_first = np.where(np.isinf(filled).all(axis=2), np.nan, wd_first)
-    means = (mean_of_known(lr_first, (-1,)) + mean_of_known(wd_first, (-1,))) / 2
-    return means.reshape(np.broadcast_shapes(choose.shape, judge.shape)[:-2])
+    by_lr, by_wd, judged, known, joint = _choices(choose, judge)
+    lr, wd = by_lr.sum(axis=2), by_wd.sum(axis=1)
+    independent = _over(*(np.vecdot((part @ wd[:, :, None])[:, :, 0], lr) for part in (judged, known)))
+    lr_first = _over(*(np.vecdot(np.vecdot(by_wd, part), lr) for part in (judged, known)))
+    wd_first = _over(*(np.vecdot((by_lr * part).sum(axis=1), wd) for part in (judged, known)))
+    shape = np.broadcast_shapes(choose.shape, judge.shape)[:-2]
+    return (independent - joint).reshape(shape), ((lr_first + wd_first) / 2 - joint).reshape(shape)
 
 
-def _choices(choose: np.ndarray, judge: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The surfaces chosen on, inf where unknown; the best lr of each wd, the best wd of each lr, the joint best's value."""
-    filled = _flat(np.where(np.isnan(choose), np.inf, choose))
-    cells = filled.reshape(len(filled), -1)
-    joint = _flat(judge).reshape(len(filled), -1)[np.arange(len(filled)), cells.argmin(axis=1)]
-    return filled, filled.argmin(axis=1), filled.argmin(axis=2), joint
+def _choices(choose: np.ndarray, judge: np.ndarray) -> tuple[np.ndarray, ...]:
+    """How likely each lr is at each wd, and each wd at each lr; what is judged by, 0 where unknown, and where known; the best's value."""
+    choose = _flat(to_compare(choose))
+    filled = np.where(np.isnan(choose), np.inf, choose)
+    judged = np.broadcast_to(_flat(judge), filled.shape)
+    known = ~np.isnan(judged)
+    judged, known = np.where(known, judged, 0.0), known.astype(float)
+    joint = _evenly(filled, (1, 2))
+    found, share = ((joint * part).sum(axis=(1, 2)) for part in (judged, known))
+    return _evenly(filled, (1,)), _evenly(filled, (2,)), judged, known, _over(found, share)
+
+
+def _evenly(z: Surfaces, axes: tuple[int, ...]) -> Surfaces:
+    """One, shared by the least along ``axes``; nothing where all are infinite."""
+    least = z.min(axis=axes, keepdims=True)
+    chosen = ((z == least) & np.isfinite(least)).astype(float)
+    chosen /= np.maximum(chosen.sum(axis=axes, keepdims=True), 1.0)
+    return chosen
+
+
+def _over(found: np.ndarray, share: np.ndarray) -> np.ndarray:
+    return np.divide(found, share, out=np.full(found.shape, np.nan), where=share > 0)
+
+
+def to_compare(z: np.ndarray) -> np.ndarray:
+    """Values, none of them infinite, to twelve digits: how a sum was rounded must not say which of two equal means is less.
+
+    The upper part of Veltkamp's splitting (Dekker 1971).
+    """
+    above = z * (2.0**13 + 1.0)
+    return np.asarray(above - (above - z))
 
 
 def _flat(z: np.ndarray) -> np.ndarray:

@@ -103,3 +103,10 @@ def test_seeds_without_a_cell_in_common_stay_as_they_are():
     z = drawn(2)
     z[0, :6] = z[1, 6:] = np.nan
     assert without_seed_effects(z, np.inf) == pytest.approx(z, nan_ok=True)
+
+
+def test_how_equal_seeds_were_rounded_is_no_noise():
+    """Rounding of one cell would be found to be like that of its neighbours, or its opposite, on another processor."""
+    z = np.repeat(1.0 + np.random.default_rng(6).random((1, len(X), len(Y))), 3, axis=0)
+    z[1] = np.nextafter(z[1], 2.0)
+    assert not fit_noise(z, X, Y).sd.any()

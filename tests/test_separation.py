@@ -355,3 +355,47 @@ def test_numbers_have_no_unit(make_landscape):
     assert small.contour_slope == large.contour_slope
     assert small.interaction_share == large.interaction_share
     assert small.evidence == large.evidence
+
+
+def error_rates(seed):
+    """Of 30 validation examples: many cells are equal, and the highest learning rates diverge."""
+    rng = np.random.default_rng(seed)
+    z = rng.integers(3, 9, size=(3, 5, 6)) / 30
+    z[:, 3:] = np.inf
+    return z
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_where_cells_are_equal_no_number_depends_on_the_order_of_seeds_or_of_an_axis(make_landscape, seed):
+    """Nor on how a mean is rounded: 0.1 + 0.2 is no worse than 0.3."""
+    z = error_rates(seed)
+
+    def numbers(z, mirrored=1):
+        found = separability(make_landscape(z))
+        regrets = found.independent_tuning_regret.value, found.one_pass_regret.value, found.worst_regret
+        return [*regrets, found.rank_agreement.value, mirrored * found.best_wd_trend.value]
+
+    expected = pytest.approx(numbers(z), abs=1e-9)
+    assert numbers(z[[2, 0, 1]]) == expected
+    assert numbers(z[:, ::-1], -1) == expected
+    assert numbers(z[:, :, ::-1], -1) == expected
+    assert [value / scale for value, scale in zip(numbers(10 * z), (10, 10, 10, 1, 1), strict=True)] == expected
+
+
+def test_from_where_all_diverged_no_weight_decay_is_chosen_before_another(make_landscape):
+    """The least decay was, which happens to be the best one here and the worst one mirrored."""
+    z = np.full((1, 3, 4), np.inf)
+    z[0, 0], z[0, 1] = [1.0, 2.0, 3.0, 4.0], 8.0
+    for way in (1, -1):
+        regret = separability(make_landscape(z[:, :, ::way])).independent_tuning_regret.value
+        assert regret == pytest.approx(2 / 3 * 1.5)  # from two rows of three, any of four
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_an_interval_holds_its_value_whatever_rounding_has_it(make_landscape, seed):
+    """Seeds that are alike have no spread but that."""
+    z = np.repeat(np.random.default_rng(seed).random((1, 4, 9)) ** 3, 2, axis=0)
+    z[:, 0, 8] = np.nan
+    found = separability(make_landscape(z))
+    for each in (found.contour_slope, found.interaction_share, *(extent.width for extent in found.extents)):
+        assert np.isnan(each.low) or each.low <= each.value <= each.high

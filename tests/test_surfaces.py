@@ -16,9 +16,10 @@ from hpscan.surfaces import (
     cut,
     gradients,
     interaction_share,
-    one_pass_regret,
+    mean_regrets,
     ranks,
     regret,
+    to_compare,
     unexplained_cells,
 )
 
@@ -61,7 +62,7 @@ def test_a_separable_bowl_has_slope_zero_and_no_interaction():
     assert contour_slope(z, X, Y) == pytest.approx(0.0, abs=1e-9)
     assert interaction_share(z) == pytest.approx(0.0, abs=1e-12)
     assert np.allclose(regret(z, z), 0.0)
-    assert one_pass_regret(z, z) == pytest.approx(0.0)
+    assert mean_regrets(z, z)[1] == pytest.approx(0.0)
 
 
 def test_an_additive_surface_stays_additive_when_it_is_cut():
@@ -100,20 +101,40 @@ def test_interaction_share_is_the_residual_of_a_two_way_anova(holes):
     assert interaction_share(z) == pytest.approx(1 - fit.rsquared, abs=1e-10)
 
 
-def test_regret_follows_its_definition_from_every_start():
-    choose, judge = np.random.default_rng(4).normal(size=(2, 5, 6))
-    best = judge[np.unravel_index(choose.argmin(), (5, 6))]
-    expected = [[judge[choose[:, j].argmin(), choose[i].argmin()] - best for j in range(6)] for i in range(5)]
-    np.testing.assert_allclose(regret(choose, judge), expected)
+def equals(values):
+    """Where the least of them are."""
+    return [int(at) for at in np.flatnonzero(values == np.nanmin(values))]
 
 
-def test_one_pass_tunes_one_axis_and_then_the_other():
-    choose, judge = np.random.default_rng(5).normal(size=(2, 3, 5, 6))
-    for c, j, found in zip(choose, judge, one_pass_regret(choose, judge), strict=True):
-        best = j[np.unravel_index(c.argmin(), (5, 6))]
-        lr_first = [j[(i := c[:, k].argmin()), c[i].argmin()] - best for k in range(6)]
-        wd_first = [j[c[:, (k := c[i].argmin())].argmin(), k] - best for i in range(5)]
-        assert found == pytest.approx((np.mean(lr_first) + np.mean(wd_first)) / 2)
+@pytest.mark.parametrize("values", [2, 4, 10**9], ids=["many equal", "some equal", "none equal"])
+def test_regret_follows_its_definition_from_every_start(values):
+    """Of equals each is chosen as often."""
+    rng = np.random.default_rng(4)
+    choose, judge = rng.integers(values, size=(5, 6)).astype(float), rng.normal(size=(5, 6))
+    best = np.mean([judge.ravel()[at] for at in equals(choose.ravel())])
+    expected = [
+        [np.mean([judge[k, m] for k in equals(choose[:, j]) for m in equals(choose[i])]) - best for j in range(6)]
+        for i in range(5)
+    ]
+    np.testing.assert_allclose(regret(choose, judge), expected, atol=1e-14)
+    assert mean_regrets(choose, judge)[0] == pytest.approx(np.mean(expected), abs=1e-14)
+
+
+@pytest.mark.parametrize("values", [2, 10**9], ids=["many equal", "none equal"])
+def test_one_pass_tunes_one_axis_and_then_the_other(values):
+    rng = np.random.default_rng(5)
+    choose, judge = rng.integers(values, size=(3, 5, 6)).astype(float), rng.normal(size=(3, 5, 6))
+    for c, j, found in zip(choose, judge, mean_regrets(choose, judge)[1], strict=True):
+        best = np.mean([j.ravel()[at] for at in equals(c.ravel())])
+        lr_first = [np.mean([np.mean(j[i, equals(c[i])]) for i in equals(c[:, k])]) for k in range(6)]
+        wd_first = [np.mean([np.mean(j[equals(c[:, k]), k]) for k in equals(c[i])]) for i in range(5)]
+        assert found == pytest.approx((np.mean(lr_first) + np.mean(wd_first)) / 2 - best)
+
+
+def test_what_is_equal_but_for_rounding_is_equal():
+    one, other = to_compare(np.array([0.1 + 0.2, 0.3]))
+    assert one == other
+    assert np.array_equal(np.isnan(to_compare(np.array([np.nan, 1.0]))), [True, False])
 
 
 def test_starts_from_which_nothing_is_known_have_no_regret():
