@@ -134,6 +134,33 @@ def test_what_is_compiled_is_found_whole_in_the_compilers_cache(monkeypatch, tmp
     assert seen == [misses, {"autograd_cache_hit": 2}]
 
 
+class _Constant(nn.Module):
+    def __init__(self, scale):
+        super().__init__()
+        self.head, self.scale, self.factor = nn.Linear(6, 3), scale, float(scale.sum())
+
+    def forward(self, x):
+        return self.head(x * self.scale) * torch.tensor([1.0, 2.0, self.factor])
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (6,), (2, 6)])
+def test_a_model_s_constants_are_its_own_though_the_compilers_cache_has_another_s_graph(monkeypatch, tmp_path, shape):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    inputs, targets = torch.randn(8, 2, 6, generator=torch.Generator().manual_seed(0)), torch.arange(16).view(8, 2) % 3
+    seen = []
+    for value in (2.0, 3.0):
+        make = partial(_Constant, torch.full(shape, value))
+        compiled, plain = (Program(classification(make), Training(), CPU, compiled=each) for each in (True, False))
+        models = [initial_model(make, seed) for seed in range(8)]
+        params = stacked([{name: own.detach() for name, own in model.named_parameters()} for model in models])
+        expected = plain.gradients(params, {}, inputs, targets)
+        torch.testing.assert_close(compiled.gradients(params, {}, inputs, targets), expected)
+        outputs = plain.predict(row_of(params, 0), inputs[0])
+        torch.testing.assert_close(compiled.predict(row_of(params, 0), inputs[0]), outputs)
+        seen.append(outputs)
+    assert not torch.allclose(*seen)
+
+
 class _Tied(nn.Module):
     """An embedding that stands in two places, as an encoder's and a decoder's, and whose weight is the head's, too."""
 
