@@ -16,7 +16,7 @@ from itertools import product
 import numpy as np
 from jaxtyping import Bool, Float
 
-from hpscan.surfaces import CUT
+from hpscan.surfaces import CUT, ROUNDING
 
 __all__ = ["TOLERANCE", "Belief", "believe", "first_cells", "next_cells"]
 
@@ -214,7 +214,7 @@ def next_cells(
 
 def _alike(values: Float[np.ndarray, " cells"]) -> bool:
     """Whether no two differ by more than rounding."""
-    return float(np.ptp(values)) <= 1e-12 * float(np.abs(values).max())
+    return float(np.ptp(values)) <= ROUNDING * float(np.abs(values).max())
 
 
 def _around(z: Surface) -> list[Index]:

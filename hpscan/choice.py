@@ -290,11 +290,12 @@ class _Trials:
 
         ``left`` is the share of a step that compiling leaves.
         """
+        at_hand = set(filter(self._marked, timed))
 
         def seconds(rows: int) -> float:
-            return self.asked.steps_to_come * timed[rows] * left + (0.0 if self._marked(rows) else cost_s)
+            return self.asked.steps_to_come * timed[rows] * left + (0.0 if rows in at_hand else cost_s)
 
-        return min([rows, *filter(self._marked, timed)], key=seconds)
+        return min([rows, *sorted(at_hand)], key=seconds)
 
     def _expected(self, rows: int, fused_s: float) -> tuple[float, float]:
         """Seconds a run-step that fused gradients are expected to take compiled, and seconds that compiling them takes."""

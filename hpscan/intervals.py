@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from hpscan.surfaces import ROUNDING
+
 __all__ = [
     "LEVEL",
     "Form",
@@ -29,8 +31,6 @@ PATCHES = 4
 statistic leans on some cells more than on others. Set so that intervals hold what they promise with two seeds."""
 LEAST_RELIABILITY = 0.05
 """The share of the variance that is no noise, below which a correlation is not known at all."""
-ROUNDING = 1e-12
-"""What a difference of two sums leaves of them where it is none."""
 NORMAL = 1.959964
 """The 97.5 % quantile of the normal distribution."""
 _T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)

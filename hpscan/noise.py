@@ -7,15 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from hpscan.surfaces import mean_of_known
+from hpscan.surfaces import ROUNDING, mean_of_known
 
 __all__ = ["Noise", "fit_noise", "without_seed_effects"]
 
 REACHES = (0.3, 0.7, 1.0, 1.5, 2.0, 3.0, 4.5, 7.0)
 """Lengths of correlation that are tried along each axis, in steps of the grid."""
 MOST_LAG = 6
-ROUNDING = 1e-12
-"""What a float64 mean leaves between equal values of size 1."""
 USUAL_NEAR, USUAL_REACH = 0.8, 2.0
 """What the noise of one seed is taken to be like: about what the shipped sweeps show. Their neighbouring cells share
 half of their noise; taken as independent, a single seed's surface would seem to be known three times as well."""

@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 from jaxtyping import Float
 
-from hpscan.surfaces import additive_fit, ranks
+from hpscan.surfaces import ROUNDING, additive_fit, ranks
 
 __all__ = ["PERMUTATIONS", "additive_residuals", "centred_ranks", "p_value"]
 
@@ -19,8 +19,6 @@ ALIKE, AS_GOOD, FEW = 0.7, 0.9, 0.025
 then; and the share of the moves that may, before they are too few to tell."""
 DRAWS = 199
 """Sweeps of noise that are drawn then."""
-ROUNDING = 1e-12
-"""What a float64 fit leaves unexplained of values of size 1."""
 
 Seeds = Float[np.ndarray, "seeds lrs wds"]
 
@@ -100,7 +98,7 @@ def p_value(
         permuted = np.zeros((PERMUTATIONS, *known.shape))
         permuted[:, known] = rng.permuted(np.tile(seen[0][known], (PERMUTATIONS, 1)), axis=1)
         by_chance = _neighbours(permuted)
-    return float(1 + np.sum(by_chance >= observed - 1e-12 * (fields**2).sum())) / (1 + len(by_chance))
+    return float(1 + np.sum(by_chance >= observed - ROUNDING * (fields**2).sum())) / (1 + len(by_chance))
 
 
 def _by_moves(seen: Seeds, rng: np.random.Generator) -> Float[np.ndarray, " n"]:

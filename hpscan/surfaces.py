@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 
 __all__ = [
     "CUT",
+    "ROUNDING",
     "Derivative",
     "additive_fit",
     "capped",
@@ -29,6 +30,9 @@ __all__ = [
     "to_compare",
     "unexplained_cells",
 ]
+
+ROUNDING = 1e-12
+"""What float64 leaves of a difference that is none, of values of size 1."""
 
 Surface = Float[np.ndarray, "lrs wds"]
 Surfaces = Float[np.ndarray, "*batch lrs wds"]
@@ -165,7 +169,7 @@ def unexplained_cells(z: Surface, censored: Cells) -> Cells:
         raised = again
         margins = seen + _margins(raised)
     # what is fitted exactly is cleared, whatever rounding has it: a seed that diverged throughout, a cell alone in its row
-    return known & ~(above >= -1e-12 * np.abs(floor).max())
+    return known & ~(above >= -ROUNDING * np.abs(floor).max())
 
 
 def interaction_share(z: Surface, censored: Cells | None = None) -> float:
