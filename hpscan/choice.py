@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -17,11 +14,12 @@ import torch
 from hpscan.errors import told_in_short
 from hpscan.feed import on_device
 from hpscan.grid import Pack, Recipe
+from hpscan.marks import compiled_before, note_compiled
 from hpscan.memory import rows_that_fit
 from hpscan.operations import GAIN, LONG_S, Operations, operations
 from hpscan.program import Program
 from hpscan.session import Session, numbers_of
-from hpscan.strategies import MIN_ROWS, Fused, Loop
+from hpscan.strategies import MIN_ROWS, Fused, Loop, in_eights
 from hpscan.workloads import Data, PackedWorkload
 
 __all__ = ["PART_S", "Asked", "Choice", "choose", "compile_seconds", "program_for"]
@@ -51,7 +49,7 @@ TRIED = 100
 LOOP = 0
 """In place of rows, of what is compiled for a loop."""
 FEW = 4
-"""Runs of a loop that are timed."""
+"""Runs of a loop that are timed, and steps after which runs are compared."""
 PART_S = 5.0
 """Seconds that parts of runs trained one after another take, about: nothing is gained from more of them together."""
 
@@ -85,6 +83,13 @@ class Asked:
     steps_to_come: float
     """Run-steps that this process is going to train of this workload and batch size: what compiling pays into."""
     memory_share: float
+    first_steps: float | None = None
+    """Those of them that somebody waits to see: compiling pays into them alone. None if the pack is not among these."""
+
+    @property
+    def paid_into(self) -> float:
+        """Run-steps that are to earn back what is compiled."""
+        return self.steps_to_come if self.first_steps is None else self.first_steps
 
     def allows(self, strategy: str, *, compiled: bool) -> bool:
         """Whether it may be done this way; a loop always may, being what is left where fused gradients fail."""
@@ -92,8 +97,10 @@ class Asked:
 
 
 _programs: dict[tuple[str, bool], Program] = {}
-_choices: dict[tuple[str, int, str, bool], dict[str, Choice]] = {}
+_choices: dict[tuple[str, int, str, bool, bool], dict[str, Choice]] = {}
 """By what a choice depends on, then by optimizer."""
+_timings: dict[tuple[str, str, str, int], float] = {}
+"""Seconds a run-step uncompiled, by strategy, what is trained, optimizer and rows."""
 
 
 def _identity(recipe: Recipe, asked: Asked) -> str:
@@ -127,7 +134,8 @@ def choose(pack: Pack, data: Data, asked: Asked) -> Choice:
     come are expected to earn back, and leaves fused gradients alone that vmap cannot compute.
     """
     optimizer = pack.runs[0].variant.optimizer
-    wanted = (_identity(pack.runs[0].recipe, asked), pack.capacity, asked.strategy, asked.may_compile)
+    waited_for = asked.first_steps is not None
+    wanted = (_identity(pack.runs[0].recipe, asked), pack.capacity, asked.strategy, asked.may_compile, waited_for)
     chosen = _choices.setdefault(wanted, {})
     if optimizer not in chosen:
         start = time.perf_counter()
@@ -184,11 +192,13 @@ class _Trials:
         loop_s = self._seconds(Loop, FEW, compiled=False)
         if not asked.may_compile:
             return self._faster(fused_s, loop_s, rows, "uncompiled")
-        saved_s = asked.steps_to_come * (min(fused_s, loop_s) - compiled_s)
+        alike = asked.first_steps is None or self._rounds_alike(rows)
+        saved_s = asked.paid_into * (min(fused_s if alike else math.inf, loop_s) - compiled_s)
         if asked.strategy == "fused" or _may_pay(saved_s, cost_s):
             rows = self._soonest(rows, timed, compiled_s / fused_s, cost_s)
         if asked.strategy != "fused" and not self._pays(saved_s, rows, cost_s):
-            return self._faster(fused_s, loop_s, rows, "not worth compiling")
+            why = "not worth compiling" + ("" if asked.first_steps is None else " for a first look")
+            return self._faster(fused_s, loop_s, rows, why) if alike else self._loop("fused rows round apart", loop_s)
         try:
             compiled_s = self._seconds(Fused, rows, compiled=True)
             self._compile_judging(Fused)
@@ -215,7 +225,7 @@ class _Trials:
         """Whether a loop's update, and how its runs are judged, can be compiled and earn it back; what there is to say of it."""
         saved_s, cost_s = self._judging()
         update_s = self._update_s()
-        saved_s += self.asked.steps_to_come * (update_s - update_s / GAIN)
+        saved_s += self.asked.paid_into * (update_s - update_s / GAIN)
         if not self._pays(saved_s, LOOP, START_S + cost_s):
             return False, ""
         try:
@@ -238,7 +248,7 @@ class _Trials:
             times * len(split.targets)
             for times, split in ((1, self.data.train), (recipe.evaluations, self.data.validation), (1, self.data.test))
         )
-        runs = self.asked.steps_to_come / recipe.steps
+        runs = self.asked.paid_into / recipe.steps
         saved_s = seen.whole_s - seen.at_best(seen.whole_s)
         return runs * examples / len(chunk) * saved_s, JUDGING_S + OPERATION_S * seen.count
 
@@ -293,7 +303,7 @@ class _Trials:
         at_hand = set(filter(self._marked, timed))
 
         def seconds(rows: int) -> float:
-            return self.asked.steps_to_come * timed[rows] * left + (0.0 if rows in at_hand else cost_s)
+            return self.asked.paid_into * timed[rows] * left + (0.0 if rows in at_hand else cost_s)
 
         return min([rows, *sorted(at_hand)], key=seconds)
 
@@ -304,29 +314,40 @@ class _Trials:
 
     def _pays(self, saved_s: float, rows: int, cost_s: float) -> bool:
         """Whether compiling saves :data:`SURE` times what it costs; of that little is left if the compiler's cache has it."""
-        # asking where the cache is takes a second of importing
-        return saved_s > SURE * cost_s or (_may_pay(saved_s, cost_s) and self._marked(rows))
+        if saved_s > SURE * cost_s:
+            return True
+        if self.asked.first_steps is not None:  # which are to have the same numbers on a machine that knows them
+            return False
+        return _may_pay(saved_s, cost_s) and self._marked(rows)  # asking where the cache is takes a second of importing
+
+    def _rounds_alike(self, rows: int) -> bool:
+        """Whether runs in an uncompiled pack of so many rows have, to the bit, the numbers that they have in the smallest."""
+        few = self.pack.runs[:MIN_ROWS]
+        more = (*self.pack.runs[MIN_ROWS:rows], *few)
+        if len(more) <= MIN_ROWS:
+            return True
+        program = program_for(few[0].recipe, self.asked, compiled=False)
+        found: list[list[torch.Tensor]] = []
+        for runs in (few, more):
+            trial = Session.start(Fused, program, runs, self.data, in_eights(len(runs)))
+            losses, shared = trial.advance(range(FEW)), slice(len(runs) - len(few), len(runs))
+            assert isinstance(trial.strategy, Fused)
+            found.append([losses[:, shared], *(value[shared] for value in trial.strategy.params.values())])
+        return all(
+            torch.allclose(one, other, rtol=0.0, atol=0.0, equal_nan=True) for one, other in zip(*found, strict=True)
+        )
 
     def _marked(self, rows: int) -> bool:
         """Whether the compiler's cache has what is compiled for so many rows."""
-        with suppress(OSError):
-            return self._mark_of(rows).exists()
-        return False
-
-    def _mark_of(self, rows: int) -> Path:
-        """A file beside the compiler's cache that is there if the cache has what is compiled for so many rows."""
-        from torch._inductor.runtime.cache_dir_utils import cache_dir
-
-        run = self.pack.runs[0]
-        names = [_identity(run.recipe, self.asked), run.variant.optimizer, rows, torch.__version__, version("hpscan")]
-        return Path(cache_dir(), "hpscan", hashlib.sha256(json.dumps(names).encode()).hexdigest())
+        return compiled_before(*self._compiled_for(rows))
 
     def _mark(self, rows: int) -> None:
-        """Note that the compiler's cache has it, for the next process."""
-        with suppress(OSError):  # a cache that others filled
-            mark = self._mark_of(rows)
-            mark.parent.mkdir(parents=True, exist_ok=True)
-            mark.touch()
+        """Note that it has."""
+        note_compiled(*self._compiled_for(rows))
+
+    def _compiled_for(self, rows: int) -> tuple[str, str, int]:
+        run = self.pack.runs[0]
+        return _identity(run.recipe, self.asked), run.variant.optimizer, rows
 
     def _start(self, kind: type[Fused | Loop], rows: int, *, compiled: bool) -> Session:
         runs = self.pack.runs[:rows]  # what is missing to the rows are idle copies
@@ -346,7 +367,11 @@ class _Trials:
 
     def _seconds(self, kind: type[Fused | Loop], rows: int, *, compiled: bool) -> float:
         """Seconds a run-step, the best of three times three steps; of fewer if they are long."""
-        trial = self._start(kind, max(MIN_ROWS, rows) if compiled else rows, compiled=compiled)
+        wanted = kind.name, *self._compiled_for(rows)
+        if not compiled and wanted in _timings:
+            return _timings[wanted]
+        in_tensors = rows if kind is Loop else max(MIN_ROWS, rows) if compiled else in_eights(rows)
+        trial = self._start(kind, in_tensors, compiled=compiled)
         trial.advance(range(1))
         best, began, step = math.inf, time.perf_counter(), 1
         for steps in (1, 3, 3, 3):
@@ -356,7 +381,8 @@ class _Trials:
             best, step = min(best, (now - start) / steps), step + steps
             if now - began > LONG_S:
                 break
-        return best / min(rows, trial.strategy.count)
+        seconds = best / min(rows, trial.strategy.count)
+        return seconds if compiled else _timings.setdefault(wanted, seconds)
 
 
 def _fastest(timed: dict[int, float]) -> tuple[int, float]:

@@ -29,7 +29,7 @@ from hpscan.hardware import can_compile
 from hpscan.memory import is_out_of_memory
 from hpscan.program import Program
 from hpscan.session import Evaluation, RunResult, Session, judged
-from hpscan.strategies import MIN_ROWS, Strategy
+from hpscan.strategies import MIN_ROWS, Strategy, in_eights
 from hpscan.tasks import Task
 from hpscan.workloads import Data
 
@@ -55,6 +55,7 @@ def train_parts(
     cuda_graphs: bool = False,
     device: str = "cpu",
     steps_to_come: float | None = None,
+    first_steps: float | None = None,
     memory_share: float = 1.0,
     clock: Callable[[], float] = time.perf_counter,
     chosen: Choice | None = None,
@@ -86,6 +87,8 @@ def train_parts(
         A torch device.
     steps_to_come
         Run-steps that this process is going to train of this recipe, this pack's included: what compiling pays into.
+    first_steps
+        Those of them that somebody waits to see, if the pack is among these: compiling has to pay into them alone.
     memory_share
         Of the device's free memory that is this process's to use.
     clock
@@ -101,7 +104,7 @@ def train_parts(
     may_compile = compile and (can_compile() or device != "cpu")
     to_come = len(pack.runs) * pack.runs[0].recipe.steps if steps_to_come is None else steps_to_come
     compiled_before = compile_seconds()
-    asked = Asked(strategy, may_compile, cuda_graphs, device, to_come, memory_share)
+    asked = Asked(strategy, may_compile, cuda_graphs, device, to_come, memory_share, first_steps)
     standing = decode(checkpoints.load(), pack, data, asked) if checkpoints is not None else None
     before = from_rung(checkpoints.sources(), pack, asked) if checkpoints is not None and pack.sources else None
     if standing is not None and before is not None:
@@ -120,8 +123,9 @@ def train_parts(
         if len(part) > most:
             to_try += [part[most:], part[:most]]
             continue
-        fused_compiled = program.compiled and choice.strategy == "fused"
-        rows = max(min(pack.capacity, most), len(part), MIN_ROWS) if fused_compiled else len(part)
+        rows = len(part)
+        if choice.strategy == "fused":
+            rows = max(min(pack.capacity, most), rows, MIN_ROWS) if program.compiled else in_eights(rows)
         try:
             standing.session = standing.session or begin(choice.kind, program, part, data, rows)
             part = tuple(result.run for result in standing.session.everyone)  # a checkpoint's may be fewer
@@ -270,9 +274,11 @@ def _segments(taken: int, until: int, evaluate_at: set[int]) -> Iterator[tuple[i
 
 
 def _capacity(live: int, now: int, seconds_left: float, program: Program, strategy: Strategy) -> int:
-    """The rows to go on with: exactly the live ones, unless compiling for fewer rows costs more than it saves."""
-    if not program.compiled or strategy.name == "loop":
+    """The rows to go on with: those of the live ones, unless compiling for fewer rows costs more than it saves."""
+    if strategy.name == "loop":
         return live
+    if not program.compiled:
+        return in_eights(live)
     ready = min(rows for rows in program.rows_compiled if rows >= live)
     smaller = max(MIN_ROWS, 2 ** math.ceil(math.log2(live)))
     saved = seconds_left * (ready - smaller) / now

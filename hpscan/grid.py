@@ -219,6 +219,8 @@ class Pack:
     """Names of checkpoints that hold its runs where the leg begins."""
     rest_of: str | None = None
     """The name of a pack that these runs are left of and that has a checkpoint."""
+    first_look: bool = False
+    """Whether it holds the coarsest cells of a variant and recipe, which somebody waits to see."""
 
     @property
     def name(self) -> str:
@@ -312,15 +314,19 @@ def packs(
 
     A pack holds runs of one variant and one recipe. Its capacity follows from the whole spec and not from what is left, so that a
     relaunch finds the code compiled. Packs are cut for ``workers`` to end together: none is left with a whole pack
-    in the last round while the others have nothing to do. Where ``legs`` are given, by run_id, only runs that have one
+    in the last round while the others have nothing to do. The first of each variant and recipe is a first look. Where ``legs`` are given, by run_id, only runs that have one
     are packed, with those that have the same. What is left of a pack stays together if the pack is one of those whose
     ``checkpoints`` are there.
     """
     done = frozenset(done)
     sizes: dict[tuple[str, str], int] = defaultdict(int)
     alike: dict[tuple[str, str, Leg | None], list[tuple[int, Run]]] = defaultdict(list)
+    coarsest: set[int] = set()
+    """The rank of the first run of each variant and recipe."""
     for rank, run in enumerate(every):
         kind = run.cell.variant, run.recipe.identity
+        if kind not in sizes:
+            coarsest.add(rank)
         sizes[kind] += 1
         if legs is None or run.run_id in legs:
             alike[*kind, legs[run.run_id] if legs is not None else None].append((rank, run))
@@ -329,24 +335,24 @@ def packs(
     capacity = _even_size(max(sizes.values()), most)
     ranked_packs: list[tuple[int, Pack]] = []
     for (_, _, leg), ranked in alike.items():
-        stay: list[tuple[list[tuple[int, Run]], str | None]] = []
+        stay: list[tuple[list[tuple[int, Run]], str | None, bool]] = []
         rest: list[tuple[int, Run]] = []
         for part in _cut(ranked, capacity):
             left = [pair for pair in part if pair[1].run_id not in done]
             touched = 0 < len(left) < len(part)
             name = Pack(tuple(run for _, run in part), capacity).pack_id if touched else None
-            if len(left) == len(part):  # its checkpoint may come to be there
-                stay.append((part, None))
-            elif name in checkpoints:
-                stay.append((left, name))
+            first_look = legs is None and part[0][0] in coarsest
+            if left and (first_look or name in checkpoints or not touched):  # its checkpoint may come to be there
+                stay.append((left, name if name in checkpoints else None, first_look))
             else:
                 rest += left
-        for part, rest_of in [*stay, *((part, None) for part in _cut(rest, capacity))]:
+        for part, rest_of, first_look in [*stay, *((part, None, False) for part in _cut(rest, capacity))]:
             members = tuple(run for _, run in part)
             sources = {legs[run.run_id].source for run in members} if legs is not None else set()
             named = tuple(sorted(source for source in sources if source is not None))
             whole = leg or Leg(members[0].recipe.steps)
-            ranked_packs.append((part[0][0], Pack(members, capacity, whole.since, whole.until, named, rest_of)))
+            pack = Pack(members, capacity, whole.since, whole.until, named, rest_of, first_look)
+            ranked_packs.append((part[0][0], pack))
     return [pack for _, pack in sorted(ranked_packs, key=lambda pair: pair[0])]
 
 

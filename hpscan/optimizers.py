@@ -165,8 +165,9 @@ def apply_step(  # noqa: PLR0917  (what is compiled takes positional arguments)
     with torch.no_grad():
         thetas, grads, *moments = ([_real(part) for part in parts] for parts in (thetas, grads, *moments))
         if clip is not None:
-            squares = torch.stack([grad.reshape(len(grad), -1).square().sum(1) for grad in grads])
-            scale = (clip / (squares.sum(0).sqrt() + 1e-6)).clamp(max=1.0)
+            # a run's in one row: sums down columns round by how many columns there are
+            squares = torch.stack([grad.reshape(len(grad), -1).square().sum(1) for grad in grads], dim=1)
+            scale = (clip / (squares.sum(1).sqrt() + 1e-6)).clamp(max=1.0)
             grads = [grad * scale.view((-1,) + (1,) * (grad.dim() - 1)) for grad in grads]
         for theta, grad, own_moments, decay in zip(thetas, grads, moments, decays, strict=True):
             now = at.like(theta)

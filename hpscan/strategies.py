@@ -6,6 +6,7 @@ training each run alone would give, to rounding; a fused pack's rows never mix.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
@@ -22,12 +23,17 @@ from hpscan.randomness import initial_model, key
 from hpscan.sharpness import sharpness
 from hpscan.single import Single
 
-__all__ = ["MIN_ROWS", "Fused", "Loop", "Strategy"]
+__all__ = ["MIN_ROWS", "Fused", "Loop", "Strategy", "in_eights"]
 
 MIN_ROWS = 8
 """Rows of a compiled pack at the least. From four rows on, the compiler's kernels round alike whatever the number of
 rows; below, it vectorises some sums along another axis, and a run's last bits would depend on its pack.
 They do where a product is of 512 multiplications or fewer: torch takes it to oneDNN once those of all rows are more than 4096."""
+
+
+def in_eights(rows: int) -> int:
+    """The rows of an uncompiled pack for so many runs: what torch does in vectors of eight floats leaves no rest, which it rounds otherwise."""
+    return MIN_ROWS * math.ceil(rows / MIN_ROWS)
 
 
 def _seed_generators(seed: int, device: torch.device) -> None:

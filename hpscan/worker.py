@@ -60,6 +60,7 @@ class Assignment:
             config["until"],
             tuple(config["sources"]),
             config["rest_of"],
+            config["first_look"],
         )
 
     def steps_to_come(self, pack: Pack, trained: Mapping[str, int]) -> float:
@@ -67,17 +68,31 @@ class Assignment:
 
         What it has ``trained`` is given by the recipe's identity.
         """
+        return max(
+            pack.run_steps,
+            sum(
+                self.run_steps[identity] / self.workers - trained.get(identity, 0)
+                for identity in self._compiled_alike(pack)
+            ),
+        )
+
+    def first_steps(self, pack: Pack) -> float | None:
+        """Those of them that somebody waits to see, if the pack is among these: each variant and recipe has one such pack."""
+        if not pack.first_look:
+            return None
+        alike = self._compiled_alike(pack)
+        kinds = {(run.cell.variant, run.recipe.identity) for run in self.runs if run.recipe.identity in alike}
+        return pack.run_steps * max(1.0, len(kinds) / self.workers)
+
+    def _compiled_alike(self, pack: Pack) -> set[str]:
+        """The identities of recipes that share what is compiled for a pack."""
 
         def compiled_for(recipe: Recipe) -> tuple[Workload, int]:
             return recipe.workload, recipe.batch_size
 
         wanted = compiled_for(pack.runs[0].recipe)
         recipes = {run.recipe.identity: run.recipe for run in self.runs}
-        alike = [identity for identity, recipe in recipes.items() if compiled_for(recipe) == wanted]
-        return max(
-            pack.run_steps,
-            sum(self.run_steps[identity] / self.workers - trained.get(identity, 0) for identity in alike),
-        )
+        return {identity for identity, recipe in recipes.items() if compiled_for(recipe) == wanted}
 
 
 def order(pack: Pack, places: Mapping[str, int]) -> dict[str, Any]:
@@ -89,6 +104,7 @@ def order(pack: Pack, places: Mapping[str, int]) -> dict[str, Any]:
         "until": pack.until,
         "sources": list(pack.sources),
         "rest_of": pack.rest_of,
+        "first_look": pack.first_look,
     }
 
 
@@ -256,6 +272,7 @@ class PackTrainable(tune.Trainable):
             cuda_graphs=assignment.resources.cuda_graphs,
             device=self.hardware.device,
             steps_to_come=assignment.steps_to_come(pack, self.run_steps),
+            first_steps=assignment.first_steps(pack),
             memory_share=self.memory_share,
             on_choice=note,
             checkpoints=checkpoints,

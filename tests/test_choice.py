@@ -6,12 +6,13 @@ from contextlib import nullcontext
 import pytest
 import torch
 
-from hpscan import choice
+from hpscan import choice, marks
 from hpscan.choice import Asked, choose
 from hpscan.grid import Pack, runs
 from hpscan.hardware import prepare_worker
 from hpscan.operations import GAIN, Operations
 from hpscan.session import examples_at_once
+from hpscan.strategies import Fused
 
 prepare_worker()
 
@@ -20,6 +21,7 @@ prepare_worker()
 def _forget(monkeypatch, tmp_path):
     monkeypatch.setattr(choice, "_choices", {})
     monkeypatch.setattr(choice, "_programs", {})
+    monkeypatch.setattr(choice, "_timings", {})
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
 
 
@@ -117,8 +119,49 @@ def test_what_the_compilers_cache_holds_need_not_pay_for_compiling(monkeypatch, 
     monkeypatch.setattr(choice, "_choices", {})
     assert choose(pack, data, few).compiled
     monkeypatch.setattr(choice, "_choices", {})
-    monkeypatch.setattr(choice, "version", lambda package: "another")
+    monkeypatch.setattr(marks, "version", lambda package: "another")
     assert not choose(pack, data, few).compiled
+
+
+@pytest.mark.parametrize(
+    ("first_steps", "alike", "expected"),
+    [
+        (4e4, True, ("fused", False)),  # compiling would save 60 of 80 s
+        (2e5, True, ("fused", True)),
+        (4e4, False, ("loop", False)),  # rather than rounding by what is beside
+        (2e5, False, ("fused", True)),
+        (None, False, ("fused", True)),
+    ],
+)
+def test_what_somebody_waits_to_see_is_compiled_if_that_pays_by_itself(
+    monkeypatch, make_spec, pack, first_steps, alike, expected
+):
+    timings(monkeypatch, fused=2e-3, loop=2.1e-3, fused_compiled=5e-4)
+    monkeypatch.setattr(choice._Trials, "_expected", lambda self, rows, fused_s: (5e-4, 60.0))
+    monkeypatch.setattr(choice._Trials, "_rounds_alike", lambda self, rows: alike)
+    monkeypatch.setattr(choice._Trials, "_update_s", lambda self: 0.0)
+    monkeypatch.setattr(choice, "compiled_before", lambda *what: first_steps is not None)  # the same on every machine
+    data = make_spec().workload.load()
+    chosen = choose(pack, data, asked(first_steps=first_steps))
+    assert (chosen.strategy, chosen.compiled) == expected
+    assert choose(pack, data, asked()).compiled  # what comes after
+
+
+def test_whether_uncompiled_runs_round_by_those_beside_them_is_found_out(monkeypatch, make_spec):
+    spec = make_spec(variants=["sgdw"], seeds=range(8))
+    members, data = tuple(runs(spec)), spec.workload.load()
+    assert len(members) > 8
+    trials = choice._Trials(Pack(members, len(members)), data, asked())
+    assert trials._rounds_alike(8)
+    assert trials._rounds_alike(len(members))
+    advance = Fused.advance
+
+    def by_rows(self, *given, **more):
+        return advance(self, *given, **more) * (1 + 1e-7 * (self.count > 8))
+
+    monkeypatch.setattr(Fused, "advance", by_rows)
+    assert trials._rounds_alike(8)
+    assert not trials._rounds_alike(len(members))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpscan.differences import differences
-from hpscan.grid import IDENTITY, Recipe, packs, panels, runs
+from hpscan.grid import IDENTITY, Leg, Recipe, packs, panels, runs
 from hpscan.spec import Spec
 from tests.conftest import TINY
 
@@ -203,6 +203,21 @@ def test_the_corners_come_first_then_the_middles(make_spec):
     assert {(run.cell.lr, run.cell.wd) for run in first[:18]} == {
         (a, b) for a in (2**-8, 2**-4, 1) for b in (2**-8, 2**-4, 1)
     }
+
+
+@pytest.mark.parametrize("n_done", [0, 1, 3, 4, 7])
+def test_the_coarsest_cells_are_in_a_pack_of_their_own_to_be_looked_at_first(make_spec, n_done):
+    grid = {"lr": {"log2": [-8, 0], "points": 5}, "wd": [0.0, 0.1], "steps": [12, 24]}
+    every = runs(make_spec(variants=["sgd", "sgdw"], grid=grid))
+    of_each: dict[tuple, list] = {}
+    for run in every:
+        of_each.setdefault((run.cell.variant, run.recipe.steps), []).append(run.run_id)
+    done = {run_id for kind, run_ids in of_each.items() if kind != ("sgd", 24) for run_id in run_ids[:n_done]}
+    first = {pack.runs[0].run_id: pack for pack in packs(every, 4, done) if pack.first_look}
+    expected = [[run_id for run_id in run_ids[:4] if run_id not in done] for run_ids in of_each.values()]
+    assert [[run.run_id for run in pack.runs] for pack in first.values()] == [left for left in expected if left]
+    legs = {run.run_id: Leg(6) for run in every}
+    assert not any(pack.first_look for pack in packs(every, 4, legs=legs))  # what is stopped early goes on as it began
 
 
 def test_variants_take_turns(make_spec):

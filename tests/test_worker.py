@@ -182,6 +182,16 @@ def test_what_compiling_pays_into_is_what_has_the_same_shapes(make_worker):
     assert {worker.assignment.steps_to_come(pack, {}) for pack in worker.packs} == {4 * (6 + 12)}
 
 
+def test_a_first_look_is_as_long_as_the_first_packs_of_what_has_the_same_shapes(make_worker):
+    worker = make_worker(variants=["sgd", "sgdw"], grid=RECIPES, resources={"pack_size": 2})
+    first = [worker.assignment.pack(config) for config in worker.orders]
+    assert [pack.first_look for pack in first] == [pack.first_look for pack in worker.packs]
+    # of each width and batch size: two runs of each variant at 6 and at 12 steps
+    at = {(pack.end, worker.assignment.first_steps(pack)) for pack in first if pack.first_look}
+    assert at == {(6, 4 * 2 * 6), (12, 4 * 2 * 12)}
+    assert {worker.assignment.first_steps(pack) for pack in first if not pack.first_look} == {None}
+
+
 def test_what_a_worker_has_trained_is_not_to_come_any_more(make_worker):
     worker = make_worker(variants=["sgd", "adam"], resources={"pack_size": 4})
     to_come = []
